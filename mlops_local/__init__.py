@@ -1,0 +1,20 @@
+"""The whole machine-learning loop on one machine. The names a pipeline or script imports resolve lazily from `mlops_local.api`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from mlops_local.api import *  # noqa: F403  (type checkers and editors see the real names; nothing loads at run time)
+
+
+def __getattr__(name: str) -> Any:
+    """Resolve a public name on first use: `import mlops_local` alone costs nothing."""
+    from mlops_local import api  # noqa: PLC0415  (3 ms, and only when a name is used)
+
+    try:
+        return getattr(api, name)
+    except AttributeError:
+        raise AttributeError(f"module 'mlops_local' has no attribute {name!r}") from None

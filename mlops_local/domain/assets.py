@@ -1,0 +1,141 @@
+"""What the loop makes and keeps: snapshots, signatures, model versions, verdicts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class FileEntry:
+    """One file of a snapshot."""
+
+    path: str
+    """Relative to the project's root, POSIX form."""
+    hash: str
+    """BLAKE3 of its bytes, hexadecimal."""
+    bytes: int
+    rows: int | None = None
+
+
+@dataclass(frozen=True)
+class ColumnProfile:
+    """One column of a snapshot."""
+
+    name: str
+    type: str
+    """As polars names it."""
+    nulls: int = 0
+    distinct: int | None = None
+    """Approximate."""
+    min: str = ""
+    max: str = ""
+    mean: float | None = None
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """One immutable version of a source. `id` = hash of (path, content hash) pairs, so equal files are one snapshot."""
+
+    id: str
+    source: str
+    files: tuple[FileEntry, ...]
+    rows: int
+    bytes: int
+    columns: tuple[ColumnProfile, ...] = ()
+
+    @property
+    def short(self) -> str:
+        """The shown id."""
+        return self.id[:8]
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column a served model asks for."""
+
+    name: str
+    type: str
+    """boolean, integer, number, string, datetime or date."""
+    polars: str
+    """The polars type the transform saw in training, as text."""
+    nullable: bool = True
+    example: Any = None
+
+
+@dataclass(frozen=True)
+class ModelVersion:
+    """What one run of one candidate made."""
+
+    id: str
+    """`delay@3`: the model and a number given in ledger order."""
+    model: str
+    number: int
+    candidate: str
+    run: str
+    fingerprint: str
+    """Of the evaluate step: same fingerprint, same version."""
+    bundle: Mapping[str, str]
+    """Bundle file -> object hash."""
+    bundle_hash: str
+    predictions: str
+    """Object hash of the per-row predictions (Parquet)."""
+    evaluation: str
+    """Hash of the evaluation rows' keys and labels: equal means the same rows."""
+    metric: str
+    value: float
+    low: float | None = None
+    high: float | None = None
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    snapshots: Mapping[str, str] = field(default_factory=dict)
+    """Source -> snapshot id."""
+    state: str = "new"
+    """new, approved, rejected or retired."""
+    created: str = ""
+
+
+@dataclass(frozen=True)
+class GateResult:
+    """One rule applied to one version."""
+
+    metric: str
+    rule: str
+    """`max_drop 0.005`, `min 0.7`, `test fog_hurts`."""
+    verdict: str
+    """pass, fail or inconclusive."""
+    candidate: float | None = None
+    champion: float | None = None
+    difference: float | None = None
+    low: float | None = None
+    high: float | None = None
+    rows: int = 0
+    clusters: int | None = None
+    note: str = ""
+    """Why no comparison could be made, or what was left out."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """All gates of one version against one baseline."""
+
+    version: str
+    baseline: str
+    """Version id of the champion it was compared with, or empty."""
+    verdict: str
+    """pass, fail or inconclusive."""
+    gates: tuple[GateResult, ...] = ()
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """What a server really serves."""
+
+    model: str
+    version: str
+    event: str
+    """deployed, rejected or stopped."""
+    at: str
+    port: int = 0
+    pid: int = 0
+    reason: str = ""

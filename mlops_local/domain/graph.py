@@ -1,0 +1,190 @@
+"""The graph a pipeline module declares: sources, steps and models, as plain values that travel as JSON.
+
+The worker describes it in the project's interpreter; every other part only reads it. Python 3.10, standard library.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Source:
+    """A named input: `mlops.data(...)`."""
+
+    name: str
+    pattern: str
+    """Glob relative to the project's root."""
+    key: tuple[str, ...] = ()
+    time: str = ""
+    outcome: tuple[str, ...] = ()
+    """Columns known only afterwards: hidden from transforms and the signature."""
+
+
+@dataclass(frozen=True)
+class Param:
+    """A keyword-only argument of a step; `default` is a JSON value."""
+
+    name: str
+    default: Any = None
+    required: bool = False
+    type: str = ""
+    """Name of the annotated type: int, float, bool, str, or empty."""
+
+
+@dataclass(frozen=True)
+class Input:
+    """Where one argument of a step comes from."""
+
+    argument: str
+    node: str
+    """A source's or step's name."""
+    output: str = ""
+    """The step's output, or empty when `node` is a source or has one output."""
+    wants: str = "value"
+    """How the step asks for it: lazy, frame, pandas, xy or value."""
+
+
+@dataclass(frozen=True)
+class Symbol:
+    """A name in a project module: what the fingerprint starts from."""
+
+    module: str
+    name: str
+
+
+@dataclass(frozen=True)
+class Step:
+    """A node of the graph.
+
+    kind `step`: a user's function. `features`: a model's transform and label over the split's parts. `candidate`: a user's
+    function that fits a model. `evaluate`: bundle the fitted model, score the evaluation rows through the bundle.
+    """
+
+    name: str
+    kind: str
+    code: tuple[Symbol, ...]
+    """The functions whose meaning this step depends on; the first is the one called."""
+    inputs: tuple[Input, ...] = ()
+    outputs: tuple[str, ...] = ("result",)
+    params: tuple[Param, ...] = ()
+    model: str = ""
+    extras: Mapping[str, str] = field(default_factory=dict)
+    """Anything else the result depends on, as text: the label's expression, the metric's name."""
+    gpus: int = 0
+    file: str = ""
+    line: int = 0
+
+
+@dataclass(frozen=True)
+class Model:
+    """A name with label, split, features and primary metric: `mlops.model(...)`."""
+
+    name: str
+    split: str
+    """The step whose outputs are train, valid and test."""
+    features: Symbol
+    """The transform."""
+    states: tuple[Input, ...] = ()
+    """The transform's further arguments: steps fitted on train."""
+    label: str = ""
+    """The label's expression as text."""
+    metric: str = "auc"
+    cluster: str = ""
+    slices: tuple[str, ...] = ()
+    candidates: tuple[str, ...] = ()
+    metrics: tuple[Symbol, ...] = ()
+    """The user's own metrics (`@model.metric`)."""
+    tests: tuple[Symbol, ...] = ()
+    """Behaviour tests (`@model.test`)."""
+
+
+@dataclass(frozen=True)
+class Graph:
+    """What one version of the project's code declares. `steps` is in an order in which they can run."""
+
+    sources: tuple[Source, ...] = ()
+    steps: tuple[Step, ...] = ()
+    models: tuple[Model, ...] = ()
+    modules: Mapping[str, str] = field(default_factory=dict)
+    """Project modules imported while describing: module name -> file (relative to the root where inside it)."""
+    distributions: Mapping[str, str] = field(default_factory=dict)
+    """Top-level module -> "name version" of the installed distribution that provides it, for what the project imports."""
+    reads: tuple[str, ...] = ()
+    """Files opened while importing, relative to the root."""
+
+    def step(self, name: str) -> Step:
+        """Return the step of that name. Raises KeyError."""
+        for step in self.steps:
+            if step.name == name:
+                return step
+        raise KeyError(name)
+
+    def source(self, name: str) -> Source:
+        """Return the source of that name. Raises KeyError."""
+        for source in self.sources:
+            if source.name == name:
+                return source
+        raise KeyError(name)
+
+    def model(self, name: str) -> Model:
+        """Return the model of that name. Raises KeyError."""
+        for model in self.models:
+            if model.name == name:
+                return model
+        raise KeyError(name)
+
+
+def to_json(graph: Graph) -> dict[str, Any]:
+    """The graph as JSON values."""
+    return asdict(graph)
+
+
+def from_json(value: Mapping[str, Any]) -> Graph:
+    """The graph back from `to_json`'s values (lists for tuples are fine)."""
+    return Graph(
+        sources=tuple(
+            Source(**{**item, "key": tuple(item["key"]), "outcome": tuple(item["outcome"])}) for item in value["sources"]
+        ),
+        steps=tuple(_step(item) for item in value["steps"]),
+        models=tuple(_model(item) for item in value["models"]),
+        modules=dict(value["modules"]),
+        distributions=dict(value["distributions"]),
+        reads=tuple(value["reads"]),
+    )
+
+
+def _symbols(items: Any) -> tuple[Symbol, ...]:
+    return tuple(Symbol(**item) for item in items)
+
+
+def _inputs(items: Any) -> tuple[Input, ...]:
+    return tuple(Input(**item) for item in items)
+
+
+def _step(item: Mapping[str, Any]) -> Step:
+    return Step(
+        **{
+            **item,
+            "code": _symbols(item["code"]),
+            "inputs": _inputs(item["inputs"]),
+            "outputs": tuple(item["outputs"]),
+            "params": tuple(Param(**param) for param in item["params"]),
+        }
+    )
+
+
+def _model(item: Mapping[str, Any]) -> Model:
+    return Model(
+        **{
+            **item,
+            "features": Symbol(**item["features"]),
+            "states": _inputs(item["states"]),
+            "slices": tuple(item["slices"]),
+            "candidates": tuple(item["candidates"]),
+            "metrics": _symbols(item["metrics"]),
+            "tests": _symbols(item["tests"]),
+        }
+    )

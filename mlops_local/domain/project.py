@@ -1,0 +1,180 @@
+"""What a project declares: mlops.toml as plain values, and the graph its pipeline module describes.
+
+`parse` turns the mapping read from mlops.toml into a `ProjectConfig` and collects every problem. Nothing here reads a file.
+Python 3.10: the worker imports this in the project's interpreter.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from mlops_local.domain.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Gate:
+    """One rule a version must pass."""
+
+    metric: str
+    max_drop: float | None = None
+    """Largest loss against the champion, in the metric's own unit, paired on the same rows."""
+    min: float | None = None
+    """Absolute lower bound on the metric."""
+    max: float | None = None
+    """Absolute upper bound on the metric."""
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """[models.NAME]"""
+
+    gates: tuple[Gate, ...] = ()
+    promote: str = "auto"
+    """"auto": a version that passes becomes champion; "manual": a person promotes it."""
+
+
+@dataclass(frozen=True)
+class ServeConfig:
+    """[serve]"""
+
+    host: str = "127.0.0.1"
+    port: int = 8501
+    model: str = ""
+    """Model to serve when several exist."""
+
+
+@dataclass(frozen=True)
+class HookConfig:
+    """[hook]"""
+
+    untrained: str = "allow"
+    """"allow": a commit whose code has no evaluated run passes with one line; "block": it does not."""
+
+
+@dataclass(frozen=True)
+class ProjectConfig:
+    """mlops.toml, checked."""
+
+    name: str
+    pipeline: str = "pipeline.py"
+    targets: tuple[str, ...] = ()
+    """What a bare `mlops train` builds; empty: every model's candidates that can be built."""
+    python: str = ""
+    params: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    models: Mapping[str, ModelConfig] = field(default_factory=dict)
+    serve: ServeConfig = ServeConfig()
+    hook: HookConfig = HookConfig()
+
+
+# One row a key: allowed type(s). Shown in "did you mean" and in the docs.
+_PROJECT_KEYS: dict[str, type | tuple[type, ...]] = {"name": str, "pipeline": str, "targets": list, "python": str}
+_GATE_KEYS: dict[str, type | tuple[type, ...]] = {
+    "metric": str,
+    "max_drop": (int, float),
+    "min": (int, float),
+    "max": (int, float),
+}
+_MODEL_KEYS: dict[str, type | tuple[type, ...]] = {"gates": list, "promote": str}
+_SERVE_KEYS: dict[str, type | tuple[type, ...]] = {"host": str, "port": int, "model": str}
+_HOOK_KEYS: dict[str, type | tuple[type, ...]] = {"untrained": str}
+_TABLES: dict[str, type | tuple[type, ...]] = {"project": dict, "params": dict, "models": dict, "serve": dict, "hook": dict}
+
+
+def parse(mapping: Mapping[str, Any], *, name: str = "project") -> ProjectConfig:
+    """Check the mapping read from mlops.toml.
+
+    Args:
+        mapping: the parsed TOML document.
+        name: the project's name when [project] gives none (its folder's name).
+
+    Raises:
+        ConfigError: with every problem, one line each.
+    """
+    problems: list[str] = []
+    _check(mapping, _TABLES, "", problems)
+    project = _table(mapping, "project")
+    _check(project, _PROJECT_KEYS, "project.", problems)
+    if not all(isinstance(target, str) for target in _list(project.get("targets"))):
+        problems.append("project.targets: expected a list of names")
+    params = _table(mapping, "params")
+    for step, values in params.items():
+        if not isinstance(values, Mapping):
+            problems.append(f"params.{step}: expected a table of parameters, as in [params.{step}]")
+    models = {key: _model(key, value, problems) for key, value in _table(mapping, "models").items()}
+    serve = _table(mapping, "serve")
+    _check(serve, _SERVE_KEYS, "serve.", problems)
+    port = serve.get("port", 8501)
+    if isinstance(port, int) and not 0 <= port <= 65535:
+        problems.append(f"serve.port: {port} is not a port (0 to 65535)")
+    hook = _table(mapping, "hook")
+    _check(hook, _HOOK_KEYS, "hook.", problems)
+    _choice(hook, "untrained", ("allow", "block"), "hook.", problems)
+    if problems:
+        raise ConfigError("mlops.toml: " + problems[0], problems=problems, hint="see `mlops --help` or docs/configuration.md")
+    return ProjectConfig(
+        name=project.get("name", name),
+        pipeline=project.get("pipeline", "pipeline.py"),
+        targets=tuple(project.get("targets", ())),
+        python=project.get("python", ""),
+        params={step: dict(values) for step, values in params.items()},
+        models=models,
+        serve=ServeConfig(**serve),
+        hook=HookConfig(**hook),
+    )
+
+
+def _model(name: str, value: Any, problems: list[str]) -> ModelConfig:
+    where = f"models.{name}."
+    if not isinstance(value, Mapping):
+        problems.append(f"models.{name}: expected a table, as in [models.{name}]")
+        return ModelConfig()
+    _check(value, _MODEL_KEYS, where, problems)
+    _choice(value, "promote", ("auto", "manual"), where, problems)
+    gates: list[Gate] = []
+    for number, gate in enumerate(_list(value.get("gates"))):
+        place = f"{where}gates[{number}]"
+        if not isinstance(gate, Mapping):
+            problems.append(f"{place}: expected a table, as in [[models.{name}.gates]]")
+            continue
+        before = len(problems)
+        _check(gate, _GATE_KEYS, place + ".", problems)
+        if "metric" not in gate:
+            problems.append(f"{place}: missing key 'metric'")
+        if not {"max_drop", "min", "max"} & set(gate):
+            problems.append(f"{place}: give max_drop, min or max")
+        if len(problems) == before:
+            gates.append(Gate(**gate))
+    return ModelConfig(gates=tuple(gates), promote=str(value.get("promote", "auto")))
+
+
+def _table(mapping: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    value = mapping.get(key, {})
+    return value if isinstance(value, Mapping) else {}
+
+
+def _list(value: Any) -> Sequence[Any]:
+    return value if isinstance(value, list) else []
+
+
+def _check(table: Mapping[str, Any], keys: Mapping[str, type | tuple[type, ...]], where: str, problems: list[str]) -> None:
+    for key, value in table.items():
+        if key not in keys:
+            near = difflib.get_close_matches(key, keys, n=1)
+            problems.append(
+                f"{where}{key}: unknown key" + (f", did you mean '{near[0]}'?" if near else f"; known: {', '.join(keys)}")
+            )
+        elif not isinstance(value, keys[key]) or (isinstance(value, bool) and keys[key] is not bool):
+            problems.append(f"{where}{key}: expected {_type_name(keys[key])}, got {value!r}")
+
+
+def _choice(table: Mapping[str, Any], key: str, allowed: tuple[str, ...], where: str, problems: list[str]) -> None:
+    if key in table and table[key] not in allowed:
+        problems.append(f"{where}{key}: expected one of {', '.join(allowed)}, got {table[key]!r}")
+
+
+def _type_name(kind: type | tuple[type, ...]) -> str:
+    names = {str: "text", int: "a whole number", float: "a number", list: "a list", dict: "a table"}
+    return names.get(kind[-1] if isinstance(kind, tuple) else kind, str(kind))
