@@ -1,0 +1,28 @@
+"""What a verb says while it works. A face decides how to show it; nobody else prints."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Progress:
+    """One thing that happened.
+
+    `kind`: snapshot, plan, step_started, step_ended, output, version, verdict, alias, note or warning.
+    """
+
+    kind: str
+    text: str
+    """One line a person understands on its own."""
+    step: str = ""
+    data: Mapping[str, Any] = field(default_factory=dict)
+
+
+Emit = Callable[[Progress], None]
+
+
+def ignore(progress: Progress) -> None:
+    """Say nothing."""
