@@ -1,0 +1,61 @@
+# From a bare checkout with Python 3.11+, make and git: `make demo` tells the story, `make test` proves it.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+STAMP := $(VENV)/.installed
+
+.PHONY: demo test check fix lint types imports tests wheel bench torture clean
+
+## Tell the whole loop on a copy of the sample in demo/ (core dependencies only).
+demo: $(VENV)/.core
+	$(BIN)/python scripts/demo.py
+
+## Everything CI runs: format, lint, types, import contract, tests, the built wheel in a clean environment.
+test: $(STAMP)
+	$(MAKE) check
+	$(MAKE) wheel
+
+check: lint types imports tests
+
+lint: $(STAMP)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+types: $(STAMP)
+	$(BIN)/mypy
+
+imports: $(STAMP)
+	PYTHONPATH=. $(BIN)/lint-imports
+
+tests: $(STAMP)
+	$(BIN)/python -m pytest -q
+
+fix: $(STAMP)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+## The built wheel, installed alone in a clean environment, makes the sample from its own files.
+wheel: $(STAMP)
+	$(BIN)/python scripts/check_wheel.py
+
+## Workloads beside their floors and peers, tracked as runs of this repository's own project.
+bench: $(STAMP)
+	PATH="$(CURDIR)/$(BIN):$$PATH" sh benchmarks/run.sh
+
+$(VENV)/bin/python:
+	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "mlops_local needs Python 3.11 or newer; pass PYTHON=python3.11")'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.core: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(PIP) install --quiet -c constraints.txt -e .
+	@touch $@
+
+# Torch first and exactly: a range could pull a build of several gigabytes.
+$(STAMP): pyproject.toml constraints.txt requirements-dev.txt | $(VENV)/bin/python
+	$(PIP) install --quiet torch==2.13.0
+	$(PIP) install --quiet -c constraints.txt -e ".[all]" -r requirements-dev.txt
+	@touch $@ $(VENV)/.core
+
+clean:
+	rm -rf $(VENV) demo dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis
