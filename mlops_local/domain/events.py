@@ -1,14 +1,14 @@
 """Everything that may be journalled or decided, by kind.
 
 Journal lines carry `k` (kind), `v` (the kind's version), `t` (UTC microseconds) and `n` (sequence number in the file).
-State kinds go to `<id>.state.jsonl`, METRIC and GAP to `<id>.metric.NNN.jsonl`. Ledger kinds are decisions, in one ordered file.
+State kinds go to `<id>.state.jsonl`, METRIC and GAP to `<id>.metric.NNN.jsonl`. Ledger kinds are decisions, in one file.
 """
 
 from __future__ import annotations
 
 # Journal: state
 RUN_STARTED = "run_started"
-"""run, name, kind, targets, argv, message, commit, dirty, diff (object hash or empty), env (allow-listed), python, host, pid."""
+"""run, name, kind, targets, argv, message, commit, dirty, diff (object hash or ""), env (allow-listed), python, host, pid."""
 RUN_ENDED = "run_ended"
 """run, state (done, failed, cancelled), error, seconds."""
 PARAMS = "params"

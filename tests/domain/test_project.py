@@ -1,0 +1,58 @@
+"""mlops.toml is checked whole: every problem, each with its place."""
+
+import pytest
+
+from mlops_local.domain.errors import ConfigError
+from mlops_local.domain.project import Gate, parse
+
+
+def test_a_full_file() -> None:
+    """Everything the design shows is understood."""
+    config = parse(
+        {
+            "project": {"name": "flight-delays", "targets": ["gbm"]},
+            "params": {"gbm": {"num_leaves": 95}},
+            "models": {"delay": {"promote": "manual", "gates": [{"metric": "auc", "max_drop": 0.005}]}},
+            "serve": {"port": 9000},
+        }
+    )
+    assert config.name == "flight-delays"
+    assert config.targets == ("gbm",)
+    assert config.params["gbm"] == {"num_leaves": 95}
+    assert config.models["delay"].gates == (Gate("auc", max_drop=0.005),)
+    assert config.models["delay"].promote == "manual"
+    assert config.serve.port == 9000
+
+
+def test_an_empty_file_is_a_project() -> None:
+    """A bare mlops.toml works; the name is the folder's."""
+    assert parse({}, name="here").name == "here"
+
+
+@pytest.mark.parametrize(
+    ("mapping", "problem"),
+    [
+        ({"projet": {}}, "projet: unknown key, did you mean 'project'?"),
+        ({"serve": {"prot": 1}}, "serve.prot: unknown key, did you mean 'port'?"),
+        ({"serve": {"port": "x"}}, "serve.port: expected a whole number, got 'x'"),
+        ({"serve": {"port": 70000}}, "serve.port: 70000 is not a port (0 to 65535)"),
+        ({"serve": {"port": True}}, "serve.port: expected a whole number, got True"),
+        ({"models": {"m": {"gates": [{"max_drop": 1}]}}}, "models.m.gates[0]: missing key 'metric'"),
+        ({"models": {"m": {"gates": [{"metric": "auc"}]}}}, "models.m.gates[0]: give max_drop, min or max"),
+        ({"models": {"m": {"promote": "yes"}}}, "models.m.promote: expected one of auto, manual, got 'yes'"),
+        ({"params": {"gbm": 3}}, "params.gbm: expected a table of parameters, as in [params.gbm]"),
+        ({"models": {"m": 1}}, "models.m: expected a table, as in [models.m]"),
+    ],
+)
+def test_bad_keys(mapping: dict[str, object], problem: str) -> None:
+    """A wrong key or value is named with its place and, where there is one, the near name."""
+    with pytest.raises(ConfigError) as caught:
+        parse(mapping)
+    assert problem in caught.value.problems
+
+
+def test_every_problem_is_collected() -> None:
+    """The user mends a file once, not once a problem."""
+    with pytest.raises(ConfigError) as caught:
+        parse({"serve": {"prot": 1}, "hook": {"untraind": "x"}, "project": {"name": 3}})
+    assert len(caught.value.problems) == 3
