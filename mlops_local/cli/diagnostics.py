@@ -77,7 +77,7 @@ def verbose() -> int:
 
 
 def error(message: str, hint: str = "", detail: str = "", more: Sequence[str] = ()) -> None:
-    """Say what went wrong and the way out. `detail` (a user's traceback) comes first, as it stands; `more` are further lines."""
+    """Say what went wrong and the way out; a user's traceback (`detail`) comes first, further lines (`more`) after."""
     if detail:
         _write(detail.rstrip("\n"))
     _write(f"{_paint('error', 'error:')} {message}")
