@@ -62,6 +62,8 @@ class Column:
     """The polars type the transform saw in training, as text."""
     nullable: bool = True
     example: Any = None
+    missing: str = "null"
+    """How training data wrote a missing value: null, or nan where only NaN occurred."""
 
 
 @dataclass(frozen=True)
