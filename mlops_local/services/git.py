@@ -26,6 +26,7 @@ DIFF_LIMIT = 1_000_000
 _CHUNK = 1 << 20
 _TIMEOUT_S = 30.0
 _LINK = "120000"
+_SUBMODULE = "160000"
 _LOCAL = (
     "GIT_ALTERNATE_OBJECT_DIRECTORIES",
     "GIT_CEILING_DIRECTORIES",
@@ -159,7 +160,7 @@ class Tree:
             if not path:
                 continue
             mode, blob, stage = info.decode().split(" ")
-            if stage == "0":
+            if stage == "0" and mode != _SUBMODULE:
                 entries[os.fsdecode(path)] = Entry(blob, mode)
         return cls(root.resolve(), top, entries, env)
 
