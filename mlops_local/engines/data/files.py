@@ -1,0 +1,126 @@
+"""Which files a source means, and what their bytes are.
+
+A file is hashed once: `trusted` answers from a remembered stat as long as inode, size, mtime and ctime are the same and the
+file was quiet for two seconds before it was hashed (a write within the clock's grain leaves the same stat). Never reads a
+file's content except to hash it, and never opens anything under .mlops/.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from mlops_local.domain.errors import DataError
+
+RACY_NS = 2_000_000_000
+"""A file younger than this when it was hashed is hashed again next time."""
+STATE = ".mlops"
+_MAGIC = "*?["
+
+
+def find(root: Path, pattern: str, *, source: str) -> list[str]:
+    """List the files a source's pattern means, relative to the root, sorted.
+
+    Raises:
+        DataError: the pattern leaves the project's folder, or no file matches it.
+    """
+    parts = PurePosixPath(pattern).parts
+    if not pattern or PurePosixPath(pattern).is_absolute() or ".." in parts:
+        raise DataError(
+            f"source {source}: {pattern!r} is not a pattern inside the project's folder",
+            hint="give a path relative to mlops.toml, as in data/flights-*.parquet; a link in the project may point elsewhere",
+        )
+    hidden = any(part.startswith(".") for part in parts)
+    found = []
+    for file in root.glob(pattern):
+        relative = file.relative_to(root)
+        if relative.parts[0] == STATE or (not hidden and any(part.startswith(".") for part in relative.parts)):
+            continue
+        if file.is_file():
+            found.append(relative.as_posix())
+    if not found:
+        raise DataError(f"source {source}: no file matches {pattern} in {root}", hint=_nearest(root, parts))
+    return sorted(found)
+
+
+def _nearest(root: Path, parts: Sequence[str]) -> str:
+    """Say what is there instead: the nearest existing folder of the pattern and what it holds."""
+    folder = root
+    for part in parts[:-1]:
+        if any(sign in part for sign in _MAGIC) or not (folder / part).is_dir():
+            break
+        folder = folder / part
+    name = "the project's folder" if folder == root else f"{folder.relative_to(root).as_posix()}/"
+    try:
+        names = sorted(entry.name for entry in os.scandir(folder) if not entry.name.startswith("."))
+    except OSError:
+        return f"{name} cannot be read"
+    if not names:
+        return f"{name} exists but is empty: put the files there, or correct the pattern"
+    more = f" and {len(names) - 4} more" if len(names) > 4 else ""
+    return f"{name} holds {', '.join(names[:4])}{more}: correct the pattern or move the files"
+
+
+def stamp(file: Path) -> list[int]:
+    """Return what the stat cache compares: inode, size, mtime_ns, ctime_ns."""
+    stat = file.stat()
+    return [stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns]
+
+
+def trusted(entry: Any, now: Sequence[int]) -> str | None:
+    """Return the remembered hash of a file whose stat is `now`, or None when it must be hashed again."""
+    if not isinstance(entry, (list, tuple)) or len(entry) != 6 or list(entry[:4]) != list(now):
+        return None
+    checked = int(entry[4])
+    if checked - max(now[2], now[3]) <= RACY_NS:
+        return None
+    return str(entry[5])
+
+
+def digest(file: Path) -> str:
+    """Return the BLAKE3 of a file's bytes, in hexadecimal."""
+    import blake3  # noqa: PLC0415  (9 ms, and only when a file changed)
+
+    hasher = blake3.blake3(max_threads=blake3.blake3.AUTO)
+    hasher.update_mmap(file)
+    return hasher.hexdigest()
+
+
+def settled_digest(file: Path, *, source: str, tries: int = 3) -> tuple[str, list[int]]:
+    """Hash a file that nobody writes meanwhile; return its hash and the stat it had before and after.
+
+    Raises:
+        DataError: the file cannot be read, or keeps changing.
+    """
+    try:
+        for _ in range(tries):
+            before = stamp(file)
+            value = digest(file)
+            if stamp(file) == before:
+                return value, before
+    except OSError as error:
+        raise DataError(
+            f"source {source}: cannot read {file.name}: {error.strerror or error}",
+            hint="check that the file exists and is yours",
+        ) from error
+    raise DataError(
+        f"source {source}: {file.name} is being written right now", hint="run the command again when the writer is done"
+    )
+
+
+def identity(files: Iterable[tuple[str, str]]) -> str:
+    """Return the snapshot id of (path, content hash) pairs: equal files are one snapshot."""
+    import blake3  # noqa: PLC0415  (as in `digest`)
+
+    hasher = blake3.blake3(b"snapshot\n")
+    for path, content in sorted(files):
+        data = path.encode("utf-8", "surrogateescape")
+        hasher.update(b"%d:%b %b\n" % (len(data), data, content.encode("ascii")))
+    return hasher.hexdigest()
+
+
+def remembered(stats: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the stat cache's entries by path; anything that does not look like one is dropped."""
+    return {path: entry for path, entry in stats.items() if isinstance(entry, (list, tuple)) and len(entry) == 6}

@@ -1,0 +1,247 @@
+"""Version the data: snapshot a source's files, read snapshots back, verify what is stored.
+
+A snapshot is made only when the bytes differ from the newest one of that source; unchanged files are known by their stat, so a
+second call reads nothing. Files go into the object store; above `REFERENCE_BYTES` a source is kept by reference (hashes only).
+Never changes a user's file.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from mlops_local.domain import events
+from mlops_local.domain.assets import FileEntry, Snapshot
+from mlops_local.domain.errors import DataError, UsageError
+from mlops_local.domain.graph import Source
+from mlops_local.domain.progress import Emit, Progress, ignore
+from mlops_local.engines.data import files, profile
+from mlops_local.services.project import Project
+from mlops_local.store import cache, objects
+from mlops_local.store.journal import Journal
+
+REFERENCE_BYTES = 1_000_000_000
+"""A source larger than this is not copied into the object store."""
+
+
+@dataclass(frozen=True)
+class FileCheck:
+    """What `verify` found out about one file of a snapshot."""
+
+    source: str
+    path: str
+    state: str
+    """ok; changed, missing (the working file); not stored, altered (the stored copy); new (not in the snapshot)."""
+
+
+def snapshot(project: Project, source: Source, *, emit: Emit = ignore, run: str = "") -> Snapshot:
+    """Take a snapshot of a source, or return the newest one when no byte differs from it.
+
+    Args:
+        project: where the files and the store are.
+        source: what to read.
+        emit: told in one line what was found.
+        run: the run that asks, for the journal.
+
+    Raises:
+        DataError: no file matches, a file is corrupt or does not fit, a declared column does not exist.
+    """
+    before = cache.snapshot(project.layout, source.name)
+    found = _hash(project, source)
+    identity = files.identity(found.items())
+    if before is not None and before.id == identity:
+        _require(source, before)
+        emit(Progress("snapshot", f"{_line(before)}: unchanged", data=_said(before, new=False)))
+        return before
+    made = _read(project, source, identity, found, before)
+    _keep(project, made, emit)
+    journal = Journal.open(project.layout.journal)
+    try:
+        journal.state(events.SNAPSHOT, run=run, snapshot=cache.snapshot_to_json(made))
+    finally:
+        journal.close()
+    cache.save_snapshot(project.layout, made)
+    change = _difference(before, made) if before is not None else "new"
+    emit(Progress("snapshot", f"{_line(made)}: {change}", data=_said(made, new=True)))
+    return made
+
+
+def current(project: Project, source: Source) -> Snapshot:
+    """Return the snapshot the files stand for right now; stores and journals nothing.
+
+    Raises:
+        DataError: as `snapshot`.
+    """
+    before = cache.snapshot(project.layout, source.name)
+    found = _hash(project, source)
+    identity = files.identity(found.items())
+    if before is not None and before.id == identity:
+        _require(source, before)
+        return before
+    return _read(project, source, identity, found, before)
+
+
+def newest(project: Project, sources: Sequence[Source]) -> list[Snapshot]:
+    """Return the newest stored snapshot of each source that has one."""
+    found = (cache.snapshot(project.layout, source.name) for source in sources)
+    return [item for item in found if item is not None]
+
+
+def show(project: Project, sources: Sequence[Source], name: str) -> Snapshot:
+    """Return the newest snapshot of a source, or the stored one whose id starts with `name`.
+
+    Raises:
+        UsageError: nothing is called so.
+        DataError: the source has no snapshot yet.
+    """
+    names = [source.name for source in sources]
+    held = newest(project, sources)
+    for item in held:
+        if name == item.source or (len(name) >= 4 and item.id.startswith(name)):
+            return item
+    if name in names:
+        raise DataError(f"source {name} has no snapshot yet", hint=f"run `mlops data snapshot {name}` or `mlops train`")
+    raise UsageError(
+        f"no source or snapshot is called {name!r}",
+        hint=profile.near(name, names) if names else "the pipeline declares no source",
+    )
+
+
+def select(sources: Sequence[Source], names: Sequence[str]) -> list[Source]:
+    """Return the sources of these names, or all of them when none is given.
+
+    Raises:
+        UsageError: with a suggestion, for the first name that is no source.
+    """
+    known = {source.name: source for source in sources}
+    for name in names:
+        if name not in known:
+            raise UsageError(
+                f"no source is called {name!r}", hint=profile.near(name, list(known)) if known else "the pipeline declares none"
+            )
+    return [known[name] for name in names] if names else list(sources)
+
+
+def verify(project: Project, sources: Sequence[Source]) -> list[FileCheck]:
+    """Re-hash every working file and every stored copy of the newest snapshots; the stat cache is not believed.
+
+    Raises:
+        DataError: a source has no snapshot yet.
+    """
+    checks: list[FileCheck] = []
+    for source in sources:
+        held = cache.snapshot(project.layout, source.name)
+        if held is None:
+            raise DataError(f"source {source.name} has no snapshot yet", hint=f"run `mlops data snapshot {source.name}`")
+        stored = held.bytes <= REFERENCE_BYTES
+        checks += [FileCheck(source.name, entry.path, _state(project, entry, stored)) for entry in held.files]
+        known = {entry.path for entry in held.files}
+        try:
+            there = files.find(project.root, source.pattern, source=source.name)
+        except DataError:
+            there = []  # every file is missing, and each has been said above
+        checks += [FileCheck(source.name, path, "new") for path in there if path not in known]
+    return checks
+
+
+def _state(project: Project, entry: FileEntry, stored: bool) -> str:
+    file = project.root / entry.path
+    if not file.is_file():
+        return "missing"
+    if files.digest(file) != entry.hash:
+        return "changed"
+    if stored and not objects.exists(project.layout, entry.hash):
+        return "not stored"
+    return "ok" if not stored or objects.verify(project.layout, entry.hash) else "altered"
+
+
+def _hash(project: Project, source: Source) -> dict[str, str]:
+    """Content hash of each file of the source; files whose stat is remembered are not read."""
+    stats = files.remembered(cache.stats(project.layout))
+    found: dict[str, str] = {}
+    fresh: dict[str, Any] = {}
+    for path in files.find(project.root, source.pattern, source=source.name):
+        file = project.root / path
+        value = files.trusted(stats.get(path), files.stamp(file))
+        if value is None:
+            value, stamp = files.settled_digest(file, source=source.name)
+            fresh[path] = [*stamp, time.time_ns(), value]
+        found[path] = value
+    if fresh:
+        cache.save_stats(project.layout, {**cache.stats(project.layout), **fresh})
+    return found
+
+
+def _read(project: Project, source: Source, identity: str, found: Mapping[str, str], before: Snapshot | None) -> Snapshot:
+    rows, columns = profile.read(project.root, list(found), source=source.name)
+    sizes = {path: (project.root / path).stat().st_size for path in found}
+    made = Snapshot(
+        id=identity,
+        source=source.name,
+        files=tuple(FileEntry(path, value, sizes[path], rows[path]) for path, value in found.items()),
+        rows=sum(count or 0 for count in rows.values()),
+        bytes=sum(sizes.values()),
+        columns=columns,
+    )
+    _require(source, made)
+    if files.identity(_hash(project, source).items()) != identity:
+        raise DataError(
+            f"source {source.name}: its files changed while they were read",
+            hint="run the command again when the writer is done",
+        )
+    return made
+
+
+def _require(source: Source, held: Snapshot) -> None:
+    wanted = {"key": source.key, "time": (source.time,) if source.time else (), "outcome": source.outcome}
+    if held.columns or any(wanted.values()):
+        profile.require([column.name for column in held.columns], wanted, source=source.name)
+
+
+def _keep(project: Project, made: Snapshot, emit: Emit) -> None:
+    if made.bytes > REFERENCE_BYTES:
+        size = _size(made.bytes)
+        text = f"source {made.source} is {size}: kept by reference (hashes, not copies); a full copy would cost {size}"
+        emit(Progress("note", text, data=_said(made, new=True)))
+        return
+    for entry in made.files:
+        objects.put_file(project.layout, project.root / entry.path, known_hash=entry.hash)
+
+
+def _difference(before: Snapshot, made: Snapshot) -> str:
+    old = {entry.path: entry.hash for entry in before.files}
+    now = {entry.path: entry.hash for entry in made.files}
+    counts = {
+        "added": sum(path not in old for path in now),
+        "removed": sum(path not in now for path in old),
+        "changed": sum(path in old and old[path] != value for path, value in now.items()),
+    }
+    said = [f"{count} {'file' if count == 1 else 'files'} {verb}" for verb, count in counts.items() if count]
+    return f"{', '.join(said) or 'profiled again'} since {before.short}"
+
+
+def _line(held: Snapshot) -> str:
+    count = len(held.files)
+    rows = f"{held.rows:,} rows, " if held.columns else ""
+    return f"{held.source} {held.short}, {count} file{'' if count == 1 else 's'}, {rows}{_size(held.bytes)}"
+
+
+def _said(held: Snapshot, *, new: bool) -> dict[str, Any]:
+    return {
+        "source": held.source,
+        "snapshot": held.id,
+        "files": len(held.files),
+        "rows": held.rows,
+        "bytes": held.bytes,
+        "new": new,
+    }
+
+
+def _size(count: float) -> str:
+    for unit in ("bytes", "kB", "MB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "bytes" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} GB"

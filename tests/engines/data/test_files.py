@@ -1,0 +1,128 @@
+"""Finding and hashing a source's files."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import blake3
+import pytest
+
+from mlops_local.domain.errors import DataError
+from mlops_local.engines.data import files
+
+
+def _write(root: Path, *names: str) -> None:
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(name)
+
+
+def test_files_come_relative_and_sorted(tmp_path: Path) -> None:
+    """A pattern means its files relative to the root, in order of name, and no folder."""
+    _write(tmp_path, "data/b.csv", "data/a.csv", "other/c.csv")
+    (tmp_path / "data" / "d.csv").mkdir()
+    assert files.find(tmp_path, "data/*.csv", source="s") == ["data/a.csv", "data/b.csv"]
+
+
+def test_the_store_and_drafts_are_never_data(tmp_path: Path) -> None:
+    """What lies in .mlops/ or begins with a dot is not part of a source that does not ask for it."""
+    _write(tmp_path, "a.csv", ".draft.csv", ".mlops/x.csv", "data/.hidden/y.csv")
+    assert files.find(tmp_path, "**/*.csv", source="s") == ["a.csv"]
+    assert files.find(tmp_path, ".draft.csv", source="s") == [".draft.csv"]
+
+
+def test_a_linked_folder_is_followed_by_its_own_name(tmp_path: Path) -> None:
+    """Data may live elsewhere behind a link; the snapshot knows it by its path in the project."""
+    _write(tmp_path, "elsewhere/a.csv")
+    root = tmp_path / "project"
+    root.mkdir()
+    (root / "data").symlink_to(tmp_path / "elsewhere")
+    assert files.find(root, "data/*.csv", source="s") == ["data/a.csv"]
+
+
+@pytest.mark.parametrize("pattern", ["/etc/*.csv", "../x.csv", ""])
+def test_a_pattern_that_leaves_the_project_is_refused(tmp_path: Path, pattern: str) -> None:
+    """A source lies in the project's folder: anything else would store an absolute path."""
+    with pytest.raises(DataError, match="not a pattern inside"):
+        files.find(tmp_path, pattern, source="s")
+
+
+def test_no_match_says_the_pattern_the_folder_and_what_is_there(tmp_path: Path) -> None:
+    """A source that matches nothing names pattern and folder; the hint tells what the nearest folder holds."""
+    _write(tmp_path, "data/flight-01.parquet")
+    with pytest.raises(DataError) as caught:
+        files.find(tmp_path, "data/flights-*.parquet", source="flights")
+    assert "source flights" in caught.value.message
+    assert "data/flights-*.parquet" in caught.value.message and str(tmp_path) in caught.value.message
+    assert "data/ holds flight-01.parquet" in caught.value.hint
+
+
+def test_no_match_finds_the_nearest_existing_folder(tmp_path: Path) -> None:
+    """When the pattern's folder does not exist, the hint speaks of the one above it."""
+    _write(tmp_path, "dat/a.csv")
+    with pytest.raises(DataError) as caught:
+        files.find(tmp_path, "data/2013/*.csv", source="s")
+    assert "the project's folder holds dat" in caught.value.hint
+
+
+def test_the_hash_is_blake3_of_the_bytes(tmp_path: Path) -> None:
+    """A file's identity is the BLAKE3 of its bytes, so another tool can check it; an empty file has one too."""
+    (tmp_path / "a").write_bytes(b"x" * 300_000)
+    (tmp_path / "empty").touch()
+    assert files.digest(tmp_path / "a") == blake3.blake3(b"x" * 300_000).hexdigest()
+    assert files.digest(tmp_path / "empty") == blake3.blake3(b"").hexdigest()
+
+
+def test_an_unchanged_quiet_file_is_trusted(tmp_path: Path) -> None:
+    """The remembered hash holds while inode, size, mtime and ctime stay and the file was quiet when hashed."""
+    (tmp_path / "a").write_text("x")
+    now = files.stamp(tmp_path / "a")
+    later = max(now[2], now[3]) + files.RACY_NS + 1
+    assert files.trusted([*now, later, "abc"], now) == "abc"
+
+
+def test_a_file_hashed_right_after_its_write_is_read_again(tmp_path: Path) -> None:
+    """Within two seconds of a write the same stat can hide another write, so the hash is not believed."""
+    (tmp_path / "a").write_text("x")
+    now = files.stamp(tmp_path / "a")
+    assert files.trusted([*now, max(now[2], now[3]) + files.RACY_NS, "abc"], now) is None
+
+
+def test_same_size_and_mtime_do_not_fool_the_cache(tmp_path: Path) -> None:
+    """A rewrite that restores size and mtime is still seen: its ctime moved."""
+    file = tmp_path / "a"
+    file.write_text("x")
+    before = files.stamp(file)
+    file.write_text("y")
+    os.utime(file, ns=(before[2], before[2]))
+    after = files.stamp(file)
+    assert after[:3] == before[:3]
+    entry = [*before[:3], after[3] - 1, after[3] + 10 * files.RACY_NS, "abc"]
+    assert files.trusted(entry, after) is None
+
+
+@pytest.mark.parametrize("entry", [None, [], ["a"], {"hash": "x"}, "text"])
+def test_a_damaged_cache_entry_is_no_answer(entry: object) -> None:
+    """A stat cache that is not what we wrote means hashing, not a crash."""
+    assert files.trusted(entry, [1, 2, 3, 4]) is None
+
+
+def test_equal_files_are_one_snapshot_whatever_their_order() -> None:
+    """The id depends on paths and contents alone, and a name cannot run into its neighbour."""
+    one, two = ("a.csv", "11"), ("b.csv", "22")
+    assert files.identity([one, two]) == files.identity([two, one])
+    assert files.identity([one]) != files.identity([one, two])
+    assert files.identity([("a", "11"), ("b", "22")]) != files.identity([("a:11 b", "22")])
+    assert files.identity([("a", "11")]) != files.identity([("b", "11")])
+
+
+def test_a_file_name_that_is_not_utf8_has_an_identity() -> None:
+    """Names come with surrogates where their bytes are not UTF-8; they hash like any other."""
+    assert files.identity([(os.fsdecode(b"\xff.csv"), "11")]) != files.identity([("x.csv", "11")])
+
+
+def test_a_missing_file_is_said_by_name(tmp_path: Path) -> None:
+    """A file that vanished between listing and hashing is an error that names it."""
+    with pytest.raises(DataError, match=r"cannot read gone\.csv"):
+        files.settled_digest(tmp_path / "gone.csv", source="s")
