@@ -1,0 +1,125 @@
+"""Answers kept in small files so that plan, status and the hook need no database.
+
+Every file is replaced whole; one that is damaged counts as absent. All of it can be deleted: step results and snapshots
+come back with `projection.rebuild`, the rest with the next command. Never loads DuckDB.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from mlops_local.domain.assets import ColumnProfile, FileEntry, Snapshot
+from mlops_local.domain.plan import StepResult, result_from_json, result_to_json
+from mlops_local.store import files
+from mlops_local.store.layout import Layout
+
+
+def step_result(layout: Layout, fingerprint: str) -> StepResult | None:
+    """Return what the step of this fingerprint left, if it ever ran."""
+    return _result(_load(_at(layout, "steps", fingerprint)))
+
+
+def latest(layout: Layout, step: str) -> StepResult | None:
+    """Return the newest recorded result of the step, whatever its fingerprint."""
+    return _result(_load(_at(layout, "latest", step)))
+
+
+def record(layout: Layout, result: StepResult) -> None:
+    """Keep a result under its fingerprint, and as its step's latest. Raises MlopsError on a full disk."""
+    value = result_to_json(result)
+    _save(_at(layout, "steps", result.fingerprint), value)
+    _save(_at(layout, "latest", result.name), value)
+
+
+def graph(layout: Layout, key: str) -> dict[str, Any] | None:
+    """Return the described graph kept under `key`."""
+    return _load(_at(layout, "graph", key))
+
+
+def save_graph(layout: Layout, key: str, value: Mapping[str, Any]) -> None:
+    """Keep a described graph; graphs of other keys are dropped beyond the newest 20."""
+    home = _at(layout, "graph", key)
+    _save(home, value)
+    old = sorted(home.parent.glob("*.json"), key=lambda path: path.stat().st_mtime_ns, reverse=True)[20:]
+    for path in old:
+        path.unlink(missing_ok=True)
+
+
+def stats(layout: Layout) -> dict[str, Any]:
+    """Return what `save_stats` kept: what the data files looked like when they were hashed."""
+    return _load(layout.cache / "stats.json") or {}
+
+
+def save_stats(layout: Layout, value: Mapping[str, Any]) -> None:
+    """Keep what the data files looked like when they were hashed."""
+    _save(layout.cache / "stats.json", value)
+
+
+def snapshot(layout: Layout, source: str) -> Snapshot | None:
+    """Return the newest snapshot of a source."""
+    value = _load(_at(layout, "snapshots", source))
+    try:
+        return snapshot_from_json(value) if value is not None else None
+    except (KeyError, TypeError):
+        return None
+
+
+def save_snapshot(layout: Layout, value: Snapshot) -> None:
+    """Keep a snapshot as its source's newest."""
+    _save(_at(layout, "snapshots", value.source), snapshot_to_json(value))
+
+
+def snapshot_to_json(value: Snapshot) -> dict[str, Any]:
+    """The snapshot as JSON values."""
+    return {
+        "id": value.id,
+        "source": value.source,
+        "rows": value.rows,
+        "bytes": value.bytes,
+        "files": [vars(entry) for entry in value.files],
+        "columns": [vars(column) for column in value.columns],
+    }
+
+
+def snapshot_from_json(value: Mapping[str, Any]) -> Snapshot:
+    """Back from `snapshot_to_json`; keys this version does not know are ignored. Raises KeyError, TypeError."""
+    return Snapshot(
+        id=value["id"],
+        source=value["source"],
+        rows=value["rows"],
+        bytes=value["bytes"],
+        files=tuple(FileEntry(**_known(FileEntry, item)) for item in value["files"]),
+        columns=tuple(ColumnProfile(**_known(ColumnProfile, item)) for item in value.get("columns", ())),
+    )
+
+
+def _known(kind: type, value: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: item for key, item in value.items() if key in kind.__dataclass_fields__}  # type: ignore[attr-defined]
+
+
+def _result(value: dict[str, Any] | None) -> StepResult | None:
+    try:
+        return result_from_json(value) if value is not None else None
+    except (KeyError, TypeError):
+        return None
+
+
+def _at(layout: Layout, kind: str, name: str) -> Path:
+    return layout.cache / kind / f"{quote(name, safe='@ =+,')}.json"
+
+
+def _load(path: Path) -> dict[str, Any] | None:
+    try:
+        value = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def _save(path: Path, value: Mapping[str, Any]) -> None:
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    files.replace(path, json.dumps(value, separators=(",", ":")).encode())

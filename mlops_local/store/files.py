@@ -1,0 +1,67 @@
+"""Write small files so that a reader sees the old one or the new one, never half of one."""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+from pathlib import Path
+
+from mlops_local.domain.errors import MlopsError
+
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+"""What the system says when no more bytes fit."""
+
+
+def replace(path: Path, data: bytes, *, mode: int = 0o600, sync: bool = False) -> None:
+    """Put `data` at `path` in one step.
+
+    Args:
+        path: where; its folder exists.
+        data: the whole content.
+        mode: permissions of the new file.
+        sync: also outlive a power cut (costs a disk flush).
+
+    Raises:
+        MlopsError: the disk is full or the folder cannot be written.
+    """
+    draft = path.with_name(f".{path.name[:80]}.{secrets.token_hex(6)}")
+    try:
+        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+        try:
+            write_all(descriptor, data)
+            if sync:
+                os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        draft.replace(path)
+    except OSError as error:
+        draft.unlink(missing_ok=True)
+        raise cannot_write(path, error) from error
+    if sync:
+        sync_folder(path.parent)
+
+
+def write_all(descriptor: int, data: bytes | memoryview) -> None:
+    """Write every byte or raise OSError; a short write is continued until the system says why."""
+    view = memoryview(data)
+    while view:
+        view = view[os.write(descriptor, view) :]
+
+
+def sync_folder(folder: Path) -> None:
+    """Make renames and new names in `folder` outlive a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def cannot_write(path: Path, error: OSError) -> MlopsError:
+    """The error a person reads when `path` could not be written."""
+    if error.errno in FULL:
+        return MlopsError(
+            f"no space left to write {path.parent.name}/{path.name}", hint="free some disk space and run the command again"
+        )
+    return MlopsError(f"cannot write {path}: {error.strerror or error}", hint="check the folder's permissions")

@@ -1,0 +1,237 @@
+"""Where everything under .mlops/ is, and how the folder comes into being.
+
+Every path of the store is named here and nowhere else. Making it is idempotent and overwrites nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from mlops_local.domain.errors import IntegrityError, NewerStore, UsageError
+from mlops_local.store import files
+
+PROJECT_FILE = "mlops.toml"
+FORMAT = 1
+"""Number of the folder's own layout; a program that knows only smaller ones refuses it."""
+
+_SHARED_FILESYSTEMS = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "fuse.sshfs", "fuse.rclone", "fuse.gdfs"})
+
+_README = """\
+This folder is kept by `mlops`. Do not edit it by hand.
+
+project.duckdb  every table, rebuilt at any time from the files below: `mlops db rebuild`
+journal/        what happened (one file a process) and what was decided (ledger.jsonl); done/ holds finished ones, zstd
+objects/        file contents by BLAKE3 hash
+cache/          can be deleted
+config          this project's identity and signing key; do not share it
+
+All of it can be read without mlops: DuckDB, JSON lines, zstd, Parquet.
+"""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Paths of one project's store."""
+
+    root: Path
+    """The folder with mlops.toml."""
+
+    @cached_property
+    def state(self) -> Path:
+        """.mlops/, in the main worktree when `root` is in a linked one."""
+        return state_of(self.root)
+
+    @property
+    def database(self) -> Path:
+        """The DuckDB file. Never open() it: only DuckDB may."""
+        return self.state / "project.duckdb"
+
+    @property
+    def journal(self) -> Path:
+        """Folder of the process journals and the ledger."""
+        return self.state / "journal"
+
+    @property
+    def done(self) -> Path:
+        """Folder of folded journals, compressed."""
+        return self.journal / "done"
+
+    @property
+    def ledger(self) -> Path:
+        """The ordered file of decisions."""
+        return self.journal / "ledger.jsonl"
+
+    @property
+    def objects(self) -> Path:
+        """Content-addressed files."""
+        return self.state / "objects"
+
+    @property
+    def cache(self) -> Path:
+        """What can be made again from journals."""
+        return self.state / "cache"
+
+    @property
+    def logs(self) -> Path:
+        """Output of steps and tracebacks of our own bugs."""
+        return self.state / "logs"
+
+    @property
+    def tmp(self) -> Path:
+        """Drafts on the same file system as the objects."""
+        return self.state / "tmp"
+
+    @property
+    def store_lock(self) -> Path:
+        """Queue for the DuckDB file."""
+        return self.state / "store.lock"
+
+    @property
+    def ledger_lock(self) -> Path:
+        """Queue for appending a decision."""
+        return self.state / "ledger.lock"
+
+    @property
+    def config(self) -> Path:
+        """Identity and signing key, 0600."""
+        return self.state / "config"
+
+    @property
+    def lockfile(self) -> Path:
+        """mlops.lock, committed beside mlops.toml."""
+        return self.root / "mlops.lock"
+
+
+def find_root(start: Path) -> Path | None:
+    """Return the nearest folder at or above `start` that holds mlops.toml."""
+    here = start.resolve()
+    for folder in (here, *here.parents):
+        if (folder / PROJECT_FILE).is_file():
+            return folder
+    return None
+
+
+def state_of(root: Path) -> Path:
+    """Return the .mlops folder that belongs to `root`: a linked git worktree shares the main one's."""
+    root = root.resolve()
+    for top in (root, *root.parents):
+        git = top / ".git"
+        if git.is_dir():
+            break
+        if git.is_file():
+            main = _main_worktree(git)
+            home = main / root.relative_to(top) if main is not None else root
+            return (home if home.is_dir() else root) / ".mlops"
+    return root / ".mlops"
+
+
+def _main_worktree(git: Path) -> Path | None:
+    """The main worktree a linked worktree's `.git` file leads to; None for submodules and bare repositories."""
+    text = git.read_text(encoding="utf-8", errors="surrogateescape").strip()
+    if not text.startswith("gitdir:"):
+        return None
+    folder = git.parent / text[len("gitdir:") :].strip()
+    common = folder / "commondir"
+    if not common.is_file():
+        return None
+    shared = Path(os.path.normpath(folder / common.read_text(encoding="utf-8", errors="surrogateescape").strip()))
+    return shared.parent if shared.name == ".git" else None
+
+
+def create(layout: Layout, *, unsafe_fs: bool = False) -> None:
+    """Make .mlops/ and what belongs in it, where it is missing.
+
+    Args:
+        layout: the project's paths.
+        unsafe_fs: allow a network file system, where locks cannot be trusted.
+
+    Raises:
+        NewerStore: a newer version of this program made it.
+        UsageError: the folder is on a network file system.
+        MlopsError: it cannot be written.
+    """
+    if not layout.config.exists():
+        _refuse_network(layout.root, unsafe_fs)
+    try:
+        for folder in (layout.state, layout.journal, layout.done, layout.objects, layout.cache, layout.logs, layout.tmp):
+            if not folder.is_dir():
+                folder.mkdir(mode=0o700, exist_ok=True)
+        for name, text in (("README", _README), (".gitignore", "*\n")):
+            if not (layout.state / name).exists():
+                files.replace(layout.state / name, text.encode(), mode=0o644)
+    except OSError as error:
+        raise files.cannot_write(layout.state, error) from error
+    if not layout.config.exists():
+        _create_config(layout)
+    known = _config(layout).get("format", FORMAT)
+    if known > FORMAT:
+        raise NewerStore(
+            f"{layout.state.name}/ was written by a newer version of mlops (format {known}, this one knows {FORMAT})",
+            hint="upgrade with `pip install --upgrade mlops-local`",
+        )
+
+
+def _create_config(layout: Layout) -> None:
+    value = {"format": FORMAT, "project_id": secrets.token_hex(16), "hmac_key": secrets.token_hex(32)}
+    draft = layout.tmp / f"config.{secrets.token_hex(6)}"
+    files.replace(draft, json.dumps(value, indent=1).encode() + b"\n", sync=True)
+    try:
+        layout.config.hardlink_to(draft)  # refuses to overwrite: the first of several processes wins
+    except FileExistsError:
+        pass
+    finally:
+        draft.unlink()
+
+
+def _config(layout: Layout) -> dict[str, Any]:
+    try:
+        value = json.loads(layout.config.read_bytes())
+    except (OSError, ValueError) as error:
+        raise IntegrityError(
+            f"{layout.state.name}/config cannot be read: {error}", hint="restore it from a backup, or run `mlops doctor --fix`"
+        ) from error
+    if not isinstance(value, dict):
+        raise IntegrityError(f"{layout.state.name}/config is not a table", hint="run `mlops doctor --fix`")
+    return value
+
+
+def project_id(layout: Layout) -> str:
+    """Return the project's identity, made once by `create`."""
+    return str(_config(layout)["project_id"])
+
+
+def hmac_key(layout: Layout) -> bytes:
+    """Return the key that signs pickles this store wrote itself."""
+    return bytes.fromhex(_config(layout)["hmac_key"])
+
+
+def _refuse_network(root: Path, unsafe_fs: bool) -> None:
+    kind = _filesystem(root)
+    if kind in _SHARED_FILESYSTEMS and not unsafe_fs:
+        raise UsageError(
+            f"{root} is on a network file system ({kind}), where locks between processes cannot be trusted",
+            hint="move the project to a local disk, or pass --unsafe-fs if only one machine uses it",
+        )
+
+
+def _filesystem(path: Path) -> str:
+    """The type of the file system `path` is on; empty where the system does not say."""
+    try:
+        lines = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+    except OSError:
+        return ""
+    real = os.path.realpath(path)
+    best, kind = "", ""
+    for line in lines:
+        before, _, after = line.partition(" - ")
+        mount = before.split()[4].encode().decode("unicode_escape")
+        inside = real == mount or real.startswith(mount.rstrip("/") + "/")
+        if inside and len(mount) >= len(best):
+            best, kind = mount, after.split()[0]
+    return kind

@@ -1,0 +1,134 @@
+"""File contents by the BLAKE3 hash of their bytes: written once, never changed, verified when read.
+
+One file an object, `objects/ab/abcdef...`, 0400. The project's DuckDB file never comes here: opening it drops DuckDB's lock.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+import blake3
+
+from mlops_local.domain.errors import DataError, IntegrityError
+from mlops_local.store import files
+from mlops_local.store.layout import Layout
+
+_BLOCK = 1 << 20
+
+
+def path(layout: Layout, hash: str) -> Path:
+    """Return where the object is kept, whether or not it is there."""
+    return layout.objects / hash[:2] / hash
+
+
+def exists(layout: Layout, hash: str) -> bool:
+    """Say whether the object is there (not whether it is whole: see `verify`)."""
+    return path(layout, hash).is_file()
+
+
+def put_bytes(layout: Layout, data: bytes) -> str:
+    """Keep `data` and return its hash. Raises MlopsError on a full disk."""
+    digest = blake3.blake3(data).hexdigest()
+    if not exists(layout, digest):
+        _keep(layout, [data], digest)
+    return digest
+
+
+def put_file(layout: Layout, source: Path, *, known_hash: str | None = None) -> str:
+    """Keep the content of the file at `source` and return its hash.
+
+    Args:
+        layout: the store.
+        source: read once.
+        known_hash: when the caller hashed it before, nothing is read if the object is there already.
+
+    Raises:
+        DataError: the file cannot be read, or is no longer what `known_hash` says.
+        MlopsError: the disk is full.
+    """
+    if source.name.startswith(layout.database.name) and source.parent.resolve() == layout.state.resolve():
+        raise DataError(f"{source} is the store's own database and cannot be an input", hint="name other files")
+    if known_hash is not None and exists(layout, known_hash):
+        return known_hash
+    try:
+        with source.open("rb") as file:
+            return _keep(layout, _blocks(file), known_hash, source)
+    except OSError as error:
+        raise DataError(f"cannot read {source}: {error.strerror or error}") from error
+
+
+def _blocks(file: BinaryIO) -> Iterator[bytes]:
+    while block := file.read(_BLOCK):
+        yield block
+
+
+def _keep(layout: Layout, blocks: Iterator[bytes] | list[bytes], expected: str | None, source: Path | None = None) -> str:
+    """Write a draft, make it durable, give it its name."""
+    draft = layout.tmp / f"object.{secrets.token_hex(8)}"
+    hasher = blake3.blake3()
+    try:
+        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o400)
+        try:
+            for block in blocks:
+                hasher.update(block)
+                try:
+                    files.write_all(descriptor, block)
+                except OSError as error:
+                    raise files.cannot_write(draft, error) from error
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        digest = hasher.hexdigest()
+        if expected is not None and digest != expected:
+            raise DataError(f"{source or 'the data'} changed while it was read", hint="run the command again")
+        home = path(layout, digest)
+        if not home.parent.is_dir():
+            home.parent.mkdir(mode=0o700, exist_ok=True)
+            files.sync_folder(layout.objects)
+        draft.rename(home)
+        files.sync_folder(home.parent)
+    finally:
+        draft.unlink(missing_ok=True)
+    return digest
+
+
+def get(layout: Layout, hash: str) -> bytes:
+    """Return the object's bytes, verified. Raises IntegrityError when missing or altered."""
+    try:
+        data = path(layout, hash).read_bytes()
+    except OSError as error:
+        raise _missing(hash) from error
+    if blake3.blake3(data).hexdigest() != hash:
+        raise IntegrityError(f"object {hash[:12]} is not what was written", hint="run `mlops doctor`")
+    return data
+
+
+def verify(layout: Layout, hash: str) -> bool:
+    """Say whether the object is there with the bytes that were written."""
+    home = path(layout, hash)
+    return home.is_file() and hash_file(home) == hash
+
+
+def hash_file(source: Path) -> str:
+    """Return the BLAKE3 hash of a file's bytes."""
+    hasher = blake3.blake3()
+    with source.open("rb") as file:
+        for block in _blocks(file):
+            hasher.update(block)
+    return hasher.hexdigest()
+
+
+def every(layout: Layout) -> Iterator[str]:
+    """Yield the hash of every object that is kept, in no order."""
+    for folder in layout.objects.iterdir():
+        if len(folder.name) == 2:
+            for file in folder.iterdir():
+                yield file.name
+
+
+def _missing(hash: str) -> IntegrityError:
+    return IntegrityError(f"object {hash[:12]} is missing", hint="run `mlops doctor`, or `mlops pull` it from where it is kept")
