@@ -1,0 +1,213 @@
+"""Tracking from a script, a notebook or a step: `run()`, `log`, `log_params`, `log_model`, `log_eval`.
+
+Everything goes to this process's own journal: nothing waits for the store, and a killed script loses nothing that was logged.
+Under `mlops run` and inside a step the run already exists; elsewhere `run()` begins one in the project around the working folder.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import socket
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from mlops_local.domain import events, names, secrets
+from mlops_local.domain.errors import ProjectNotFound, UsageError
+from mlops_local.store import layout as layouts
+from mlops_local.store.journal import Journal, new_id
+from mlops_local.store.layout import Layout
+
+RUN_VARIABLE = "MLOPS_RUN"
+"""Set for a process that belongs to a run: the run's id."""
+ROOT_VARIABLE = "MLOPS_ROOT"
+"""Set beside it: the project's folder."""
+
+
+class Run:
+    """A run being logged to. Use it as a context manager: `with mlops.run() as run:`."""
+
+    def __init__(
+        self,
+        layout: Layout,
+        run_id: str,
+        name: str,
+        *,
+        owned: bool,
+        message: str = "",
+        params: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.layout = layout
+        self.id = run_id
+        self.name = name
+        self._owned = owned
+        self._message = message
+        self._params = dict(params or {})
+        self._journal: Journal | None = None
+        self._started = time.monotonic()
+        self._made: dict[str, Any] = {}
+
+    def __enter__(self) -> Run:
+        _stack.append(self)
+        journal = self._open()
+        if self._owned:
+            journal.state(
+                events.RUN_STARTED,
+                run=self.id,
+                name=self.name,
+                kind="script",
+                targets=[],
+                message=self._message,
+                argv=secrets.command_line([Path(sys.argv[0]).name, *sys.argv[1:]]),
+                env=secrets.environment(os.environ),
+                python=platform.python_version(),
+                host=socket.gethostname(),
+                pid=os.getpid(),
+            )
+        if self._params:
+            self.log_params(self._params)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self in _stack:
+            _stack.remove(self)
+        journal = self._open()
+        if self._owned:
+            cancelled = isinstance(error, KeyboardInterrupt)
+            state = "done" if error is None else "cancelled" if cancelled else "failed"
+            text = "" if error is None else secrets.strike(f"{type(error).__name__}: {error}")
+            seconds = round(time.monotonic() - self._started, 6)
+            journal.state(events.RUN_ENDED, run=self.id, state=state, error=text, seconds=seconds)
+        journal.close()
+        self._journal = None
+
+    def _open(self) -> Journal:
+        if self._journal is None:
+            self._journal = Journal.open(self.layout.journal)
+        return self._journal
+
+    def log(self, step: float | None = None, /, **values: float) -> None:
+        """Log metrics at a step. Never raises and never waits.
+
+        Args:
+            step: epoch, iteration or whatever the curve runs over; None for a single value.
+            values: metric name -> number; NaN and infinity are kept.
+        """
+        journal = self._open()
+        for key, value in values.items():
+            journal.metric(self.id, key, value, step)
+
+    def log_params(self, values: Mapping[str, Any] | None = None, /, **more: Any) -> None:
+        """Record parameters; nested mappings become dotted names. Values named like secrets are struck out."""
+        flat = _flatten({**(values or {}), **more})
+        self._open().state(events.PARAMS, run=self.id, values=secrets.parameters(flat))
+
+    def log_model(self, model: Any, *, example: Any, name: str = "model", metric: str = "", target: str = "") -> None:
+        """Make a fitted model a version: exported, checked against its native answers and bundled.
+
+        Args:
+            model: a LightGBM booster, a torch module or a scikit-learn estimator.
+            example: rows (polars or pandas frame) of the columns the model takes, in its order; 100 or more are better.
+            name: the model's name in the registry.
+            metric: what versions are compared by; `auc` for two classes, `rmse` for numbers unless given.
+            target: what it predicts, in words, for the card.
+
+        Raises:
+            UsageError: the model or the example is of a kind that cannot be bundled.
+        """
+        from mlops_local.api import bundling  # loads polars and onnx: only scripts that make a model pay
+
+        made = bundling.bundle(self.layout, model, example, name=name, label=target)
+        self._made = {"model": name, "metric": metric, "run": self.id, **made}
+
+    def log_eval(self, rows: Any, y: Sequence[float] | Any, *, cluster: str = "") -> dict[str, float]:
+        """Score rows through the bundle, as a server would, and keep the answers for the gate.
+
+        Args:
+            rows: frame with at least the columns of `log_model`'s example; other columns (keys, `cluster`) are kept.
+            y: the true labels, one a row.
+            cluster: column whose equal values are resampled together, such as a date or a customer.
+
+        Returns:
+            Metrics of the served answers.
+
+        Raises:
+            UsageError: called before `log_model`, or lengths differ.
+        """
+        if not self._made:
+            raise UsageError("log_eval: no model was logged in this run", hint="call run.log_model(...) first")
+        from mlops_local.api import bundling  # as above
+
+        metrics = bundling.evaluate(self.layout, self._made, rows, y, cluster=cluster)
+        self._open().state(events.SUMMARY, run=self.id, values=metrics, low={}, high={})
+        return metrics
+
+
+_stack: list[Run] = []
+
+
+def run(name: str = "", *, params: Mapping[str, Any] | None = None, message: str = "") -> Run:
+    """Begin a run, or join the one this process belongs to.
+
+    Args:
+        name: readable name; made up when empty.
+        params: recorded at once.
+        message: a note.
+
+    Raises:
+        ProjectNotFound: no mlops.toml in the working folder or above.
+    """
+    joined = os.environ.get(RUN_VARIABLE, "")
+    layout = project_layout()
+    identifier = joined or new_id()
+    return Run(layout, identifier, name or names.readable(identifier), owned=not joined, message=message, params=params)
+
+
+def log(step: float | None = None, /, **values: float) -> None:
+    """Log metrics to the current run. Outside any run this does nothing, so that a step's function also works in a test."""
+    current = _current()
+    if current is not None:
+        current.log(step, **values)
+
+
+def log_params(values: Mapping[str, Any] | None = None, /, **more: Any) -> None:
+    """Record parameters of the current run; nothing outside any run."""
+    current = _current()
+    if current is not None:
+        current.log_params(values, **more)
+
+
+def _current() -> Run | None:
+    if _stack:
+        return _stack[-1]
+    identifier = os.environ.get(RUN_VARIABLE, "")
+    if not identifier:
+        return None
+    joined = Run(project_layout(), identifier, "", owned=False)
+    _stack.append(joined)
+    return joined
+
+
+def project_layout() -> Layout:
+    """The store of the project this process works in. Raises ProjectNotFound."""
+    start = Path(os.environ.get(ROOT_VARIABLE) or Path.cwd())
+    root = layouts.find_root(start)
+    if root is None:
+        raise ProjectNotFound(f"no project in {start} or above it (no mlops.toml)", hint="run `mlops init` once in its folder")
+    layout = Layout(root)
+    layouts.create(layout)
+    return layout
+
+
+def _flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            flat.update(_flatten(value, f"{prefix}{key}."))
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat

@@ -1,0 +1,315 @@
+"""From a project's files to a plan: its code, its graph, its parameters, what is fresh and what is stale.
+
+The user's code is never imported here: a worker describes the graph once per version of the sources, and the answer is kept.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib.metadata
+import json
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from mlops_local import __version__
+from mlops_local.domain.assets import Snapshot
+from mlops_local.domain.errors import ConfigError, UsageError
+from mlops_local.domain.graph import Graph, Param, Step, from_json, to_json
+from mlops_local.domain.plan import Decision, Plan
+from mlops_local.domain.progress import Emit, ignore
+from mlops_local.domain.project import ProjectConfig
+from mlops_local.engines.pipeline import fingerprint as fingerprints
+from mlops_local.engines.pipeline.plan import decide
+from mlops_local.engines.pipeline.plan import why as why_chain
+from mlops_local.engines.pipeline.runner import Worker
+from mlops_local.engines.pipeline.sources import SourceFile, discover
+from mlops_local.services import data
+from mlops_local.services.project import Project
+from mlops_local.store import cache
+
+Load = Callable[[str], bytes | None]
+Parameters = Mapping[str, Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class Code:
+    """One version of a project's code: exact bytes and the graph they declare."""
+
+    sources: Mapping[str, SourceFile]
+    graph: Graph
+    key: str
+
+
+def working_tree(root: Path) -> Load:
+    """Read files of the working tree by their path relative to the root."""
+
+    def load(path: str) -> bytes | None:
+        try:
+            return (root / path).read_bytes()
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+            return None
+
+    return load
+
+
+def read_code(project: Project, *, load: Load | None = None, config: ProjectConfig | None = None) -> Code:
+    """Read the project's code and the graph it declares, from the store when these bytes were described before.
+
+    Args:
+        project: the project.
+        load: where the bytes come from; the working tree unless given (the hook reads the git index).
+        config: checked mlops.toml of the same tree, when it is not the working tree's.
+
+    Raises:
+        ConfigError: no pipeline module, or it does not import or declares something that cannot be.
+    """
+    load = load or working_tree(project.root)
+    entry = (config or project.config).pipeline
+    if load(entry) is None:
+        raise ConfigError(
+            f"no pipeline module: {entry} is not there",
+            hint="write one (`mlops init DIR --template blank` shows how), or set [project] pipeline in mlops.toml",
+        )
+    sources = discover(entry, load)
+    key = fingerprints.digest(
+        "graph", __version__, sys.version, entry, *(f"{m}\0{s.path}\0{s.hash}" for m, s in sorted(sources.items()))
+    )
+    kept = cache.graph(project.layout, key)
+    if kept is not None and _still_true(kept, load):
+        return Code(sources=_with_reported(sources, kept["reported"], load), graph=from_json(kept["graph"]), key=key)
+    with Worker(project.root) as worker:
+        graph = worker.describe(entry, sources)
+    reported = {module: path for module, path in graph.modules.items() if module not in sources and load(path) is not None}
+    stamps = {path: _hash(load(path)) for path in {*graph.reads, *reported.values()}}
+    cache.save_graph(
+        project.layout,
+        key,
+        {
+            "graph": to_json(graph),
+            "reported": reported,
+            "stamps": stamps,
+            "distributions": _records(graph.distributions.values()),
+        },
+    )
+    return Code(sources=_with_reported(sources, reported, load), graph=graph, key=key)
+
+
+def _with_reported(sources: Mapping[str, SourceFile], reported: Mapping[str, str], load: Load) -> dict[str, SourceFile]:
+    # Modules only seen while importing (importlib, editable installs) count by their bytes too.
+    found = dict(sources)
+    for module, path in reported.items():
+        content = load(path)
+        if content is not None:
+            found[module] = SourceFile(path, content)
+    return found
+
+
+def _still_true(kept: Mapping[str, Any], load: Load) -> bool:
+    return all(_hash(load(path)) == old for path, old in kept["stamps"].items()) and all(
+        _mtime(path) == mtime for path, mtime in kept["distributions"].items()
+    )
+
+
+def _hash(content: bytes | None) -> str:
+    return "" if content is None else fingerprints.digest("file", content.decode("utf-8", "surrogateescape"))
+
+
+def _mtime(path: str) -> int:
+    try:
+        return Path(path).stat().st_mtime_ns
+    except OSError:
+        return 0
+
+
+def _records(distributions: Iterable[str]) -> dict[str, int]:
+    """RECORD file -> mtime of each distribution ("name version"): a cheap sign that it was replaced."""
+    records: dict[str, int] = {}
+    for name in {text.split(" ")[0] for text in distributions}:
+        try:
+            folder = getattr(importlib.metadata.distribution(name), "_path", None)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+        if folder is not None:
+            path = str(folder / "RECORD")
+            records[path] = _mtime(path)
+    return records
+
+
+def resolve_targets(graph: Graph, config: ProjectConfig, names: Sequence[str]) -> tuple[str, ...]:
+    """Turn what a user names into steps: a model means its candidates, a candidate includes its evaluation.
+
+    Raises:
+        UsageError: a name that is neither a step nor a model.
+    """
+    wanted = list(names) or list(config.targets) or [c for model in graph.models for c in model.candidates]
+    if not wanted:
+        wanted = [step.name for step in graph.steps]
+    models = {model.name: model for model in graph.models}
+    steps = {step.name: step for step in graph.steps}
+    found: list[str] = []
+    for name in wanted:
+        if name in models:
+            found += [f"{candidate}.evaluate" for candidate in models[name].candidates]
+        elif name in steps:
+            found.append(f"{name}.evaluate" if steps[name].kind == "candidate" else name)
+        else:
+            near = difflib.get_close_matches(name, [*models, *steps], n=1)
+            raise UsageError(
+                f"no step or model named {name!r}" + (f", did you mean {near[0]!r}?" if near else ""),
+                hint="known: " + ", ".join([*models, *(s for s in steps if "." not in s)]),
+            )
+    return tuple(dict.fromkeys(found))
+
+
+def needed(graph: Graph, targets: Sequence[str]) -> tuple[Step, ...]:
+    """The steps the targets depend on, themselves included, in an order in which they can run."""
+    steps = {step.name: step for step in graph.steps}
+    wanted: set[str] = set()
+    queue = list(targets)
+    while queue:
+        name = queue.pop()
+        if name in steps and name not in wanted:
+            wanted.add(name)
+            queue += [item.node for item in steps[name].inputs]
+    return tuple(step for step in graph.steps if step.name in wanted)
+
+
+def sources_of(graph: Graph, steps: Iterable[Step]) -> tuple[str, ...]:
+    """Names of the sources those steps read."""
+    names = {item.node for step in steps for item in step.inputs}
+    return tuple(source.name for source in graph.sources if source.name in names)
+
+
+def parameters(graph: Graph, config: ProjectConfig, overrides: Mapping[str, str] | None = None) -> dict[str, dict[str, Any]]:
+    """Every step's effective parameters: `-S` over [params] over the default.
+
+    Args:
+        graph: the project's graph.
+        config: mlops.toml.
+        overrides: `step.param` (or `param`, where only one step has it) -> text from the command line.
+
+    Raises:
+        UsageError: an unknown parameter or a value that is not of its type.
+        ConfigError: [params] names a step or parameter that is not there.
+    """
+    values = {step.name: {p.name: p.default for p in step.params} for step in graph.steps if step.params}
+    kinds = {(step.name, p.name): p for step in graph.steps for p in step.params}
+    for step, table in config.params.items():
+        for name, value in table.items():
+            if (step, name) not in kinds:
+                raise ConfigError(f"mlops.toml: params.{step}.{name}: " + _unknown(f"{step}.{name}", kinds), hint=_known(kinds))
+            values[step][name] = _typed(kinds[step, name], value, f"mlops.toml: params.{step}.{name}")
+    for key, text in (overrides or {}).items():
+        owner, name = _owner(key, kinds)
+        values[owner][name] = _typed(kinds[owner, name], text, f"-S {key}", parse=True)
+    return values
+
+
+def _owner(key: str, kinds: Mapping[tuple[str, str], Param]) -> tuple[str, str]:
+    step, dot, name = key.rpartition(".")
+    owners = [pair for pair in kinds if pair == (step, name)] if dot else [pair for pair in kinds if pair[1] == key]
+    if len(owners) > 1:
+        raise UsageError(
+            f"-S {key}: several steps have it: " + ", ".join(".".join(pair) for pair in owners), hint="give step.name=value"
+        )
+    if not owners:
+        raise UsageError(f"-S {key}: " + _unknown(key, kinds), hint=_known(kinds))
+    return owners[0]
+
+
+def _unknown(key: str, kinds: Mapping[tuple[str, str], Param]) -> str:
+    names = [".".join(pair) for pair in kinds] + [pair[1] for pair in kinds]
+    near = difflib.get_close_matches(key, names, n=1)
+    return "no such parameter" + (f", did you mean {near[0]!r}?" if near else "")
+
+
+def _known(kinds: Mapping[tuple[str, str], Param]) -> str:
+    return "parameters: " + (
+        ", ".join(".".join(pair) for pair in kinds) or "none (keyword-only arguments of steps are parameters)"
+    )
+
+
+def _typed(param: Param, value: Any, where: str, *, parse: bool = False) -> Any:
+    """The value as the parameter's type; text from the command line is read as JSON where no type says otherwise."""
+    kind = param.type or (type(param.default).__name__ if param.default is not None else "")
+    if parse and kind != "str":
+        try:
+            value = json.loads({"True": "true", "False": "false", "None": "null"}.get(value, value))
+        except ValueError:
+            if kind in {"int", "float", "bool"}:
+                raise UsageError(f"{where}: expected {kind}, got {value!r}") from None
+    if kind == "float" and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    if kind in {"int", "float", "bool", "str"} and value is not None and type(value).__name__ != kind:
+        raise (UsageError if parse else ConfigError)(f"{where}: expected {kind}, got {value!r}")
+    return value
+
+
+def snapshots(
+    project: Project, graph: Graph, steps: Sequence[Step], *, keep: bool = True, emit: Emit = ignore
+) -> dict[str, Snapshot]:
+    """Every source those steps read, as it is now; unchanged files cost one stat each. `keep` stores what is new."""
+    found = {}
+    for name in sources_of(graph, steps):
+        source = graph.source(name)
+        found[name] = data.snapshot(project, source, emit=emit) if keep else data.current(project, source)
+    return found
+
+
+def make_plan(
+    project: Project,
+    code: Code,
+    targets: Sequence[str],
+    *,
+    params: Parameters,
+    snapshots: Mapping[str, str],
+    force: Sequence[str] = (),
+) -> Plan:
+    """Decide what is fresh and what is stale. Reads the store's cache files only."""
+    steps = needed(code.graph, targets)
+    latest = {step.name: cache.latest(project.layout, step.name) for step in steps}
+    return decide(
+        replace(code.graph, steps=steps),
+        [step.name for step in steps],
+        parts={step.name: fingerprints.parts(step, code.graph, code.sources) for step in steps},
+        params=params,
+        snapshots=snapshots,
+        cached=lambda fingerprint: cache.step_result(project.layout, fingerprint),
+        latest=latest.get,
+        force=force,
+        seconds={name: result.seconds for name, result in latest.items() if result is not None},
+    )
+
+
+def plan(
+    project: Project, targets: Sequence[str] = (), *, params: Mapping[str, str] | None = None, emit: Emit = ignore
+) -> Plan:
+    """What `mlops train` would do now, and why. Raises what `read_code`, `parameters` and `snapshots` raise."""
+    code = read_code(project)
+    names = resolve_targets(code.graph, project.config, targets)
+    current = snapshots(project, code.graph, needed(code.graph, names), keep=False, emit=emit)
+    return make_plan(
+        project,
+        code,
+        names,
+        params=parameters(code.graph, project.config, params),
+        snapshots={name: snapshot.id for name, snapshot in current.items()},
+    )
+
+
+def why(project: Project, step: str, *, params: Mapping[str, str] | None = None) -> list[Decision]:
+    """The chain of decisions from a step down to the root cause. Raises what `plan` raises."""
+    code = read_code(project)
+    names = resolve_targets(code.graph, project.config, [step]) if step not in {s.name for s in code.graph.steps} else (step,)
+    current = snapshots(project, code.graph, needed(code.graph, names), keep=False)
+    made = make_plan(
+        project,
+        code,
+        names,
+        params=parameters(code.graph, project.config, params),
+        snapshots={name: snapshot.id for name, snapshot in current.items()},
+    )
+    return why_chain(made, code.graph, names[0])

@@ -1,0 +1,39 @@
+"""Versions a script made that no command has registered yet: one file each, left by the script, taken by the next command.
+
+A script may run where nothing else of ours does; it leaves what it made and the services judge it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mlops_local.store import files
+from mlops_local.store.layout import Layout
+
+
+def leave(layout: Layout, name: str, value: Mapping[str, Any]) -> None:
+    """Leave a made version. Raises MlopsError when it cannot be written."""
+    folder = layout.state / "pending"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    files.replace(folder / f"{name}.json", json.dumps(value).encode(), sync=True)
+
+
+def waiting(layout: Layout) -> list[tuple[Path, dict[str, Any]]]:
+    """The versions left, oldest first; a damaged file is not one."""
+    found = []
+    for path in sorted((layout.state / "pending").glob("*.json")):
+        try:
+            value = json.loads(path.read_bytes())
+        except (OSError, ValueError):
+            continue
+        if isinstance(value, dict):
+            found.append((path, value))
+    return found
+
+
+def taken(path: Path) -> None:
+    """The version is registered: forget the file."""
+    path.unlink(missing_ok=True)
