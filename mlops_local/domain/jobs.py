@@ -1,0 +1,103 @@
+"""What travels between the program and the worker that runs one step: the job, and what came of it.
+
+Plain values with a JSON form. Python 3.10, standard library: the worker reads them in the project's interpreter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from mlops_local.domain.graph import Graph, Input, Step
+
+
+class Code(Protocol):
+    """One project module's file: its path and the exact bytes that were hashed."""
+
+    @property
+    def path(self) -> str:
+        """Relative to the project's root, POSIX form."""
+
+    @property
+    def content(self) -> bytes:
+        """Its bytes."""
+
+
+@dataclass(frozen=True)
+class Given:
+    """One argument's value as files."""
+
+    input: Input
+    kind: str
+    """`source`, or the kind of the output (`domain.plan.Output`)."""
+    files: Mapping[str, str]
+    """File name in the value (a source: path relative to the root) -> path to read."""
+
+
+@dataclass(frozen=True)
+class StepJob:
+    """Everything one execution of a step needs."""
+
+    step: Step
+    graph: Graph
+    sources: Mapping[str, Code]
+    """Project modules: the step can import these bytes and no other project code."""
+    params: Mapping[str, Any]
+    seed: int
+    inputs: tuple[Given, ...]
+    out: Path
+    """An empty folder for the outputs' files."""
+    log: Path
+    """Where the step's stdout and stderr go."""
+    run: str = ""
+    state: Path = Path()
+    """The project's .mlops, for `mlops.log`."""
+    key: str = ""
+    """HMAC key of the store: pickles are signed with it and load with nothing else."""
+
+
+@dataclass(frozen=True)
+class Made:
+    """One output a step left."""
+
+    name: str
+    kind: str
+    logical: str
+    files: Mapping[str, str]
+    """File name in the value -> where it lies now."""
+    rows: int | None = None
+
+
+@dataclass(frozen=True)
+class StepOutcome:
+    """What came of a job."""
+
+    ok: bool
+    outputs: tuple[Made, ...] = ()
+    report: Mapping[str, Any] = field(default_factory=dict)
+    seconds: float = 0.0
+    cpu_seconds: float = 0.0
+    peak_bytes: int = 0
+    error: str = ""
+    """One sentence: `ValueError: no rows`, `killed by SIGSEGV`, `called sys.exit(3)`."""
+    hint: str = ""
+    traceback: str = ""
+    """The user's own frames."""
+
+
+def outcome_to_json(outcome: StepOutcome) -> dict[str, Any]:
+    """The outcome as JSON values."""
+    return asdict(outcome)
+
+
+def outcome_from_json(value: Mapping[str, Any]) -> StepOutcome:
+    """Back from `outcome_to_json`; keys this version does not know are ignored."""
+    known = {key: item for key, item in value.items() if key in StepOutcome.__dataclass_fields__}
+    return StepOutcome(**{**known, "outputs": tuple(Made(**item) for item in value.get("outputs", ()))})
+
+
+def given_from_json(value: Mapping[str, Any]) -> Given:
+    """Back from `asdict`."""
+    return Given(input=Input(**value["input"]), kind=value["kind"], files=dict(value["files"]))
