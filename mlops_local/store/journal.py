@@ -99,7 +99,7 @@ class Journal:
         _journals.add(journal)
         return journal
 
-    def state(self, kind: str, **fields: Any) -> None:
+    def state(self, kind: str, /, **fields: Any) -> None:
         """Record a state change; on return it and every point before it are on the disk.
 
         Args:
