@@ -1,9 +1,9 @@
 """Cut from a project's sources what one function reaches, as one file that runs without the project.
 
 A served transform must be the code that trained, and nothing else of the project: not the steps beside it, not the training
-libraries they import. What is kept is decided by names as Python resolves them (`symtable`), per top-level statement; where that cannot
-be known (`globals()`, a module passed around as a value) the whole module is kept. Comments and annotations of functions cost
-nothing: annotations stay as text and are never evaluated.
+libraries they import. What is kept is decided by names as Python resolves them (`symtable`), per top-level statement; where
+that cannot be known (`globals()`, a module passed around as a value) the whole module is kept. Comments and annotations of
+functions cost nothing: annotations stay as text and are never evaluated.
 """
 
 from __future__ import annotations
