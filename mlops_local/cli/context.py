@@ -74,13 +74,15 @@ def _take(
 
 def shared_options(*, hidden: bool) -> list[click.Option]:
     """The global options; `hidden` for their second life behind a subcommand's name."""
-    common: dict[str, Any] = {"expose_value": False, "hidden": hidden}
+    # Behind the subcommand only the command line counts: a variable read there again would beat the flag before it.
+    common: dict[str, Any] = {"expose_value": False, "hidden": hidden, "allow_from_autoenv": not hidden}
+    variables = {name: None if hidden else f"MLOPS_{name}" for name in ("DIR", "WAIT")}
     return [
         click.Option(
             ["-C", "directory"],
             type=click.Path(exists=True, file_okay=False),
             metavar="DIR",
-            envvar="MLOPS_DIR",
+            envvar=variables["DIR"],
             callback=_take("directory", Path),
             help="Work as if started in DIR.",
             **common,
@@ -101,7 +103,7 @@ def shared_options(*, hidden: bool) -> list[click.Option]:
             ["--wait", "wait_s"],
             type=click.FloatRange(min=0),
             metavar="SECONDS",
-            envvar="MLOPS_WAIT",
+            envvar=variables["WAIT"],
             callback=lambda context, parameter, value: _wait(context, value),
             help=f"How long to queue for a store in use ({WAIT_S:.0f}).",
             **common,
@@ -114,23 +116,24 @@ def _wait(context: click.Context, value: float | None) -> None:
         context.ensure_object(Settings).apply("wait_s", value)
 
 
-def json_flag(*, hidden: bool = False) -> click.Option:
+class JsonFlag(click.Option):
     """The --json option."""
-    return click.Option(
-        ["--json", "as_json"],
-        is_flag=True,
-        expose_value=False,
-        hidden=hidden,
-        callback=_take("json"),
-        help="Print JSON on stdout.",
-    )
+
+    def __init__(self, declarations: list[str], **attributes: Any) -> None:
+        super().__init__(
+            declarations,
+            is_flag=True,
+            expose_value=False,
+            allow_from_autoenv=False,
+            callback=_take("json"),
+            help="Print JSON on stdout.",
+            **attributes,
+        )
 
 
 def json_option(command: Command) -> Command:
     """Give a command the --json option; the command reads `settings.json`."""
-    return click.option(
-        "--json", "as_json", is_flag=True, expose_value=False, callback=_take("json"), help="Print JSON on stdout."
-    )(command)
+    return click.option("--json", "as_json", cls=JsonFlag)(command)
 
 
 def prepare(command: click.Command) -> click.Command:

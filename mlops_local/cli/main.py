@@ -17,7 +17,7 @@ import click
 
 from mlops_local import __version__
 from mlops_local.cli import diagnostics
-from mlops_local.cli.context import Settings, json_flag, prepare, shared_options, takes_json
+from mlops_local.cli.context import JsonFlag, Settings, prepare, shared_options, takes_json
 from mlops_local.cli.diagnostics import ExitCode, Terminated
 from mlops_local.domain.errors import MlopsError
 
@@ -130,7 +130,7 @@ cli = LazyGroup(
     callback=click.pass_context(_bare),
     params=[
         *shared_options(hidden=False),
-        json_flag(),
+        JsonFlag(["--json", "as_json"]),
         click.Option(
             ["--version"], is_flag=True, expose_value=False, is_eager=True, callback=_version, help="Print the version."
         ),
@@ -172,6 +172,8 @@ def run(arguments: list[str]) -> int:
         return ExitCode.DONE
     except click.exceptions.Exit as error:
         return error.exit_code
+    except SystemExit as error:
+        return error.code if isinstance(error.code, int) else ExitCode.DONE if error.code is None else ExitCode.FAILED
     except click.ClickException as error:
         return _usage(error)
     except MlopsError as error:

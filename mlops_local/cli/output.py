@@ -85,6 +85,21 @@ def _number(value: float) -> float | str:
     return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
 
 
+def csv(titles: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Write CSV as RFC 4180 has it, with lossless numbers; nothing is escaped: another program reads it."""
+    import csv as library
+
+    writer = library.writer(sys.stdout, lineterminator="\n")
+    writer.writerow(titles)
+    for row in rows:
+        writer.writerow(["" if value is None else _field(value) for value in row])
+
+
+def _field(value: Any) -> Any:
+    found = plain(value)
+    return json.dumps(found, ensure_ascii=False) if isinstance(found, list | dict | bool) else found
+
+
 def table(columns: Sequence[Column | str], rows: Iterable[Sequence[Any]], *, empty: str = "") -> None:
     """Write rows under their titles, aligned; cut to the terminal's width when stdout is one.
 
@@ -95,8 +110,8 @@ def table(columns: Sequence[Column | str], rows: Iterable[Sequence[Any]], *, emp
     """
     heads = [column if isinstance(column, Column) else Column(column) for column in columns]
     cells = [[escape(text(value)) for value in row] for row in rows]
-    if not cells:
-        line(empty) if empty else None
+    if not cells and empty:
+        line(empty)
         return
     widths = [max(_width(row[index]) for row in [[head.title for head in heads], *cells]) for index in range(len(heads))]
     limit = terminal_width()
