@@ -1,4 +1,4 @@
-"""The whole machine-learning loop on one machine. The names a pipeline or script imports resolve lazily from `mlops_local.api`."""
+"""The whole machine-learning loop on one machine. Public names resolve lazily from `mlops_local.api`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ if TYPE_CHECKING:
 
 def __getattr__(name: str) -> Any:
     """Resolve a public name on first use: `import mlops_local` alone costs nothing."""
-    from mlops_local import api  # noqa: PLC0415  (3 ms, and only when a name is used)
+    import importlib  # noqa: PLC0415  (3 ms with the module below, and only when a name is used)
+
+    api = importlib.import_module("mlops_local.api")  # `from mlops_local import api` would ask this very function first
 
     try:
         return getattr(api, name)

@@ -21,7 +21,7 @@ class Code(Protocol):
         """Relative to the project's root, POSIX form."""
 
     @property
-    def content(self) -> bytes:
+    def data(self) -> bytes:
         """Its bytes."""
 
 

@@ -1,0 +1,76 @@
+"""What a user's code imports. Names resolve on first use: `import mlops_local` and its declarations load nothing heavy."""
+
+from __future__ import annotations
+
+import sys
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mlops_local.api.declare import data, model, seed, step, transform
+    from mlops_local.api.load import load, load_model
+    from mlops_local.api.run import log, log_eval, log_model, log_params, run, runs
+    from mlops_local.domain.xy import XY, concat
+
+__all__ = [
+    "XY",
+    "concat",
+    "data",
+    "load",
+    "load_model",
+    "log",
+    "log_eval",
+    "log_model",
+    "log_params",
+    "model",
+    "run",
+    "runs",
+    "seed",
+    "step",
+    "transform",
+]
+
+_HOMES = {
+    "XY": "mlops_local.domain.xy",
+    "concat": "mlops_local.domain.xy",
+    "data": "mlops_local.api.declare",
+    "load": "mlops_local.api.load",
+    "load_model": "mlops_local.api.load",
+    "log": "mlops_local.api.run",
+    "log_eval": "mlops_local.api.run",
+    "log_model": "mlops_local.api.run",
+    "log_params": "mlops_local.api.run",
+    "model": "mlops_local.api.declare",
+    "run": "mlops_local.api.run",
+    "runs": "mlops_local.api.run",
+    "seed": "mlops_local.api.declare",
+    "step": "mlops_local.api.declare",
+    "transform": "mlops_local.api.declare",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Load the module a public name lives in, and keep the name."""
+    import importlib
+
+    if name not in _HOMES:
+        raise AttributeError(f"module 'mlops_local' has no attribute {name!r}")
+    value = getattr(importlib.import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+class _Api(ModuleType):
+    """`run` and `load` are functions to the user and modules to us: importing the module must not hide the function."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not (name in _HOMES and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Api
+
+
+def __dir__() -> list[str]:
+    """Public names, for completion in a REPL."""
+    return list(__all__)

@@ -1,0 +1,199 @@
+"""Say what the pipeline is made of: sources, steps, transforms and models.
+
+A decorator returns the function unchanged with a note (`__mlops__`) on it, and nothing is read: importing a pipeline module
+costs what its own imports cost, and calling a step in a test or notebook just runs it. The worker finds declarations by
+`__mlops__` and `__mlops_kind__`, without importing this module.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, TypeVar, overload
+
+from mlops_local.domain.errors import ConfigError
+
+F = TypeVar("F", bound=Callable[..., Any])
+Inputs = Mapping[str, Any]
+"""Argument -> the source, step or name (`split.train`) it comes from, where it is not named after its input."""
+
+
+@dataclass(frozen=True)
+class Note:
+    """What a decorator leaves on a function."""
+
+    kind: str
+    """step, transform, candidate, metric or test."""
+    inputs: Inputs = field(default_factory=dict)
+    gpus: int = 0
+    whole: bool = False
+    """A metric over all rows at once instead of a value per row."""
+
+
+class SourceDeclaration:
+    """A named input: `flights = mlops.data("data/flights-*.parquet")`. Its name is the variable's."""
+
+    __mlops_kind__: ClassVar[str] = "source"
+
+    def __init__(self, pattern: str, *, key: tuple[str, ...], time: str, outcome: tuple[str, ...], kind: str) -> None:
+        self.pattern = pattern
+        self.key = key
+        self.time = time
+        self.outcome = outcome
+        self.kind = kind
+        self.place = _place()
+
+
+class ModelDeclaration:
+    """A name with label, split, features and primary metric; candidates, metrics and tests are added by decorators."""
+
+    __mlops_kind__: ClassVar[str] = "model"
+
+    def __init__(
+        self, name: str, *, label: Any, split: Any, features: Any, primary: str, cluster: str, slices: tuple[str, ...]
+    ) -> None:
+        self.name = name
+        self.label = label
+        self.split = split
+        self.features = features
+        self.primary = primary
+        self.cluster = cluster
+        self.slices = slices
+        self.place = _place()
+        self.candidates: list[Callable[..., Any]] = []
+        self.metrics: list[Callable[..., Any]] = []
+        self.tests: list[Callable[..., Any]] = []
+
+    @overload
+    def candidate(self, function: F, /) -> F: ...
+    @overload
+    def candidate(self, /, *, gpus: int = ..., inputs: Inputs | None = ...) -> Callable[[F], F]: ...
+    def candidate(self, function: Callable[..., Any] | None = None, /, *, gpus: int = 0, inputs: Inputs | None = None) -> Any:
+        """Declare a function that fits this model: it asks for `train` and `valid` (`mlops.XY`) and returns the fitted model.
+
+        Args:
+            function: the function, when the decorator is used bare.
+            gpus: how many GPUs it needs.
+            inputs: argument -> source, step or name, where an argument is not named after its input.
+        """
+        return _noted(function, Note("candidate", dict(inputs or {}), gpus), self.candidates)
+
+    @overload
+    def metric(self, function: F, /) -> F: ...
+    @overload
+    def metric(self, /, *, whole: bool = ...) -> Callable[[F], F]: ...
+    def metric(self, function: Callable[..., Any] | None = None, /, *, whole: bool = False) -> Any:
+        """Declare a metric of your own: `(y, p, rows)` gives a value per row, or one number with `whole=True`."""
+        return _noted(function, Note("metric", whole=whole), self.metrics)
+
+    def test(self, function: F, /) -> F:
+        """Declare a behaviour test, `(predict, rows)`: an assertion that fails blocks like a gate."""
+        noted: F = _noted(function, Note("test"), self.tests)
+        return noted
+
+    def __repr__(self) -> str:
+        return f"<model {self.name!r}>"
+
+
+def data(
+    pattern: str,
+    *,
+    key: str | Sequence[str] = (),
+    time: str = "",
+    outcome: str | Sequence[str] = (),
+    kind: str = "table",
+) -> SourceDeclaration:
+    """Name an input of the pipeline.
+
+    Args:
+        pattern: a path or glob relative to the project's root: Parquet, CSV, JSON lines.
+        key: columns that identify a row.
+        time: the column that says when a row was observed.
+        outcome: columns known only afterwards: transforms never see them, the signature never asks for them.
+        kind: `table`, or `files` for a list of paths (images, text).
+    """
+    if not isinstance(pattern, str) or not pattern:
+        raise ConfigError(f"mlops.data: expected a path or glob, got {pattern!r}")
+    if kind not in ("table", "files"):
+        raise ConfigError(f"mlops.data({pattern!r}): kind is 'table' or 'files', got {kind!r}")
+    return SourceDeclaration(pattern, key=_names(key), time=time, outcome=_names(outcome), kind=kind)
+
+
+@overload
+def step(function: F, /) -> F: ...
+@overload
+def step(*, inputs: Inputs | None = ..., gpus: int = ...) -> Callable[[F], F]: ...
+def step(function: Callable[..., Any] | None = None, /, *, inputs: Inputs | None = None, gpus: int = 0) -> Any:
+    """Declare a step: its arguments name sources, steps or steps' outputs; keyword-only arguments are parameters.
+
+    Args:
+        function: the function, when the decorator is used bare.
+        inputs: argument -> source, step or name, where an argument is not named after its input.
+        gpus: how many GPUs it needs.
+    """
+    return _noted(function, Note("step", dict(inputs or {}), gpus))
+
+
+def transform(function: F, /) -> F:
+    """Declare a transform: row-wise feature code; its first argument is the rows, the others are states fitted on `train`."""
+    noted: F = _noted(function, Note("transform"))
+    return noted
+
+
+def model(
+    name: str,
+    *,
+    label: Any,
+    split: Any,
+    features: Any,
+    metric: str = "auc",
+    cluster: str = "",
+    slices: str | Sequence[str] = (),
+) -> ModelDeclaration:
+    """Declare a model: what is predicted, on which rows, from which features, and how it is judged.
+
+    Args:
+        name: as shown and served.
+        label: a polars expression over the rows; rows where it is null are dropped and counted.
+        split: the step whose outputs are train, valid and test.
+        features: the transform.
+        metric: the primary metric: auc, log_loss, brier, accuracy, rmse, mae, or one of the model's own.
+        cluster: a column whose rows belong together (a day, a customer): intervals respect it.
+        slices: columns by whose values the metric is also shown.
+    """
+    if not isinstance(name, str) or not name.replace("-", "_").isidentifier():
+        raise ConfigError(f"mlops.model: a name has letters, digits, - and _, got {name!r}")
+    return ModelDeclaration(
+        name, label=label, split=split, features=features, primary=metric, cluster=cluster, slices=_names(slices)
+    )
+
+
+def seed() -> int:
+    """The running step's seed, stable across edits; 0 outside a run. For libraries that take one: `{"seed": mlops.seed()}`."""
+    return int(os.environ.get("MLOPS_SEED", "0"))
+
+
+def _noted(function: Callable[..., Any] | None, note: Note, members: list[Callable[..., Any]] | None = None) -> Any:
+    def decorate(function: F) -> F:
+        if not callable(function) or isinstance(function, type):
+            raise ConfigError(f"@{note.kind} decorates functions, got {function!r}")
+        function.__mlops__ = note  # type: ignore[attr-defined]
+        if members is not None:
+            members.append(function)
+        return function
+
+    return decorate if function is None else decorate(function)
+
+
+def _names(value: str | Sequence[str]) -> tuple[str, ...]:
+    return (value,) if isinstance(value, str) else tuple(value)
+
+
+def _place() -> tuple[str, int]:
+    """File and line of the first caller outside this module."""
+    frame = sys._getframe(1)
+    while frame.f_back is not None and frame.f_code.co_filename == __file__:
+        frame = frame.f_back
+    return frame.f_code.co_filename, frame.f_lineno
