@@ -21,6 +21,8 @@ class Source:
     time: str = ""
     outcome: tuple[str, ...] = ()
     """Columns known only afterwards: hidden from transforms and the signature."""
+    kind: str = "table"
+    """table, or files: a list of paths."""
 
 
 @dataclass(frozen=True)
@@ -99,6 +101,10 @@ class Model:
     """The user's own metrics (`@model.metric`)."""
     tests: tuple[Symbol, ...] = ()
     """Behaviour tests (`@model.test`)."""
+    rows: str = "lazy"
+    """How the transform asks for its rows: lazy, frame or pandas."""
+    declared: Symbol = Symbol("", "")
+    """The variable that holds the declaration."""
 
 
 @dataclass(frozen=True)
@@ -186,5 +192,6 @@ def _model(item: Mapping[str, Any]) -> Model:
             "candidates": tuple(item["candidates"]),
             "metrics": _symbols(item["metrics"]),
             "tests": _symbols(item["tests"]),
+            "declared": Symbol(**item["declared"]),
         }
     )
