@@ -6,7 +6,6 @@ For a bundle in ONNX form nothing here imports lightgbm, torch, scikit-learn or 
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -132,7 +131,7 @@ def load(paths: Mapping[str, Path] | Path, version: str = "") -> Predictor:
             function = transform.load_function(source, manifest.transform, digest({TRANSFORM: source}))
         states = {state.name: transform.load_state(state, _need(data, state.file)) for state in manifest.states}
         golden = pl.read_parquet(_need(data, GOLDEN)) if GOLDEN in data else pl.DataFrame()
-        score = _onnx(manifest, _need(data, ONNX)) if manifest.form == "onnx" else _native(manifest, files)
+        score = onnx_score(_need(data, ONNX), manifest.output) if manifest.form == "onnx" else _native(manifest, files)
     except MlopsError:
         raise
     except Exception as error:
@@ -152,7 +151,8 @@ def _need(data: Mapping[str, bytes], name: str) -> bytes:
         raise IntegrityError(f"the bundle has no {name}") from None
 
 
-def _onnx(manifest: Manifest, model: bytes) -> Score:
+def onnx_score(model: bytes, output: Mapping[str, Any]) -> Score:
+    """An ONNX model as a function from the float32 matrix to one number a row; `output` as in the manifest."""
     import onnxruntime as ort  # noqa: PLC0415 - 60 ms and 40 MB; whoever only reads a manifest does without
 
     options = ort.SessionOptions()
@@ -161,8 +161,8 @@ def _onnx(manifest: Manifest, model: bytes) -> Score:
     options.log_severity_level = 3
     session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     given = session.get_inputs()[0].name
-    wanted = [manifest.output.get("name") or session.get_outputs()[0].name]
-    column = manifest.output.get("column")
+    wanted = [output.get("name") or session.get_outputs()[0].name]
+    column = output.get("column")
 
     def score(rows: transform.Floats32) -> Floats:
         return one_column(session.run(wanted, {given: rows})[0], len(rows), column)
@@ -188,17 +188,20 @@ def _native(manifest: Manifest, files: Mapping[str, Path]) -> Score:
         raise IntegrityError(f"the bundle has no {manifest.native}")
     kind = manifest.library.split()[0]
     try:
-        maker = _NATIVE[kind]
-    except KeyError:
-        raise IntegrityError(f"the bundle's native form is of '{kind}', which this program cannot serve") from None
-    try:
-        importlib.import_module(kind)
+        return native_score(kind, files[manifest.native])
     except ImportError as error:
         raise DataError(
             f"{manifest.model} is served with {kind} itself ({manifest.reason}), and {kind} is not installed",
             hint=f"pip install {kind}",
         ) from error
-    return maker(files[manifest.native])
+
+
+def native_score(library: str, path: Path) -> Score:
+    """A model in its own library's format as a function from the float32 matrix to one number a row."""
+    try:
+        return _NATIVE[library](path)
+    except KeyError:
+        raise IntegrityError(f"the bundle's native form is of '{library}', which this program cannot serve") from None
 
 
 def _lightgbm(path: Path) -> Score:

@@ -18,7 +18,7 @@ class File:
     """A project module."""
 
     path: str
-    data: bytes
+    content: bytes
 
 
 def project(**modules: str) -> dict[str, File]:
