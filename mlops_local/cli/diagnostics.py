@@ -118,6 +118,12 @@ def progress() -> Iterator[Callable[[Progress], None]]:
         live.close()
 
 
+def settle() -> None:
+    """Take the live line off the screen: what follows goes to stdout."""
+    if _talk.live is not None:
+        _talk.live.stop()
+
+
 def _plain(event: Progress) -> None:
     if event.kind == "warning":
         warn(event.text)
@@ -225,7 +231,7 @@ def _raw(text: str) -> None:
     try:
         sys.stderr.write(text)
         sys.stderr.flush()
-    except (OSError, ValueError):  # stderr is closed or gone: there is nobody to tell
+    except (OSError, ValueError, AttributeError):  # stderr is closed or gone: there is nobody to tell
         pass
 
 
@@ -252,6 +258,6 @@ def _unicode() -> bool:
 
 def _width() -> int:
     try:
-        return os.get_terminal_size(sys.stderr.fileno()).columns
+        return os.get_terminal_size(sys.stderr.fileno()).columns or 80
     except (OSError, ValueError, AttributeError):
         return 80

@@ -14,7 +14,7 @@ from mlops_local.cli.main import ALIASES, COMMANDS, SECTIONS
 Mlops = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
-def _child(code: str, environment: dict[str, str], folder: Path, **options: object) -> subprocess.Popen[str]:
+def _child(code: str, environment: dict[str, str], folder: Path) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-c", code],
         cwd=folder,
@@ -22,7 +22,6 @@ def _child(code: str, environment: dict[str, str], folder: Path, **options: obje
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        **options,  # type: ignore[call-overload]
     )
 
 
