@@ -59,6 +59,16 @@ def save_stats(layout: Layout, value: Mapping[str, Any]) -> None:
     _save(layout.cache / "stats.json", value)
 
 
+def blobs(layout: Layout) -> dict[str, Any]:
+    """Return what `save_blobs` kept: git's id of a content -> its BLAKE3."""
+    return _load(layout.cache / "blobs.json") or {}
+
+
+def save_blobs(layout: Layout, value: Mapping[str, Any]) -> None:
+    """Keep the hashes of contents that git stores."""
+    _save(layout.cache / "blobs.json", value)
+
+
 def snapshot(layout: Layout, source: str) -> Snapshot | None:
     """Return the newest snapshot of a source."""
     value = _load(_at(layout, "snapshots", source))

@@ -178,6 +178,15 @@ def head(layout: Layout) -> Line | None:
     return lines[-1] if lines else None
 
 
+def key(layout: Layout) -> list[int]:
+    """What the ledger looks like by stat: equal means nothing was decided in between."""
+    try:
+        stat = layout.ledger.stat()
+    except FileNotFoundError:
+        return []
+    return [stat.st_ino, stat.st_size, stat.st_mtime_ns]
+
+
 def current(lines: Sequence[Line], kind: str, subject: str) -> Line | None:
     """Return the line that set the present value of (kind, subject)."""
     for line in reversed(lines):

@@ -51,7 +51,7 @@ def hold(
     descriptor = acquire(path, shared=shared, wait_s=wait_s, on_wait=on_wait)
     try:
         if not shared:
-            _sign(descriptor, command or _command())
+            sign(descriptor, command)
         yield
     finally:
         release(descriptor, shared=shared)
@@ -171,9 +171,10 @@ def _command() -> str:
     return " ".join(words)
 
 
-def _sign(descriptor: int, command: str) -> None:
+def sign(descriptor: int, command: str = "") -> None:
+    """Write into an exclusively held lock file who holds it; default the program and its first word."""
     since = datetime.now(timezone.utc).strftime("%H:%M:%S UTC")
-    text = f"{command} (pid {os.getpid()}, since {since})\n".encode()
+    text = f"{command or _command()} (pid {os.getpid()}, since {since})\n".encode()
     try:
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, text, 0)

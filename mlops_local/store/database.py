@@ -1,0 +1,294 @@
+"""The only door to project.duckdb: queue, attach, work, detach.
+
+One warm in-memory DuckDB instance a process; the project's file is attached for milliseconds under `store.lock` and never
+longer. Errors of DuckDB become ours here. Nothing of ours ever open()s the file: closing any descriptor of it would silently
+drop DuckDB's own lock and lose rows (measured).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import duckdb
+
+from mlops_local.domain.errors import IntegrityError, MlopsError, NewerStore, StoreBusy
+from mlops_local.store import lock, migrations
+from mlops_local.store.layout import Layout
+
+STORAGE_VERSION = "v2.0.0"
+"""The file format we write; pinned so that an upgrade of DuckDB does not change it under us."""
+CATALOG = "project"
+FOREIGN_TRY_S = 0.2
+"""A foreign client is tried this long before the queue is let go to others."""
+
+Db = duckdb.DuckDBPyConnection
+
+
+class _Instance:
+    """The process's warm DuckDB for one file. Two in one process could not attach the same file."""
+
+    def __init__(self) -> None:
+        self.mutex = threading.Lock()
+        self.owner = 0
+        self.db: Db | None = None
+
+    def connection(self, layout: Layout) -> Db:
+        """Return the warm connection, making it (10 ms) on first use."""
+        if self.db is None:
+            self.db = duckdb.connect(
+                ":memory:",
+                config={
+                    "threads": 2,
+                    "autoinstall_known_extensions": "false",  # an unknown function would otherwise try the network
+                    "autoload_known_extensions": "false",
+                    "python_enable_replacements": "false",
+                },
+            )
+            self.db.execute(f"SET file_search_path = {quote(search_path(layout))}")
+        return self.db
+
+    def close(self) -> None:
+        """Give the memory back; the next use makes a new one."""
+        if self.db is not None:
+            self.db.close()
+            self.db = None
+
+
+_instances: dict[str, _Instance] = {}
+
+
+def _before_fork() -> None:
+    """A forked child that inherits a DuckDB connection dies when it ends: have none at that moment."""
+    for instance in _instances.values():
+        if instance.owner != threading.get_ident() and instance.mutex.acquire(timeout=5):
+            instance.close()
+            instance.mutex.release()
+
+
+os.register_at_fork(before=_before_fork, after_in_child=_instances.clear)
+
+
+def search_path(layout: Layout) -> str:
+    """Return the folder that the paths in view `evaluation` start from (`file_search_path`)."""
+    return str(layout.state)
+
+
+def quote(text: str) -> str:
+    """Return `text` as an SQL string."""
+    return "'" + text.replace("'", "''") + "'"
+
+
+class Store:
+    """A project's store as other parts hold it; making one touches no file."""
+
+    def __init__(self, layout: Layout, wait_s: float = 30.0, on_wait: Callable[[str], None] = lambda holder: None) -> None:
+        self.layout = layout
+        self.wait_s = wait_s
+        self.on_wait = on_wait
+
+    @contextmanager
+    def reader(self) -> Iterator[Db]:
+        """Attach the file read only, with other readers.
+
+        Raises:
+            StoreBusy: it stayed in use past `wait_s`.
+            NewerStore: a newer version of this program changed it.
+            IntegrityError: it does not open.
+        """
+        with self._use(read_only=True) as db:
+            yield db
+
+    @contextmanager
+    def writer(self) -> Iterator[Db]:
+        """Attach the file for writing, alone. Begin and commit inside; keep it under 50 ms. Raises as `reader`."""
+        with self._use(read_only=False) as db:
+            yield db
+
+    def close(self) -> None:
+        """Give the warm instance's memory back."""
+        instance = _instances.get(str(self.layout.database))
+        if instance is not None:
+            with instance.mutex:
+                instance.close()
+
+    def drop(self) -> None:
+        """Remove the database; the next fold makes it anew from journals and ledger."""
+        with self._alone() as instance, lock.hold(self.layout.store_lock, wait_s=self.wait_s, on_wait=self.on_wait):
+            instance.close()
+            for path in (self.layout.database, self._wal):
+                path.unlink(missing_ok=True)
+
+    # -- within
+
+    @property
+    def _wal(self) -> Path:
+        return self.layout.database.with_name(self.layout.database.name + ".wal")
+
+    @contextmanager
+    def _use(self, *, read_only: bool) -> Iterator[Db]:
+        with self._alone() as instance:
+            db = instance.connection(self.layout)
+            descriptor = self._attach(db, read_only, time.monotonic() + self.wait_s)
+            try:
+                with translated():
+                    yield db
+            finally:
+                try:
+                    _detach(instance, db)
+                finally:
+                    lock.release(descriptor, shared=read_only)
+
+    @contextmanager
+    def _alone(self) -> Iterator[_Instance]:
+        """One thread at a time, before any queueing between processes."""
+        instance = _instances.setdefault(str(self.layout.database), _Instance())
+        if instance.owner == threading.get_ident():
+            raise RuntimeError("the store is already open in this thread: finish that block first")
+        if not instance.mutex.acquire(timeout=max(self.wait_s, 0.001)):
+            raise StoreBusy(
+                f"the store is in use by another thread of this process and stayed so for {self.wait_s:g} s",
+                hint="pass a longer --wait",
+            )
+        instance.owner = threading.get_ident()
+        try:
+            yield instance
+        finally:
+            instance.owner = 0
+            instance.mutex.release()
+
+    def _attach(self, db: Db, read_only: bool, deadline: float) -> int:
+        """Queue for the lock and attach; returns the lock's descriptor."""
+        while True:
+            left = max(0.0, deadline - time.monotonic())
+            descriptor = lock.acquire(self.layout.store_lock, shared=read_only, wait_s=left, on_wait=self.on_wait)
+            try:
+                if not read_only:
+                    lock.sign(descriptor)
+                if self._open(db, read_only):
+                    return descriptor
+            except _ForeignClient as foreign:
+                if time.monotonic() >= deadline:
+                    lock.release(descriptor, shared=read_only)
+                    raise StoreBusy(
+                        f"project.duckdb is open in {foreign.client} and stayed so for {self.wait_s:g} s",
+                        hint=f"close it there (`kill {foreign.pid}` ends it), or pass a longer --wait",
+                    ) from foreign
+                lock.release(descriptor, shared=read_only)
+                self.on_wait(foreign.client)
+                continue
+            except BaseException:
+                lock.release(descriptor, shared=read_only)
+                raise
+            lock.release(descriptor, shared=read_only)
+            writing = self._attach(db, False, deadline)  # makes or migrates it; then once more as asked
+            _detach(None, db)
+            lock.release(writing, shared=False)
+
+    def _open(self, db: Db, read_only: bool) -> bool:
+        """Attach; False if the file must be made or migrated by a writer first."""
+        new = not self.layout.database.exists()
+        if new and read_only:
+            return False
+        if new:
+            self._create(db)
+        self._attach_file(db, self.layout.database, read_only)
+        try:
+            with translated():
+                if migrations.number(db) == len(migrations.MIGRATIONS):
+                    return True
+                if not read_only:
+                    migrations.migrate(db)
+                    return True
+        except BaseException:
+            _detach(None, db)
+            raise
+        _detach(None, db)
+        return False
+
+    def _create(self, db: Db) -> None:
+        """Make the file under another name first: one that a kill leaves half made is never the project's."""
+        draft = self.layout.tmp / f"new.{os.getpid()}.duckdb"
+        for path in (draft, draft.with_name(draft.name + ".wal"), self._wal):
+            path.unlink(missing_ok=True)
+        self._attach_file(db, draft, False)
+        try:
+            with translated():
+                migrations.migrate(db)
+        finally:
+            _detach(None, db)
+        draft.rename(self.layout.database)
+
+    def _attach_file(self, db: Db, path: Path, read_only: bool) -> None:
+        how = "READ_ONLY" if read_only else f"STORAGE_VERSION '{STORAGE_VERSION}'"
+        give_up = time.monotonic() + FOREIGN_TRY_S
+        while True:
+            try:
+                db.execute(f"ATTACH {quote(str(path))} AS {CATALOG} ({how})")
+                db.execute(f"USE {CATALOG}.main")
+                return
+            except duckdb.Error as error:
+                client = _LOCKED.search(str(error))
+                if client is None:
+                    raise _unreadable(error) from error
+                if time.monotonic() >= give_up:
+                    raise _ForeignClient(int(client["pid"]), client["name"]) from error
+                time.sleep(0.02)
+
+
+_LOCKED = re.compile(r"Could not set lock on file .*?Conflicting lock is held in (?P<name>.*?) \(PID (?P<pid>\d+)\)", re.S)
+_FULL = ("No space left on device", "File too large", "Disk quota exceeded")
+
+
+class _ForeignClient(Exception):
+    """Another DuckDB client, one that does not queue, has the file open."""
+
+    def __init__(self, pid: int, name: str) -> None:
+        super().__init__(name)
+        self.pid = pid
+        self.client = f"{Path(name).name} (pid {pid})"
+
+
+def _detach(instance: _Instance | None, db: Db) -> None:
+    """Roll back what is open and let the file go; at worst together with the whole instance."""
+    try:
+        with suppress(duckdb.TransactionException):  # nothing open: the usual case
+            db.execute("ROLLBACK")
+        db.execute("USE memory")
+        db.execute(f"DETACH {CATALOG}")
+    except duckdb.Error as error:
+        if instance is not None:
+            instance.close()
+        if any(text in str(error) for text in _FULL):
+            raise _no_space() from error
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Turn DuckDB's errors about files into ours; an error in our own SQL stays what it is."""
+    try:
+        yield
+    except (duckdb.IOException, duckdb.FatalException, duckdb.InternalException, duckdb.SerializationException) as error:
+        raise _unreadable(error) from error
+
+
+def _unreadable(error: duckdb.Error) -> MlopsError:
+    text = str(error).partition("\n")[0]
+    if any(full in str(error) for full in _FULL):
+        return _no_space()
+    if "version number" in text and "can only read" in text:
+        return NewerStore(
+            "project.duckdb was written by a newer DuckDB than this one", hint="upgrade with `pip install --upgrade duckdb`"
+        )
+    return IntegrityError(
+        f"project.duckdb does not open: {text}", hint="`mlops doctor --fix` rebuilds it from the journals; nothing is lost"
+    )
+
+
+def _no_space() -> MlopsError:
+    return MlopsError("no space left to write project.duckdb", hint="free some disk space and run the command again")

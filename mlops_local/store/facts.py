@@ -1,0 +1,363 @@
+"""What a journal or ledger line says, as rows of the tables it goes to. Pure: lines in, rows out."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+import duckdb
+
+from mlops_local.domain import events
+from mlops_local.domain.errors import NewerStore
+from mlops_local.store.ledger import Line
+from mlops_local.store.registry import Registry, verdict_from_json
+
+_EPOCH = datetime(1970, 1, 1)
+
+
+def moment(microseconds: Any) -> datetime:
+    """Return a journal line's time as tables hold it: UTC without a zone."""
+    return _EPOCH + timedelta(microseconds=int(microseconds or 0))
+
+
+def clean(value: Any) -> str:
+    """Text for a table: what is not UTF-8 (an odd path) is shown, not refused."""
+    text = value if isinstance(value, str) else "" if value is None else str(value)
+    return text if text.isascii() else text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
+def check_version(line: Mapping[str, Any]) -> None:
+    """Refuse a line that a newer program wrote: reading it half would lose it. Raises NewerStore."""
+    known = events.VERSIONS.get(str(line["k"]))
+    if known is not None and int(line.get("v", 1)) > known:
+        raise NewerStore(
+            f"a journal holds {line['k']} lines of version {line['v']}, this program knows {known}",
+            hint="upgrade with `pip install --upgrade mlops-local`",
+        )
+
+
+class Rows:
+    """Rows collected for one transaction, by table."""
+
+    def __init__(self) -> None:
+        self.tables: dict[str, list[tuple[Any, ...]]] = defaultdict(list)
+        self._snapshots: dict[tuple[str, str], Mapping[str, Any]] = {}
+
+    def add(self, journal: str, line: Mapping[str, Any]) -> bool:
+        """Take a line of a state file; kinds this program does not know stay in the journal for one that does.
+
+        Returns:
+            False if a line of this kind cannot look like that: it is damaged.
+
+        Raises:
+            NewerStore: its version is newer.
+        """
+        check_version(line)
+        take = _KINDS.get(line["k"])
+        if take is None:
+            return True
+        trial = Rows()
+        try:
+            take(trial, journal, line, moment(line.get("t")), int(line.get("n", 0)))
+        except (KeyError, TypeError, ValueError, AttributeError):
+            return False
+        for table, rows in trial.tables.items():
+            self.tables[table] += rows
+        self._snapshots.update(trial._snapshots)
+        return True
+
+    def insert(self, db: duckdb.DuckDBPyConnection) -> None:
+        """Append everything to the attached database."""
+        self._new_snapshots(db)
+        for table, rows in self.tables.items():
+            append(db, table, rows)
+
+    def _new_snapshots(self, db: duckdb.DuckDBPyConnection) -> None:
+        """A snapshot is kept once, however often it was seen."""
+        if not self._snapshots:
+            return
+        known = set(db.execute("SELECT source, id FROM store.snapshot").fetchall())
+        for key, value in self._snapshots.items():
+            if key in known:
+                continue
+            source, snapshot = key
+            self.tables["snapshot"].append((snapshot, source, value["rows"], value["bytes"]))
+            self.tables["snapshot_file"] += [
+                (snapshot, source, clean(file["path"]), file["hash"], file["bytes"], file.get("rows"))
+                for file in value["files"]
+            ]
+            self.tables["column_profile"] += [
+                _column(snapshot, source, place, column) for place, column in enumerate(value.get("columns", ()))
+            ]
+
+    # -- one method a kind: (journal, line, time, number)
+
+    def run_started(self, journal: str, line: Mapping[str, Any], time: datetime, number: int) -> None:
+        """A run began."""
+        self.tables["run_start"].append(
+            (
+                line["run"],
+                journal,
+                clean(line.get("name")),
+                clean(line.get("kind")),
+                time,
+                clean(line.get("message")),
+                clean(line.get("commit")),
+                bool(line.get("dirty")),
+                clean(line.get("diff")),
+                [clean(item) for item in line.get("targets") or ()],
+                [clean(item) for item in line.get("argv") or ()],
+                text(line.get("env") or {}),
+                clean(line.get("python")),
+                clean(line.get("host")),
+                line.get("pid"),
+            )
+        )
+
+    def run_ended(self, journal: str, line: Mapping[str, Any], time: datetime, number: int) -> None:
+        """A run ended by itself."""
+        row = (line["run"], clean(line["state"]), clean(line.get("error")), _real(line.get("seconds")), time, number)
+        self.tables["run_end"].append(row)
+
+    def params(self, journal: str, line: Mapping[str, Any], time: datetime, number: int) -> None:
+        """A run's parameters, as JSON text each."""
+        self.tables["param"] += [
+            (line["run"], clean(name), text(value), time, number) for name, value in line["values"].items()
+        ]
+
+    def step_started(self, journal: str, line: Mapping[str, Any], time: datetime, number: int) -> None:
+        """A step began."""
+        reason = line.get("reason")
+        shown = clean(reason) if isinstance(reason, str) or reason is None else text(reason)
+        self.tables["step_start"].append(
+            (line["run"], clean(line["step"]), shown, clean(line.get("fingerprint")), time, number)
+        )
+
+    def step_ended(self, journal: str, line: Mapping[str, Any], time: datetime, number: int) -> None:
+        """A step ended, was taken from the cache, failed or was cancelled."""
+        result = line.get("result") or {}
+        done = line["state"] == "done"
+        self.tables["step_end"].append(
+            (
+                line["run"],
+                clean(line["step"]),
+                clean(line["state"]),
+                clean(line.get("error")),
+                clean(result.get("fingerprint")),
+                clean(result.get("run")),
+                _real(result.get("seconds")) if done else _real(line.get("seconds")),
+                _real(result.get("cpu_seconds")) if done else None,
+                result.get("peak_bytes") if done else None,
+                text(result) if result else None,
+                time,
+                number,
+            )
+        )
+        if done:
+            self.tables["step_output"] += [
+                (
+                    line["run"],
+                    line["step"],
+                    output["name"],
+                    output["kind"],
+                    output["logical"],
+                    clean(file),
+                    hash,
+                    output.get("bytes"),
+                    output.get("rows"),
+                    time,
+                )
+                for output in result.get("outputs", ())
+                for file, hash in output["parts"].items()
+            ]
+
+    def snapshot(self, journal: str, line: Mapping[str, Any], time: datetime, number: int) -> None:
+        """A source was looked at."""
+        value = line["snapshot"]
+        self._snapshots[clean(value["source"]), value["id"]] = value
+        self.tables["snapshot_seen"].append((value["id"], clean(value["source"]), clean(line.get("run")), time, number))
+        for file in value["files"]:  # a damaged line is found here, before anything is inserted
+            _ = file["path"], file["hash"], file["bytes"]
+        _ = value["rows"], value["bytes"]
+
+    def artifact(self, journal: str, line: Mapping[str, Any], time: datetime, number: int) -> None:
+        """A file was kept with a run."""
+        self.tables["artifact"].append((line["run"], clean(line["path"]), line["object"], line.get("bytes"), time))
+
+    def summary(self, journal: str, line: Mapping[str, Any], time: datetime, number: int) -> None:
+        """Final values, with intervals where known."""
+        low, high = line.get("low") or {}, line.get("high") or {}
+        self.tables["summary"] += [
+            (line["run"], clean(key), _real(value), _real(low.get(key)), _real(high.get(key)), time, number)
+            for key, value in line["values"].items()
+        ]
+
+    def tag(self, journal: str, line: Mapping[str, Any], time: datetime, number: int) -> None:
+        """A run was tagged."""
+        self.tables["tag"].append((line["run"], clean(line["key"]), clean(line.get("value")), time, number))
+
+    def note(self, journal: str, line: Mapping[str, Any], time: datetime, number: int) -> None:
+        """A note on a run."""
+        self.tables["note"].append((line["run"], clean(line["text"]), time, number))
+
+    def event(self, journal: str, line: Mapping[str, Any], time: datetime, number: int) -> None:
+        """Something worth telling in Home."""
+        data = text(line.get("data") or {})
+        self.tables["event"].append((clean(line.get("source")), clean(line.get("text")), data, time, number))
+
+
+_Take = Callable[[Rows, str, Mapping[str, Any], datetime, int], None]
+
+_KINDS: dict[str, _Take] = {
+    events.RUN_STARTED: Rows.run_started,
+    events.RUN_ENDED: Rows.run_ended,
+    events.PARAMS: Rows.params,
+    events.STEP_STARTED: Rows.step_started,
+    events.STEP_ENDED: Rows.step_ended,
+    events.SNAPSHOT: Rows.snapshot,
+    events.ARTIFACT: Rows.artifact,
+    events.SUMMARY: Rows.summary,
+    events.TAG: Rows.tag,
+    events.NOTE: Rows.note,
+    events.EVENT: Rows.event,
+}
+
+
+def append(db: duckdb.DuckDBPyConnection, table: str, rows: Sequence[tuple[Any, ...]]) -> None:
+    """Append rows to a table of schema `store`."""
+    if rows:
+        with db.appender(f"store.{table}") as appender:
+            appender.append_rows(rows)
+
+
+def ledger_rows(lines: Sequence[Line]) -> list[tuple[Any, ...]]:
+    """Rows of table `ledger`; the last column is the line itself, from which a cut ledger can be mended."""
+    return [
+        (
+            line.seq,
+            line.prev,
+            line.hash,
+            line.kind,
+            iso(line.at),
+            clean(line.actor),
+            clean(line.host),
+            clean(line.subject),
+            line.expect,
+            line.value,
+            clean(line.reason),
+            text(line.data),
+            text(vars(line)),
+        )
+        for line in lines
+    ]
+
+
+def registry_rows(registry: Registry) -> dict[str, list[tuple[Any, ...]]]:
+    """Rows of the tables that the decisions so far amount to."""
+    made: dict[str, list[tuple[Any, ...]]] = {
+        name: [] for name in ("version", "version_snapshot", "alias", "gate_result", "deployment", "deleted")
+    }
+    for version in registry.versions.values():
+        made["version"].append(
+            (
+                version.id,
+                version.model,
+                version.number,
+                version.candidate,
+                version.run,
+                version.state,
+                version.metric,
+                _real(version.value),
+                _real(version.low),
+                _real(version.high),
+                text(dict(version.metrics)),
+                version.fingerprint,
+                text(dict(version.bundle)),
+                version.bundle_hash,
+                version.predictions,
+                version.evaluation,
+                text(dict(version.snapshots)),
+                iso(version.created),
+            )
+        )
+        made["version_snapshot"] += [(version.id, source, snapshot) for source, snapshot in version.snapshots.items()]
+    newest: dict[str, Line] = {}
+    for line in registry.lines:
+        match line.kind:
+            case events.ALIAS:
+                newest[line.subject] = line
+            case events.VERDICT if line.subject in registry.versions:
+                made["gate_result"] += _gates(line)
+            case events.DEPLOYMENT:
+                data = line.data
+                made["deployment"].append(
+                    (
+                        line.subject,
+                        line.value,
+                        data.get("event", "deployed"),
+                        data.get("port"),
+                        data.get("pid"),
+                        clean(data.get("reason", line.reason)),
+                        iso(line.at),
+                        line.seq,
+                    )
+                )
+            case events.DELETION:
+                made["deleted"].append((line.subject,))
+            case _:
+                pass
+    for name, version_id in registry.aliases.items():
+        line = newest[name]
+        model, _, alias = name.rpartition("@")
+        made["alias"].append((name, model, alias, version_id, iso(line.at), clean(line.actor), clean(line.reason)))
+    return made
+
+
+def _gates(line: Line) -> list[tuple[Any, ...]]:
+    verdict = verdict_from_json(line.data)
+    return [
+        (
+            verdict.version,
+            verdict.baseline,
+            gate.metric,
+            gate.rule,
+            gate.verdict,
+            _real(gate.candidate),
+            _real(gate.champion),
+            _real(gate.difference),
+            _real(gate.low),
+            _real(gate.high),
+            gate.rows,
+            gate.clusters,
+            clean(gate.note),
+            iso(line.at),
+        )
+        for gate in verdict.gates
+    ]
+
+
+def _column(snapshot: str, source: str, place: int, column: Mapping[str, Any]) -> tuple[Any, ...]:
+    return (
+        (snapshot, source, place, clean(column["name"]), clean(column["type"]), column.get("nulls"), column.get("distinct"), clean(column.get("min")), clean(column.get("max")), _real(column.get("mean")))
+    )  # fmt: skip
+
+
+def _real(value: Any) -> float | None:
+    """A number; NaN and infinity arrive as text."""
+    return None if value is None else float(value)
+
+
+def text(value: Any) -> str:
+    """A JSON value as a table holds it."""
+    return clean(json.dumps(value, separators=(",", ":"), ensure_ascii=True, default=str))
+
+
+def iso(value: str) -> datetime | None:
+    """A ledger time as tables hold it; None where it is not one."""
+    try:
+        return datetime.fromisoformat(value).replace(tzinfo=None)
+    except ValueError:
+        return None

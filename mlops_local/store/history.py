@@ -1,0 +1,233 @@
+"""Rows back into domain values: runs, steps, curves, snapshots. Reading only.
+
+`where` is trusted SQL over the view `run` (see `views`), made by services/query with bound parameters. Its companions are
+`metric_last(run, key, value, low, high)`, `param(run, name, value as JSON text)` and `tag(run, key, value)`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+import duckdb
+
+from mlops_local.domain.assets import ColumnProfile, FileEntry, Snapshot
+from mlops_local.domain.plan import StepResult, result_from_json
+from mlops_local.domain.runs import Curve, Run, RunState, StepRun
+
+Db = duckdb.DuckDBPyConnection
+
+_RUN = 'id, name, kind, state, started, ended, seconds, message, error, "commit", dirty, incomplete, targets'
+
+
+def runs(
+    db: Db,
+    *,
+    where: str = "",
+    params: Sequence[Any] = (),
+    order: str = "started DESC",
+    order_params: Sequence[Any] = (),
+    limit: int | None = 50,
+    offset: int = 0,
+) -> list[Run]:
+    """Return runs with their parameters and last metric values.
+
+    Args:
+        db: from `Store.reader`.
+        where: SQL condition over the view `run`, or empty.
+        params: values of its placeholders.
+        order: SQL order; ties are broken by id, newest first.
+        order_params: values of its placeholders.
+        limit: at most so many; None for all.
+        offset: leave out so many.
+    """
+    sql = f"SELECT {_RUN} FROM run{_condition(where)} ORDER BY {order}, id DESC LIMIT ? OFFSET ?"
+    rows = db.execute(sql, [*params, *order_params, limit, offset]).fetchall()
+    found = [str(row[0]) for row in rows]
+    parameters, metrics = _params(db, found), _metrics(db, found)
+    return [_run(row, parameters.get(row[0], {}), metrics.get(row[0], {})) for row in rows]
+
+
+def count_runs(db: Db, where: str = "", params: Sequence[Any] = ()) -> int:
+    """Return how many runs match."""
+    row = db.execute(f"SELECT count(*) FROM run{_condition(where)}", list(params)).fetchone()
+    return int(row[0]) if row else 0
+
+
+def run(db: Db, id: str) -> Run | None:
+    """Return the run of that full id."""
+    found = runs(db, where="run.id = ?", params=[id], limit=1)
+    return found[0] if found else None
+
+
+def params(db: Db, run: str) -> dict[str, Any]:
+    """Return a run's parameters, dotted name -> JSON value."""
+    return _params(db, [run]).get(run, {})
+
+
+def tags(db: Db, run: str) -> dict[str, str]:
+    """Return a run's tags."""
+    return dict(db.execute("SELECT key, value FROM tag WHERE run = ? ORDER BY key", [run]).fetchall())
+
+
+def notes(db: Db, run: str) -> list[tuple[str, str]]:
+    """Return a run's notes, oldest first: (time, text)."""
+    rows = db.execute("SELECT time, text FROM note WHERE run = ? ORDER BY time", [run]).fetchall()
+    return [(utc(time), text) for time, text in rows]
+
+
+def environment(db: Db, run: str) -> dict[str, Any]:
+    """Return where and how a run ran: argv, env, python, host, pid, diff (an object's hash or empty)."""
+    row = db.execute("SELECT argv, env, python, host, pid, diff FROM run WHERE id = ?", [run]).fetchone()
+    if row is None:
+        return {}
+    argv, env, python, host, pid, diff = row
+    return {"argv": list(argv or ()), "env": json.loads(env or "{}"), "python": python, "host": host, "pid": pid, "diff": diff}
+
+
+def intervals(db: Db, run: str) -> dict[str, tuple[float, float]]:
+    """Return metric -> (low, high) where a run knows them."""
+    sql = "SELECT key, low, high FROM metric_last WHERE run = ? AND low IS NOT NULL AND high IS NOT NULL"
+    return {key: (low, high) for key, low, high in db.execute(sql, [run]).fetchall()}
+
+
+def step_runs(db: Db, run: str) -> list[StepRun]:
+    """Return a run's steps in the order they began."""
+    rows = db.execute(
+        "SELECT run, name, state, reason, fingerprint, seconds, cpu_seconds, peak_bytes, error FROM step WHERE run = ? "
+        "ORDER BY coalesce(started, ended), name",
+        [run],
+    ).fetchall()
+    return [StepRun(*row) for row in rows]
+
+
+def step_results(db: Db, run: str) -> dict[str, StepResult]:
+    """Return step -> what it left, for the steps a run made or reused."""
+    rows = db.execute("SELECT name, result FROM step WHERE run = ? AND result IS NOT NULL ORDER BY ended", [run]).fetchall()
+    return {name: result_from_json(json.loads(text)) for name, text in rows}
+
+
+def curves(db: Db, runs: Sequence[str], keys: Sequence[str] | None = None, points: int = 400) -> list[Curve]:
+    """Return the metrics of some runs over their steps.
+
+    A curve of more than `points` points is thinned to the smallest and largest of each stretch, so that spikes stay. A point
+    without a step counts by its place.
+    """
+    rows = db.execute(
+        """
+        WITH p AS (
+            SELECT run, key, value, time, n,
+                row_number() OVER (PARTITION BY run, key ORDER BY coalesce(step, 'inf'::DOUBLE), time, n) - 1 AS place,
+                count(*) OVER (PARTITION BY run, key) AS total,
+                step
+            FROM store.metric WHERE run IN (SELECT unnest(?::VARCHAR[])) AND (? OR key IN (SELECT unnest(?::VARCHAR[])))
+        ), stretch AS (
+            SELECT *, place * greatest(? // 2, 1) // total AS part FROM p
+        )
+        SELECT run, key, coalesce(step, place), value FROM stretch
+        QUALIFY total <= ? OR place = 0 OR place = total - 1
+            OR row_number() OVER (PARTITION BY run, key, part ORDER BY value, place) = 1
+            OR row_number() OVER (PARTITION BY run, key, part ORDER BY value DESC, place) = 1
+        ORDER BY run, key, place""",
+        [list(runs), keys is None, list(keys or ()), points, points],
+    ).fetchall()
+    found: dict[tuple[str, str], tuple[list[float], list[float]]] = {}
+    for run_id, key, step, value in rows:
+        steps, values = found.setdefault((run_id, key), ([], []))
+        steps.append(float(step))
+        values.append(value)
+    return [Curve(run_id, key, tuple(steps), tuple(values)) for (run_id, key), (steps, values) in found.items()]
+
+
+def snapshots(db: Db, source: str | None = None) -> list[Snapshot]:
+    """Return snapshots whole, newest seen first."""
+    where = "WHERE ? IS NULL OR source = ?"
+    rows = db.execute(
+        f"SELECT id, source, rows, bytes FROM snapshot {where} ORDER BY seen DESC, id", [source, source]
+    ).fetchall()
+    entries: dict[tuple[str, str], list[FileEntry]] = {}
+    files_sql = f"SELECT snapshot, source, path, hash, bytes, rows FROM snapshot_file {where} ORDER BY path"
+    for snapshot, name, *entry in db.execute(files_sql, [source, source]).fetchall():
+        entries.setdefault((snapshot, name), []).append(FileEntry(*entry))
+    columns: dict[tuple[str, str], list[ColumnProfile]] = {}
+    columns_sql = (
+        f'SELECT snapshot, source, name, type, nulls, "distinct", min, max, mean FROM column_profile {where} ORDER BY position'
+    )
+    for snapshot, name, *column in db.execute(columns_sql, [source, source]).fetchall():
+        columns.setdefault((snapshot, name), []).append(ColumnProfile(*column))
+    return [
+        Snapshot(
+            id, name, tuple(entries.get((id, name), ())), rows=count, bytes=size, columns=tuple(columns.get((id, name), ()))
+        )
+        for id, name, count, size in rows
+    ]
+
+
+def run_snapshots(db: Db, run: str) -> dict[str, str]:
+    """Return source -> snapshot id of what a run looked at."""
+    sql = "SELECT source, max_by(id, (time, n)) FROM store.snapshot_seen WHERE run = ? GROUP BY source ORDER BY source"
+    return dict(db.execute(sql, [run]).fetchall())
+
+
+def artifacts(db: Db, run: str) -> list[tuple[str, str, int]]:
+    """Return a run's kept files: (path, object hash, bytes)."""
+    return db.execute("SELECT path, object, bytes FROM artifact WHERE run = ? ORDER BY path", [run]).fetchall()
+
+
+def events(db: Db, limit: int = 20) -> list[tuple[str, str, str, dict[str, Any]]]:
+    """Return the newest events: (time, source, text, data)."""
+    rows = db.execute("SELECT time, source, text, data FROM event ORDER BY time DESC LIMIT ?", [limit]).fetchall()
+    return [(utc(time), source, text, json.loads(data)) for time, source, text, data in rows]
+
+
+def seconds(db: Db) -> dict[str, float]:
+    """Return step -> the median of how long it took when it ran."""
+    return dict(db.execute("SELECT step, median(seconds) FROM store.step_end WHERE state = 'done' GROUP BY step").fetchall())
+
+
+def utc(value: datetime | None) -> str:
+    """A table's time as domain values hold it: ISO 8601 with microseconds and Z; empty for none."""
+    return "" if value is None else value.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def _condition(where: str) -> str:
+    return f" WHERE {where}" if where else ""
+
+
+def _params(db: Db, found: Sequence[str]) -> dict[str, dict[str, Any]]:
+    made: dict[str, dict[str, Any]] = {}
+    sql = "SELECT run, name, value FROM param WHERE run IN (SELECT unnest(?::VARCHAR[])) ORDER BY run, name"
+    for run_id, name, value in db.execute(sql, [list(found)]).fetchall():
+        made.setdefault(run_id, {})[name] = json.loads(value)
+    return made
+
+
+def _metrics(db: Db, found: Sequence[str]) -> dict[str, dict[str, float]]:
+    made: dict[str, dict[str, float]] = {}
+    sql = "SELECT run, key, value FROM metric_last WHERE run IN (SELECT unnest(?::VARCHAR[])) ORDER BY run, key"
+    for run_id, key, value in db.execute(sql, [list(found)]).fetchall():
+        made.setdefault(run_id, {})[key] = value
+    return made
+
+
+def _run(row: Sequence[Any], parameters: dict[str, Any], metrics: dict[str, float]) -> Run:
+    id, name, kind, state, started, ended, took, message, error, commit, dirty, incomplete, targets = row
+    return Run(
+        id=id,
+        name=name,
+        kind=kind,
+        state=RunState(state),
+        started=utc(started),
+        ended=utc(ended),
+        seconds=took,
+        message=message,
+        error=error,
+        commit=commit,
+        dirty=bool(dirty),
+        incomplete=bool(incomplete),
+        params=parameters,
+        metrics=metrics,
+        targets=tuple(targets or ()),
+    )

@@ -1,0 +1,109 @@
+"""How the database came to its present form: numbered functions, one transaction each, its own record included.
+
+Never edit a migration that was released; add one. Tables are append-only facts without keys or indexes (an index would make
+the fold of metrics twice as slow); the views in `views` say what they amount to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import duckdb
+
+from mlops_local.domain.errors import NewerStore
+from mlops_local.store import views
+
+Db = duckdb.DuckDBPyConnection
+
+_TABLES = """
+CREATE TABLE store.meta (name VARCHAR, value VARCHAR);
+CREATE TABLE store.position (file VARCHAR, position BIGINT);
+CREATE TABLE store.damage (file VARCHAR, position BIGINT, bytes BIGINT);
+CREATE TABLE store.run_start (run VARCHAR, journal VARCHAR, name VARCHAR, kind VARCHAR, started TIMESTAMP, message VARCHAR,
+    "commit" VARCHAR, dirty BOOLEAN, diff VARCHAR, targets VARCHAR[], argv VARCHAR[], env VARCHAR, python VARCHAR,
+    host VARCHAR, pid BIGINT);
+CREATE TABLE store.run_end (run VARCHAR, state VARCHAR, error VARCHAR, seconds DOUBLE, time TIMESTAMP, n BIGINT);
+CREATE TABLE store.param (run VARCHAR, name VARCHAR, value VARCHAR, time TIMESTAMP, n BIGINT);
+CREATE TABLE store.tag (run VARCHAR, key VARCHAR, value VARCHAR, time TIMESTAMP, n BIGINT);
+CREATE TABLE store.note (run VARCHAR, text VARCHAR, time TIMESTAMP, n BIGINT);
+CREATE TABLE store.metric (run VARCHAR, key VARCHAR, step DOUBLE, value DOUBLE, time TIMESTAMP, n BIGINT);
+CREATE TABLE store.latest (run VARCHAR, key VARCHAR, step DOUBLE, value DOUBLE, time TIMESTAMP, n BIGINT, points BIGINT);
+CREATE TABLE store.summary (run VARCHAR, key VARCHAR, value DOUBLE, low DOUBLE, high DOUBLE, time TIMESTAMP, n BIGINT);
+CREATE TABLE store.gap (run VARCHAR, dropped BIGINT, time TIMESTAMP);
+CREATE TABLE store.step_start (run VARCHAR, step VARCHAR, reason VARCHAR, fingerprint VARCHAR, time TIMESTAMP, n BIGINT);
+CREATE TABLE store.step_end (run VARCHAR, step VARCHAR, state VARCHAR, error VARCHAR, fingerprint VARCHAR, made_by VARCHAR,
+    seconds DOUBLE, cpu_seconds DOUBLE, peak_bytes BIGINT, result VARCHAR, time TIMESTAMP, n BIGINT);
+CREATE TABLE store.step_output (run VARCHAR, step VARCHAR, output VARCHAR, kind VARCHAR, logical VARCHAR, file VARCHAR,
+    object VARCHAR, bytes BIGINT, rows BIGINT, time TIMESTAMP);
+CREATE TABLE store.artifact (run VARCHAR, path VARCHAR, object VARCHAR, bytes BIGINT, time TIMESTAMP);
+CREATE TABLE store.event (source VARCHAR, text VARCHAR, data VARCHAR, time TIMESTAMP, n BIGINT);
+CREATE TABLE store.snapshot (id VARCHAR, source VARCHAR, rows BIGINT, bytes BIGINT);
+CREATE TABLE store.snapshot_seen (id VARCHAR, source VARCHAR, run VARCHAR, time TIMESTAMP, n BIGINT);
+CREATE TABLE store.snapshot_file (snapshot VARCHAR, source VARCHAR, path VARCHAR, hash VARCHAR, bytes BIGINT, rows BIGINT);
+CREATE TABLE store.column_profile (snapshot VARCHAR, source VARCHAR, position INTEGER, name VARCHAR, type VARCHAR,
+    nulls BIGINT, "distinct" BIGINT, min VARCHAR, max VARCHAR, mean DOUBLE);
+CREATE TABLE store.ledger (seq BIGINT, prev VARCHAR, hash VARCHAR, kind VARCHAR, time TIMESTAMP, actor VARCHAR, host VARCHAR,
+    subject VARCHAR, expect VARCHAR, value VARCHAR, reason VARCHAR, data VARCHAR, line VARCHAR);
+CREATE TABLE store.version (id VARCHAR, model VARCHAR, number BIGINT, candidate VARCHAR, run VARCHAR, state VARCHAR,
+    metric VARCHAR, value DOUBLE, low DOUBLE, high DOUBLE, metrics VARCHAR, fingerprint VARCHAR, bundle VARCHAR,
+    bundle_hash VARCHAR, predictions VARCHAR, evaluation VARCHAR, snapshots VARCHAR, created TIMESTAMP);
+CREATE TABLE store.version_snapshot (version VARCHAR, source VARCHAR, snapshot VARCHAR);
+CREATE TABLE store.alias (name VARCHAR, model VARCHAR, alias VARCHAR, version VARCHAR, time TIMESTAMP, actor VARCHAR,
+    reason VARCHAR);
+CREATE TABLE store.gate_result (version VARCHAR, baseline VARCHAR, metric VARCHAR, rule VARCHAR, verdict VARCHAR,
+    candidate DOUBLE, champion DOUBLE, difference DOUBLE, low DOUBLE, high DOUBLE, rows BIGINT, clusters BIGINT,
+    note VARCHAR, time TIMESTAMP);
+CREATE TABLE store.deployment (model VARCHAR, version VARCHAR, event VARCHAR, port INTEGER, pid BIGINT, reason VARCHAR,
+    time TIMESTAMP, seq BIGINT);
+CREATE TABLE store.deleted (subject VARCHAR);
+CREATE TABLE store.prediction (id VARCHAR, model VARCHAR, version VARCHAR, time TIMESTAMP, prediction DOUBLE, features VARCHAR,
+    seconds DOUBLE);
+CREATE TABLE store.feedback (prediction VARCHAR, model VARCHAR, label VARCHAR, time TIMESTAMP);
+"""
+
+
+def _first(db: Db) -> None:
+    db.execute(_TABLES)
+    views.create(db)
+
+
+MIGRATIONS: tuple[tuple[str, Callable[[Db], None]], ...] = (("first tables", _first),)
+"""Name and function; a migration's number is its place, from 1."""
+
+
+def number(db: Db) -> int:
+    """Return the number of the newest migration the attached file has had; 0 for a new file.
+
+    Raises:
+        NewerStore: a newer version of this program has changed it.
+    """
+    if not db.execute(
+        "SELECT 1 FROM duckdb_tables() WHERE database_name = current_database() AND schema_name = 'store' "
+        "AND table_name = 'migration'"
+    ).fetchone():
+        return 0
+    row = db.execute("SELECT max(number) FROM store.migration").fetchone()
+    found = int(row[0] or 0) if row else 0
+    if found > len(MIGRATIONS):
+        raise NewerStore(
+            f"project.duckdb was written by a newer version of mlops (migration {found}, this one knows {len(MIGRATIONS)})",
+            hint="upgrade with `pip install --upgrade mlops-local`",
+        )
+    return found
+
+
+def migrate(db: Db) -> None:
+    """Bring the attached file, open for writing, to the newest form."""
+    found = number(db)
+    if found == 0:
+        db.execute("CREATE SCHEMA IF NOT EXISTS store")
+        db.execute("CREATE TABLE IF NOT EXISTS store.migration (number INTEGER, name VARCHAR, time TIMESTAMP)")
+    for place, (name, change) in enumerate(MIGRATIONS[found:], start=found + 1):
+        db.execute("BEGIN")
+        try:
+            change(db)
+            db.execute("INSERT INTO store.migration VALUES (?, ?, now() AT TIME ZONE 'UTC')", [place, name])
+            db.execute("COMMIT")
+        except BaseException:
+            db.execute("ROLLBACK")
+            raise

@@ -1,0 +1,109 @@
+"""Bring the database up to what journals and ledger say. No service writes a table; this does, and it can always begin anew.
+
+Folding is idempotent: how far each file was read is committed together with its rows. With nothing new it costs a few stats:
+no lock, no DuckDB.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+from mlops_local.domain.plan import result_from_json
+from mlops_local.store import cache, files, history, journal, ledger
+from mlops_local.store.database import Store
+from mlops_local.store.folding import Folder, Step
+from mlops_local.store.layout import Layout
+from mlops_local.store.tail import Tail
+
+__all__ = ["Tail", "fold", "rebuild"]
+
+_SEEN = "folded.json"
+
+
+def fold(store: Store, *, budget_s: float | None = None) -> int:
+    """Fold what is new. Many processes may do it at once; every line counts once.
+
+    Args:
+        store: the project's store.
+        budget_s: stop after about this long, leaving the rest to the next fold; default: fold everything.
+
+    Returns:
+        Lines folded.
+
+    Raises:
+        StoreBusy, NewerStore, IntegrityError: see `Store.writer`; IntegrityError also when the ledger was cut or altered.
+        MlopsError: the disk is full; nothing is lost.
+    """
+    lines = 0
+    started = time.monotonic()
+    while _anything_new(store.layout):
+        with store.writer() as db:
+            step = Folder(db, store.layout).run()
+            if step.finished:
+                _remember(store.layout, step)
+        lines += step.lines
+        if step.finished or (budget_s is not None and time.monotonic() - started > budget_s):
+            break
+    return lines
+
+
+def rebuild(store: Store) -> int:
+    """Drop the database and make it anew from journals, ledger and objects; then the cache files that come from them.
+
+    Returns:
+        Lines folded.
+    """
+    store.drop()
+    (store.layout.cache / _SEEN).unlink(missing_ok=True)
+    lines = fold(store)
+    restore_cache(store)
+    return lines
+
+
+def restore_cache(store: Store) -> None:
+    """Write the step results and newest snapshots that the database knows back into the cache."""
+    layout = store.layout
+    with store.reader() as db:
+        results = db.execute("SELECT result FROM store.step_end WHERE result IS NOT NULL ORDER BY time, n").fetchall()
+        seen = db.execute(
+            "SELECT s.source, max_by(s.id, (seen.time, seen.n)) FROM store.snapshot s "
+            "JOIN store.snapshot_seen seen USING (source, id) GROUP BY s.source"
+        ).fetchall()
+        snapshots = [found for source, identity in seen for found in history.snapshots(db, source) if found.id == identity]
+    for (text,) in results:
+        cache.record(layout, result_from_json(json.loads(text)))
+    for snapshot in snapshots:
+        cache.save_snapshot(layout, snapshot)
+
+
+# -- is there anything to do?
+
+
+def _anything_new(layout: Layout) -> bool:
+    """Compare what is there with what the last fold saw, by stat alone."""
+    try:
+        seen = json.loads((layout.cache / _SEEN).read_bytes())
+        if seen["database"] != layout.database.stat().st_ino or seen["ledger"] != ledger.key(layout):
+            return True
+        there = _sizes(layout)
+        return there != seen["files"] or any(
+            not journal.live(layout.journal / name) for name in there if name.endswith(".state.jsonl")
+        )
+    except (OSError, ValueError, KeyError, TypeError):
+        return True
+
+
+def _remember(layout: Layout, step: Step) -> None:
+    """Note what was folded. Called under the writer's lock, so that no older note replaces a newer one."""
+    value: dict[str, Any] = {
+        "database": layout.database.stat().st_ino,
+        "ledger": step.ledger,
+        "files": {part.name: part.position for part in step.parts if part.path.exists() and not part.packed},
+    }
+    files.replace(layout.cache / _SEEN, json.dumps(value).encode())
+
+
+def _sizes(layout: Layout) -> dict[str, int]:
+    return {path.name: path.stat().st_size for path in layout.journal.iterdir() if journal.NAME.match(path.name)}

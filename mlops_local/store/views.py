@@ -1,0 +1,123 @@
+"""The public views: what `mlops sql` and any DuckDB client see in schema `main`. Their columns are a promise.
+
+Times are UTC. Nested values are JSON text. A run, version or other thing that was deleted is in none of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import duckdb
+
+from mlops_local.store.layout import Layout
+
+VIEWS: dict[str, str] = {
+    "run": """
+        SELECT s.run AS id, s.name, s.kind, coalesce(e.state, 'running') AS state, s.started, e.time AS ended, e.seconds,
+            s.message, coalesce(e.error, '') AS error, s."commit", s.dirty,
+            s.run IN (SELECT run FROM store.gap)
+                OR s.journal IN (SELECT left(file, 32) FROM store.damage) AS incomplete,
+            s.targets, s.argv, s.env, s.python, s.host, s.pid, s.diff
+        FROM store.run_start s
+        LEFT JOIN (FROM store.run_end QUALIFY row_number() OVER (PARTITION BY run ORDER BY time DESC, n DESC) = 1) e
+            ON e.run = s.run
+        WHERE s.run NOT IN (SELECT subject FROM store.deleted)""",
+    "param": """
+        SELECT run, name, value FROM store.param WHERE run NOT IN (SELECT subject FROM store.deleted)
+        QUALIFY row_number() OVER (PARTITION BY run, name ORDER BY time DESC, n DESC) = 1""",
+    "tag": """
+        SELECT run, key, value FROM store.tag WHERE run NOT IN (SELECT subject FROM store.deleted)
+        QUALIFY row_number() OVER (PARTITION BY run, key ORDER BY time DESC, n DESC) = 1""",
+    "note": "SELECT run, time, text FROM store.note WHERE run NOT IN (SELECT subject FROM store.deleted)",
+    "metric": """
+        SELECT run, key, step, value, time FROM store.metric WHERE run NOT IN (SELECT subject FROM store.deleted)""",
+    "metric_last": """
+        SELECT coalesce(s.run, l.run) AS run, coalesce(s.key, l.key) AS key, coalesce(s.value, l.value) AS value,
+            s.low, s.high, l.step, coalesce(l.points, 0) AS points
+        FROM (FROM store.summary QUALIFY row_number() OVER (PARTITION BY run, key ORDER BY time DESC, n DESC) = 1) s
+        FULL JOIN store.latest l ON l.run = s.run AND l.key = s.key
+        WHERE coalesce(s.run, l.run) NOT IN (SELECT subject FROM store.deleted)""",
+    "artifact": """
+        SELECT run, path, object, bytes, time FROM store.artifact WHERE run NOT IN (SELECT subject FROM store.deleted)""",
+    "step": """
+        SELECT coalesce(s.run, e.run) AS run, coalesce(s.step, e.step) AS name,
+            coalesce(e.state, CASE WHEN r.state = 'running' THEN 'running' ELSE r.state END, 'running') AS state,
+            coalesce(s.reason, '') AS reason, coalesce(nullif(e.fingerprint, ''), s.fingerprint, '') AS fingerprint,
+            s.time AS started, e.time AS ended, e.seconds, e.cpu_seconds, e.peak_bytes, coalesce(e.error, '') AS error,
+            e.made_by, e.result
+        FROM (FROM store.step_start QUALIFY row_number() OVER (PARTITION BY run, step ORDER BY time DESC, n DESC) = 1) s
+        FULL JOIN (FROM store.step_end QUALIFY row_number() OVER (PARTITION BY run, step ORDER BY time DESC, n DESC) = 1) e
+            ON e.run = s.run AND e.step = s.step
+        LEFT JOIN run r ON r.id = coalesce(s.run, e.run)
+        WHERE coalesce(s.run, e.run) NOT IN (SELECT subject FROM store.deleted)""",
+    "snapshot": """
+        SELECT s.id, s.source, s.rows, s.bytes, seen.first AS created, seen.last AS seen
+        FROM store.snapshot s
+        JOIN (SELECT id, source, min(time) AS first, max(time) AS last FROM store.snapshot_seen GROUP BY ALL) seen
+            ON seen.id = s.id AND seen.source = s.source
+        WHERE s.id NOT IN (SELECT subject FROM store.deleted)""",
+    "snapshot_file": """
+        SELECT snapshot, source, path, hash, bytes, rows FROM store.snapshot_file
+        WHERE snapshot NOT IN (SELECT subject FROM store.deleted)""",
+    "column_profile": """
+        SELECT snapshot, source, position, name, type, nulls, "distinct", min, max, mean FROM store.column_profile
+        WHERE snapshot NOT IN (SELECT subject FROM store.deleted)""",
+    "version": """
+        SELECT id, model, number, candidate, run, state, metric, value, low, high, metrics, fingerprint, bundle_hash,
+            predictions, evaluation, snapshots, created
+        FROM store.version""",
+    "alias": "SELECT name, model, alias, version, time, actor, reason FROM store.alias",
+    "model": """
+        SELECT v.model AS name, any_value(a.version) AS champion, count(*) AS versions,
+            arg_max(v.id, v.number) AS newest, max(v.created) AS changed
+        FROM store.version v LEFT JOIN store.alias a ON a.model = v.model AND a.alias = 'champion'
+        GROUP BY v.model""",
+    "deployment": "SELECT model, version, event, port, pid, reason, time FROM store.deployment",
+    "gate_result": """
+        SELECT version, baseline, metric, rule, verdict, candidate, champion, difference, low, high, rows, clusters, note, time
+        FROM store.gate_result""",
+    "lineage": """
+        SELECT 'run' AS kind, run AS id, 'snapshot' AS from_kind, id AS from_id, source AS name
+            FROM store.snapshot_seen WHERE run <> ''
+        UNION SELECT 'version', id, 'run', run, candidate FROM store.version
+        UNION SELECT 'version', version, 'snapshot', snapshot, source FROM store.version_snapshot
+        UNION SELECT 'object', object, 'run', run, step || '.' || output FROM store.step_output
+        UNION SELECT 'step', run || '/' || step, 'run', made_by, step FROM store.step_end WHERE made_by NOT IN ('', run)
+        UNION SELECT 'deployment', model || ' ' || strftime(time, '%Y-%m-%dT%H:%M:%S.%fZ'), 'version', version, event
+            FROM store.deployment""",
+    "event": "SELECT time, source, text, data FROM store.event",
+    "decision": "SELECT seq, time, kind, subject, expect, value, actor, host, reason, data FROM store.ledger",
+    "prediction": "SELECT id, model, version, time, prediction, features, seconds FROM store.prediction",
+    "feedback": "SELECT prediction, model, label, time FROM store.feedback",
+}
+"""Name -> SELECT. `evaluation` is made by `evaluation`, since it reads files."""
+
+_NO_EVALUATION = """
+    SELECT NULL::VARCHAR AS version, NULL::VARCHAR AS row, NULL::DOUBLE AS label, NULL::DOUBLE AS prediction,
+        NULL::JSON AS keys WHERE false"""
+
+
+def create(db: duckdb.DuckDBPyConnection) -> None:
+    """Make every view anew in the attached file."""
+    for name, select in VIEWS.items():
+        db.execute(f"CREATE OR REPLACE VIEW main.{name} AS {select}")
+    db.execute(f"CREATE OR REPLACE VIEW main.evaluation AS {_NO_EVALUATION}")
+
+
+def evaluation(db: duckdb.DuckDBPyConnection, layout: Layout, hashes: Sequence[str]) -> None:
+    """Point the view `evaluation` at the predictions objects of all versions.
+
+    Paths in it are relative, so that a moved project works: a connection finds them through `file_search_path`, which
+    `database.search_path` gives. Objects that are missing are left out until `doctor` has seen to them.
+    """
+    paths = sorted({f"objects/{hash[:2]}/{hash}" for hash in hashes if hash})
+    there = [path for path in paths if (layout.state / path).is_file()]
+    select = _NO_EVALUATION
+    if there:
+        listed = ", ".join(f"'{path}'" for path in there)
+        select = f"""
+            SELECT v.id AS version, e.row::VARCHAR AS row, e.label::DOUBLE AS label, e.prediction::DOUBLE AS prediction,
+                json_merge_patch(to_json(e), '{{"filename": null, "label": null, "prediction": null, "row": null}}') AS keys
+            FROM read_parquet([{listed}], union_by_name = true, filename = true) e
+            JOIN store.version v ON v.predictions = right(e.filename, 64)"""
+    db.execute(f"CREATE OR REPLACE VIEW main.evaluation AS {select}")
