@@ -38,6 +38,11 @@ def raw(text: str) -> None:
     sys.stdout.write(text)
 
 
+def flush() -> None:
+    """Hand over what was written: for lines that somebody waits for."""
+    sys.stdout.flush()
+
+
 def items(what: str, values: Iterable[Any], **beside: Any) -> None:
     """Write a list as `{"schema": "mlops/<what>@1", "items": [...]}`."""
     _json({"schema": f"mlops/{what}@1", "items": list(values), **beside})

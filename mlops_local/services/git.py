@@ -264,6 +264,21 @@ def staged_paths(root: Path) -> tuple[str, ...]:
     return tuple(sorted(os.fsdecode(path) for path in (answer.stdout if answer else b"").split(b"\0") if path))
 
 
+def unstaged_paths(root: Path) -> tuple[str, ...]:
+    """Return the tracked files below the folder whose working copy differs from what is staged, relative to it, sorted."""
+    top = toplevel(root)
+    answer = _run(root, "diff", "--name-only", "--no-renames", "--relative", "-z", env=index_environment(top)) if top else None
+    return tuple(sorted(os.fsdecode(path) for path in (answer.stdout if answer else b"").split(b"\0") if path))
+
+
+def ignored(root: Path, paths: Sequence[str]) -> list[str]:
+    """Return those paths, relative to the folder, that git is told to ignore."""
+    if not paths:
+        return []
+    answer = _run(root, "check-ignore", "-z", "--stdin", feed=b"\0".join(os.fsencode(path) for path in paths) + b"\0")
+    return [os.fsdecode(path) for path in (answer.stdout if answer else b"").split(b"\0") if path]
+
+
 def environment() -> dict[str, str]:
     """Return our environment without the variables that tie git to one repository."""
     kept = {key: value for key, value in os.environ.items() if key not in _LOCAL}

@@ -108,7 +108,8 @@ class Observer:
         """
         while not stop.is_set():
             woken = self._take(settler, clock)
-            settled = settler.due(clock(), held=held())
+            now = clock()
+            settled = settler.due(now, held=settler.wait_s(now) is not None and held())
             if settled or woken:
                 yield settled
 
