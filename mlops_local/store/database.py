@@ -14,12 +14,14 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-
-import duckdb
+from typing import TYPE_CHECKING, TypeAlias
 
 from mlops_local.domain.errors import IntegrityError, MlopsError, NewerStore, StoreBusy
 from mlops_local.store import lock, migrations
 from mlops_local.store.layout import Layout
+
+if TYPE_CHECKING:
+    import duckdb  # at runtime only where a file is attached: the import alone takes 90 ms, and plan or the hook need none
 
 STORAGE_VERSION = "v2.0.0"
 """The file format we write; pinned so that an upgrade of DuckDB does not change it under us."""
@@ -27,7 +29,7 @@ CATALOG = "project"
 FOREIGN_TRY_S = 0.2
 """A foreign client is tried this long before the queue is let go to others."""
 
-Db = duckdb.DuckDBPyConnection
+Db: TypeAlias = "duckdb.DuckDBPyConnection"
 
 
 class _Instance:
@@ -41,6 +43,8 @@ class _Instance:
     def connection(self, layout: Layout) -> Db:
         """Return the warm connection, making it (10 ms) on first use."""
         if self.db is None:
+            import duckdb  # noqa: PLC0415
+
             self.db = duckdb.connect(
                 ":memory:",
                 config={
@@ -225,6 +229,8 @@ class Store:
         draft.rename(self.layout.database)
 
     def _attach_file(self, db: Db, path: Path, read_only: bool) -> None:
+        import duckdb  # noqa: PLC0415
+
         how = "READ_ONLY" if read_only else f"STORAGE_VERSION '{STORAGE_VERSION}'"
         give_up = time.monotonic() + FOREIGN_TRY_S
         while True:
@@ -256,6 +262,8 @@ class _ForeignClient(Exception):
 
 def _detach(instance: _Instance | None, db: Db) -> None:
     """Roll back what is open and let the file go; at worst together with the whole instance."""
+    import duckdb  # noqa: PLC0415
+
     try:
         with suppress(duckdb.TransactionException):  # nothing open: the usual case
             db.execute("ROLLBACK")
@@ -271,6 +279,8 @@ def _detach(instance: _Instance | None, db: Db) -> None:
 @contextmanager
 def translated() -> Iterator[None]:
     """Turn DuckDB's errors about files into ours; an error in our own SQL stays what it is."""
+    import duckdb  # noqa: PLC0415
+
     try:
         yield
     except (duckdb.IOException, duckdb.FatalException, duckdb.InternalException, duckdb.SerializationException) as error:

@@ -1,4 +1,4 @@
-"""What a journal or ledger line says, as rows of the tables it goes to. Pure: lines in, rows out."""
+"""What a journal line says, as rows of the tables it goes to. Pure: lines in, rows out."""
 
 from __future__ import annotations
 
@@ -8,12 +8,9 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-import duckdb
-
 from mlops_local.domain import events
 from mlops_local.domain.errors import NewerStore
-from mlops_local.store.ledger import Line
-from mlops_local.store.registry import Registry, verdict_from_json
+from mlops_local.store.database import Db
 
 _EPOCH = datetime(1970, 1, 1)
 
@@ -69,13 +66,13 @@ class Rows:
         self._snapshots.update(trial._snapshots)
         return True
 
-    def insert(self, db: duckdb.DuckDBPyConnection) -> None:
+    def insert(self, db: Db) -> None:
         """Append everything to the attached database."""
         self._new_snapshots(db)
         for table, rows in self.tables.items():
             append(db, table, rows)
 
-    def _new_snapshots(self, db: duckdb.DuckDBPyConnection) -> None:
+    def _new_snapshots(self, db: Db) -> None:
         """A snapshot is kept once, however often it was seen."""
         if not self._snapshots:
             return
@@ -119,7 +116,7 @@ class Rows:
 
     def run_ended(self, journal: str, line: Mapping[str, Any], time: datetime, number: int) -> None:
         """A run ended by itself."""
-        row = (line["run"], clean(line["state"]), clean(line.get("error")), _real(line.get("seconds")), time, number)
+        row = (line["run"], clean(line["state"]), clean(line.get("error")), real(line.get("seconds")), time, number)
         self.tables["run_end"].append(row)
 
     def params(self, journal: str, line: Mapping[str, Any], time: datetime, number: int) -> None:
@@ -148,8 +145,8 @@ class Rows:
                 clean(line.get("error")),
                 clean(result.get("fingerprint")),
                 clean(result.get("run")),
-                _real(result.get("seconds")) if done else _real(line.get("seconds")),
-                _real(result.get("cpu_seconds")) if done else None,
+                real(result.get("seconds")) if done else real(line.get("seconds")),
+                real(result.get("cpu_seconds")) if done else None,
                 result.get("peak_bytes") if done else None,
                 text(result) if result else None,
                 time,
@@ -191,7 +188,7 @@ class Rows:
         """Final values, with intervals where known."""
         low, high = line.get("low") or {}, line.get("high") or {}
         self.tables["summary"] += [
-            (line["run"], clean(key), _real(value), _real(low.get(key)), _real(high.get(key)), time, number)
+            (line["run"], clean(key), real(value), real(low.get(key)), real(high.get(key)), time, number)
             for key, value in line["values"].items()
         ]
 
@@ -226,126 +223,20 @@ _KINDS: dict[str, _Take] = {
 }
 
 
-def append(db: duckdb.DuckDBPyConnection, table: str, rows: Sequence[tuple[Any, ...]]) -> None:
+def append(db: Db, table: str, rows: Sequence[tuple[Any, ...]]) -> None:
     """Append rows to a table of schema `store`."""
     if rows:
         with db.appender(f"store.{table}") as appender:
             appender.append_rows(rows)
 
 
-def ledger_rows(lines: Sequence[Line]) -> list[tuple[Any, ...]]:
-    """Rows of table `ledger`; the last column is the line itself, from which a cut ledger can be mended."""
-    return [
-        (
-            line.seq,
-            line.prev,
-            line.hash,
-            line.kind,
-            iso(line.at),
-            clean(line.actor),
-            clean(line.host),
-            clean(line.subject),
-            line.expect,
-            line.value,
-            clean(line.reason),
-            text(line.data),
-            text(vars(line)),
-        )
-        for line in lines
-    ]
-
-
-def registry_rows(registry: Registry) -> dict[str, list[tuple[Any, ...]]]:
-    """Rows of the tables that the decisions so far amount to."""
-    made: dict[str, list[tuple[Any, ...]]] = {
-        name: [] for name in ("version", "version_snapshot", "alias", "gate_result", "deployment", "deleted")
-    }
-    for version in registry.versions.values():
-        made["version"].append(
-            (
-                version.id,
-                version.model,
-                version.number,
-                version.candidate,
-                version.run,
-                version.state,
-                version.metric,
-                _real(version.value),
-                _real(version.low),
-                _real(version.high),
-                text(dict(version.metrics)),
-                version.fingerprint,
-                text(dict(version.bundle)),
-                version.bundle_hash,
-                version.predictions,
-                version.evaluation,
-                text(dict(version.snapshots)),
-                iso(version.created),
-            )
-        )
-        made["version_snapshot"] += [(version.id, source, snapshot) for source, snapshot in version.snapshots.items()]
-    newest: dict[str, Line] = {}
-    for line in registry.lines:
-        match line.kind:
-            case events.ALIAS:
-                newest[line.subject] = line
-            case events.VERDICT if line.subject in registry.versions:
-                made["gate_result"] += _gates(line)
-            case events.DEPLOYMENT:
-                data = line.data
-                made["deployment"].append(
-                    (
-                        line.subject,
-                        line.value,
-                        data.get("event", "deployed"),
-                        data.get("port"),
-                        data.get("pid"),
-                        clean(data.get("reason", line.reason)),
-                        iso(line.at),
-                        line.seq,
-                    )
-                )
-            case events.DELETION:
-                made["deleted"].append((line.subject,))
-            case _:
-                pass
-    for name, version_id in registry.aliases.items():
-        line = newest[name]
-        model, _, alias = name.rpartition("@")
-        made["alias"].append((name, model, alias, version_id, iso(line.at), clean(line.actor), clean(line.reason)))
-    return made
-
-
-def _gates(line: Line) -> list[tuple[Any, ...]]:
-    verdict = verdict_from_json(line.data)
-    return [
-        (
-            verdict.version,
-            verdict.baseline,
-            gate.metric,
-            gate.rule,
-            gate.verdict,
-            _real(gate.candidate),
-            _real(gate.champion),
-            _real(gate.difference),
-            _real(gate.low),
-            _real(gate.high),
-            gate.rows,
-            gate.clusters,
-            clean(gate.note),
-            iso(line.at),
-        )
-        for gate in verdict.gates
-    ]
-
-
 def _column(snapshot: str, source: str, place: int, column: Mapping[str, Any]) -> tuple[Any, ...]:
-    return (
-        (snapshot, source, place, clean(column["name"]), clean(column["type"]), column.get("nulls"), column.get("distinct"), clean(column.get("min")), clean(column.get("max")), _real(column.get("mean")))
-    )  # fmt: skip
+    name, kind, nulls = clean(column["name"]), clean(column["type"]), column.get("nulls")
+    low, high, mean = clean(column.get("min")), clean(column.get("max")), real(column.get("mean"))
+    return snapshot, source, place, name, kind, nulls, column.get("distinct"), low, high, mean
 
 
-def _real(value: Any) -> float | None:
+def real(value: Any) -> float | None:
     """A number; NaN and infinity arrive as text."""
     return None if value is None else float(value)
 
@@ -353,11 +244,3 @@ def _real(value: Any) -> float | None:
 def text(value: Any) -> str:
     """A JSON value as a table holds it."""
     return clean(json.dumps(value, separators=(",", ":"), ensure_ascii=True, default=str))
-
-
-def iso(value: str) -> datetime | None:
-    """A ledger time as tables hold it; None where it is not one."""
-    try:
-        return datetime.fromisoformat(value).replace(tzinfo=None)
-    except ValueError:
-        return None

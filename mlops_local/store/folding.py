@@ -20,7 +20,7 @@ import zstandard
 
 from mlops_local.domain import events
 from mlops_local.domain.errors import IntegrityError
-from mlops_local.store import facts, files, journal, ledger, registry, views
+from mlops_local.store import decisions, facts, files, journal, ledger, registry, views
 from mlops_local.store.database import quote
 from mlops_local.store.layout import Layout
 
@@ -225,9 +225,9 @@ class Folder:
         if len(lines) == seq:
             return
         self._step.lines += len(lines) - seq
-        facts.append(self._db, "ledger", facts.ledger_rows(lines[seq:]))
+        facts.append(self._db, "ledger", decisions.ledger_rows(lines[seq:]))
         now = registry.apply(lines)
-        for table, rows in facts.registry_rows(now).items():
+        for table, rows in decisions.registry_rows(now).items():
             self._db.execute(f"DELETE FROM store.{table}")
             facts.append(self._db, table, rows)
         views.evaluation(self._db, self._layout, [version.predictions for version in now.versions.values()])

@@ -11,13 +11,10 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-import duckdb
-
 from mlops_local.domain.assets import ColumnProfile, FileEntry, Snapshot
 from mlops_local.domain.plan import StepResult, result_from_json
 from mlops_local.domain.runs import Curve, Run, RunState, StepRun
-
-Db = duckdb.DuckDBPyConnection
+from mlops_local.store.database import Db
 
 _RUN = 'id, name, kind, state, started, ended, seconds, message, error, "commit", dirty, incomplete, targets'
 

@@ -7,13 +7,13 @@ the fold of metrics twice as slow); the views in `views` say what they amount to
 from __future__ import annotations
 
 from collections.abc import Callable
-
-import duckdb
+from typing import TYPE_CHECKING
 
 from mlops_local.domain.errors import NewerStore
 from mlops_local.store import views
 
-Db = duckdb.DuckDBPyConnection
+if TYPE_CHECKING:
+    from mlops_local.store.database import Db
 
 _TABLES = """
 CREATE TABLE store.meta (name VARCHAR, value VARCHAR);

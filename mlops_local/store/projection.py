@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import json
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mlops_local.domain.plan import result_from_json
 from mlops_local.store import cache, files, history, journal, ledger
 from mlops_local.store.database import Store
-from mlops_local.store.folding import Folder, Step
 from mlops_local.store.layout import Layout
 from mlops_local.store.tail import Tail
+
+if TYPE_CHECKING:
+    from mlops_local.store.folding import Step
 
 __all__ = ["Tail", "fold", "rebuild"]
 
@@ -39,6 +41,8 @@ def fold(store: Store, *, budget_s: float | None = None) -> int:
     lines = 0
     started = time.monotonic()
     while _anything_new(store.layout):
+        from mlops_local.store.folding import Folder  # noqa: PLC0415  (loads DuckDB: only when there is something to fold)
+
         with store.writer() as db:
             step = Folder(db, store.layout).run()
             if step.finished:

@@ -6,10 +6,12 @@ Times are UTC. Nested values are JSON text. A run, version or other thing that w
 from __future__ import annotations
 
 from collections.abc import Sequence
-
-import duckdb
+from typing import TYPE_CHECKING
 
 from mlops_local.store.layout import Layout
+
+if TYPE_CHECKING:
+    from mlops_local.store.database import Db
 
 VIEWS: dict[str, str] = {
     "run": """
@@ -97,14 +99,14 @@ _NO_EVALUATION = """
         NULL::JSON AS keys WHERE false"""
 
 
-def create(db: duckdb.DuckDBPyConnection) -> None:
+def create(db: Db) -> None:
     """Make every view anew in the attached file."""
     for name, select in VIEWS.items():
         db.execute(f"CREATE OR REPLACE VIEW main.{name} AS {select}")
     db.execute(f"CREATE OR REPLACE VIEW main.evaluation AS {_NO_EVALUATION}")
 
 
-def evaluation(db: duckdb.DuckDBPyConnection, layout: Layout, hashes: Sequence[str]) -> None:
+def evaluation(db: Db, layout: Layout, hashes: Sequence[str]) -> None:
     """Point the view `evaluation` at the predictions objects of all versions.
 
     Paths in it are relative, so that a moved project works: a connection finds them through `file_search_path`, which
