@@ -85,6 +85,18 @@ def head(root: Path) -> str:
     return _ask(root, "rev-parse", "--verify", "--quiet", "HEAD").decode().strip()
 
 
+def commit(root: Path, revision: str) -> str:
+    """Return the full id of the commit a revision names (`HEAD~1`, a branch, the beginning of an id), or an empty text."""
+    return _ask(root, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}").decode().strip()
+
+
+def file_at(root: Path, revision: str, path: str) -> bytes | None:
+    """Return a file as a commit has it, its path relative to `root`, or None."""
+    found = commit(root, revision)
+    answer = _run(root, "cat-file", "blob", f"{found}:./{path}") if found else None
+    return answer.stdout if answer is not None and answer.returncode == 0 else None
+
+
 def dirty_diff(root: Path, limit: int = DIFF_LIMIT) -> tuple[bytes, bool]:
     """Return how the tracked files differ from the commit, and whether they do.
 

@@ -114,6 +114,17 @@ class Store:
         with self._use(read_only=False) as db:
             yield db
 
+    @contextmanager
+    def apart(self) -> Iterator[Db]:
+        """As `reader`, on an instance that ends with the block: its settings may be locked, nobody else meets them."""
+        with self._alone() as instance:
+            instance.close()
+            try:
+                with self._attached(instance, read_only=True) as db:
+                    yield db
+            finally:
+                instance.close()
+
     def close(self) -> None:
         """Give the warm instance's memory back."""
         instance = _instances.get(str(self.layout.database))
@@ -136,17 +147,21 @@ class Store:
 
     @contextmanager
     def _use(self, *, read_only: bool) -> Iterator[Db]:
-        with self._alone() as instance:
-            db = instance.connection(self.layout)
-            descriptor = self._attach(db, read_only, time.monotonic() + self.wait_s)
+        with self._alone() as instance, self._attached(instance, read_only=read_only) as db:
+            yield db
+
+    @contextmanager
+    def _attached(self, instance: _Instance, *, read_only: bool) -> Iterator[Db]:
+        db = instance.connection(self.layout)
+        descriptor = self._attach(db, read_only, time.monotonic() + self.wait_s)
+        try:
+            with translated():
+                yield db
+        finally:
             try:
-                with translated():
-                    yield db
+                _detach(instance, db)
             finally:
-                try:
-                    _detach(instance, db)
-                finally:
-                    lock.release(descriptor, shared=read_only)
+                lock.release(descriptor, shared=read_only)
 
     @contextmanager
     def _alone(self) -> Iterator[_Instance]:

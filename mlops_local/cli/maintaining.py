@@ -1,0 +1,58 @@
+"""The commands that keep a store sound: doctor and db."""
+
+from __future__ import annotations
+
+import click
+
+from mlops_local.cli import diagnostics, output
+from mlops_local.cli.context import Settings, json_option
+from mlops_local.cli.diagnostics import ExitCode
+from mlops_local.cli.output import Column
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  mlops doctor
+  mlops doctor --fix"""
+)
+@click.option("--fix", is_flag=True, help="Repair what can be repaired; nothing that cannot be made again is removed.")
+@json_option
+@click.pass_context
+def doctor(context: click.Context, fix: bool) -> None:
+    """Check the store: journals, ledger, database, objects, runs that crashed. Exits 6 when something is left to repair."""
+    from mlops_local.services import doctor as service
+
+    settings: Settings = context.obj
+    findings = service.doctor(settings.project(), fix=fix)
+    left = [finding for finding in findings if not finding.fixed]
+    if settings.json:
+        output.items("doctor", findings, sound=not left)
+    elif not findings:
+        output.line("the store is sound")
+    else:
+        columns = [Column("what", keep=True), Column("problem"), Column("now", keep=True)]
+        output.table(columns, [(item.kind, item.text, "repaired" if item.fixed else "open") for item in findings])
+    if left:
+        if not fix:
+            diagnostics.say("`mlops doctor --fix` repairs what can be repaired")
+        context.exit(ExitCode.INTEGRITY)
+
+
+@click.group()
+def db() -> None:
+    """The project's database file, .mlops/project.duckdb: a projection of journals, ledger and objects."""
+
+
+@db.command(
+    epilog="""\b
+Examples:
+  mlops db rebuild"""
+)
+@click.pass_obj
+def rebuild(settings: Settings) -> None:
+    """Make the database anew from the journals and the ledger; nothing is lost."""
+    from mlops_local.services import database
+
+    lines = database.rebuild(settings.project())
+    output.line(f"rebuilt from {lines} journal and ledger lines")

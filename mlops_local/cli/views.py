@@ -1,0 +1,297 @@
+"""How the reading commands look to a person: domain values in, lines on stdout out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from mlops_local.cli import output
+from mlops_local.cli.output import Column
+
+if TYPE_CHECKING:
+    from mlops_local.domain.assets import ModelVersion, Snapshot
+    from mlops_local.domain.runs import Run
+    from mlops_local.services.audit import Audit
+    from mlops_local.services.compare import Comparison, Row
+    from mlops_local.services.history import RunDetail, VersionDetail
+    from mlops_local.services.query import Relation, Table
+    from mlops_local.services.status import Champion, Status
+
+_METRICS_SHOWN = 4
+_TITLES = {"params": "parameters", "env": "packages"}
+
+
+def welcome() -> None:
+    """What a person sees who types `mlops` outside a project."""
+    output.line("mlops: the whole machine-learning loop on one machine.\n")
+    output.line("No project here yet. Two commands to begin:\n")
+    output.line("  mlops init demo --template flights   a working project on real data, in demo/")
+    output.line("  mlops init                           make this folder a project")
+    output.line("\n`mlops --help` lists every command.")
+
+
+def status(answer: Status) -> None:
+    """The project on one page."""
+    for champion in answer.champions:
+        output.line(f"{answer.project}: {_champion(champion)}")
+        if champion.served is not None:
+            served = champion.served
+            state = f"served on port {served.port}, pid {served.pid}" if served.alive else "the server is gone"
+            output.line(f"  {served.version} {state}, since {output.local_time(served.since)}")
+    if not answer.champions:
+        output.line(f"{answer.project}: no model yet")
+    if answer.attention:
+        output.line("\nNeeds attention")
+        _commands([(item.text, item.command) for item in answer.attention])
+    if answer.runs:
+        more = f", newest {len(answer.runs)}" if answer.total_runs > len(answer.runs) else ""
+        output.line(f"\nRuns ({answer.total_runs}{more})")
+        _run_table(answer.runs)
+    output.line("\nNext")
+    width = max(len(item.command) for item in answer.next)
+    for item in answer.next:
+        output.line(f"  {item.command:<{width}}  {item.why}")
+
+
+def _champion(champion: Champion) -> str:
+    if not champion.version:
+        return f"{champion.model} has no champion"
+    return f"{champion.version} is the champion, {champion.metric} {interval(champion.value, champion.low, champion.high)}"
+
+
+def _commands(lines: Sequence[tuple[str, str]]) -> None:
+    for text, command in lines:
+        output.line(f"  ! {text}\n    {command}")
+
+
+def interval(value: float | None, low: float | None, high: float | None) -> str:
+    """`0.7213 [0.652, 0.780]`."""
+    if value is None:
+        return ""
+    shown = output.decimal(value)
+    return f"{shown} [{low:.3f}, {high:.3f}]" if low is not None and high is not None else shown
+
+
+def runs(found: Sequence[Run], total: int, *, filtered: bool) -> None:
+    """A list of runs."""
+    if not found:
+        output.line("no run matches" if filtered else "no runs yet: `mlops train` or `mlops run COMMAND` makes one")
+        return
+    _run_table(found)
+    if total > len(found):
+        output.line(f"{len(found)} of {total}; --limit 0 shows all")
+
+
+def _run_table(found: Sequence[Run]) -> None:
+    keys = _common_metrics(found)
+    columns = [
+        Column("id", keep=True),
+        Column("name"),
+        Column("state", keep=True),
+        Column("started", keep=True),
+        Column("took", right=True, keep=True),
+        *(Column(key, right=True) for key in keys),
+        Column("message"),
+    ]
+    rows = [
+        (
+            run.short,
+            run.name,
+            run.state.value + (" (incomplete)" if run.incomplete else ""),
+            output.local_time(run.started),
+            output.seconds(run.seconds),
+            *(run.metrics.get(key) for key in keys),
+            run.message or (run.error.splitlines()[0] if run.error else ""),
+        )
+        for run in found
+    ]
+    output.table(columns, rows)
+
+
+def _common_metrics(found: Sequence[Run]) -> list[str]:
+    """The metrics most of these runs have, the most frequent first."""
+    counts: dict[str, int] = {}
+    for run in found:
+        for key in run.metrics:
+            counts[key] = counts.get(key, 0) + 1
+    return sorted(counts, key=lambda key: -counts[key])[:_METRICS_SHOWN]
+
+
+def show(kind: str, answer: Any) -> None:
+    """One thing in full."""
+    page: dict[str, Callable[[Any], None]] = {"run": _run, "version": _version, "snapshot": _snapshot}
+    page[kind](answer)
+
+
+def _run(detail: RunDetail) -> None:
+    run = detail.run
+    output.pairs(
+        [
+            ("run", f"{run.short} {run.name}"),
+            ("id", run.id),
+            ("kind", run.kind),
+            ("state", run.state.value + (" (some points were lost)" if run.incomplete else "")),
+            ("error", run.error),
+            ("message", run.message),
+            ("started", output.local_time(run.started)),
+            ("took", output.seconds(run.seconds)),
+            ("commit", run.commit[:10] + (" and uncommitted changes" if run.dirty else "") if run.commit else ""),
+            ("targets", ", ".join(run.targets)),
+            ("versions", ", ".join(version.id for version in detail.versions)),
+            ("data", ", ".join(f"{source} {identifier[:8]}" for source, identifier in detail.snapshots.items())),
+        ]
+    )
+    _section("Metrics", run.metrics.items())
+    _section("Parameters", run.params.items())
+    if detail.steps:
+        output.line("\nSteps")
+        columns = [
+            Column("step", keep=True),
+            Column("state", keep=True),
+            Column("took", right=True, keep=True),
+            Column("memory", right=True, keep=True),
+            Column("because"),
+        ]
+        output.table(
+            columns,
+            [
+                (step.name, step.state, output.seconds(step.seconds), output.size(step.peak_bytes), step.error or step.reason)
+                for step in detail.steps
+            ],
+        )
+
+
+def _section(title: str, values: Iterable[tuple[str, Any]]) -> None:
+    listed = sorted(values)
+    if listed:
+        output.line(f"\n{title}")
+        output.pairs([(f"  {name}", value) for name, value in listed])
+
+
+def _version(detail: VersionDetail) -> None:
+    version: ModelVersion = detail.version
+    output.pairs(
+        [
+            ("version", version.id),
+            ("is", ", ".join([version.state, *detail.aliases])),
+            ("candidate", version.candidate),
+            (version.metric, interval(version.value, version.low, version.high)),
+            ("made", output.local_time(version.created)),
+            ("run", version.run[16:24]),
+            ("bundle", version.bundle_hash[:16]),
+            ("data", ", ".join(f"{source} {identifier[:8]}" for source, identifier in version.snapshots.items())),
+        ]
+    )
+    _section("Metrics", version.metrics.items())
+    if detail.verdict is not None:
+        against = f" against {detail.verdict.baseline}" if detail.verdict.baseline else ""
+        output.line(f"\nGates{against}: {detail.verdict.verdict}")
+        output.table(
+            [Column("metric"), Column("rule"), Column("verdict", keep=True), Column("difference", right=True), Column("note")],
+            [
+                (gate.metric, gate.rule, gate.verdict, _signed(gate.difference, gate.low, gate.high), gate.note)
+                for gate in detail.verdict.gates
+            ],
+        )
+
+
+def _signed(difference: float | None, low: float | None, high: float | None) -> str:
+    if difference is None:
+        return ""
+    return f"{difference:+.4f}" + (f" [{low:+.4f}, {high:+.4f}]" if low is not None and high is not None else "")
+
+
+def _snapshot(snapshot: Snapshot) -> None:
+    output.pairs(
+        [
+            ("snapshot", f"{snapshot.short} of {snapshot.source}"),
+            ("id", snapshot.id),
+            ("rows", snapshot.rows),
+            ("bytes", output.size(snapshot.bytes)),
+            ("files", len(snapshot.files)),
+        ]
+    )
+    output.line("\nFiles")
+    output.table(
+        [Column("path"), Column("rows", right=True), Column("size", right=True), Column("hash", keep=True)],
+        [(file.path, file.rows, output.size(file.bytes), file.hash[:16]) for file in snapshot.files],
+    )
+    if snapshot.columns:
+        output.line("\nColumns")
+        output.table(
+            [Column("column"), Column("type"), Column("nulls", right=True), Column("distinct", right=True), "min", "max"],
+            [(item.name, item.type, item.nulls, item.distinct, item.min, item.max) for item in snapshot.columns],
+        )
+
+
+def comparison(answer: Comparison, *, everything: bool) -> None:
+    """What differs, section by section; what is equal only on request."""
+    labels = [subject.label for subject in answer.subjects]
+    output.line(" → ".join(labels))
+    for name, rows in answer.sections.items():
+        shown = [row for row in rows if everything or row.differs]
+        title = _TITLES.get(name, name).capitalize()
+        if not shown:
+            output.line(f"\n{title}: {'the same' if rows else 'none'}")
+            continue
+        output.line(f"\n{title}")
+        difference = [Column("difference", right=True, keep=True)] if name == "metrics" else []
+        columns = [Column(""), *(Column(label, right=name == "metrics") for label in labels), *difference]
+        output.table(columns, [_compared(row, bool(difference)) for row in shown])
+    if answer.verdict is not None:
+        output.line(f"\nVerdict on {answer.verdict.version} against {answer.verdict.baseline}: {answer.verdict.verdict}")
+    for note in answer.notes:
+        output.line(f"\nNote: {note}")
+
+
+def _compared(row: Row, difference: bool) -> list[Any]:
+    values = ["–" if value is None else value for value in row.values]
+    return [f"  {row.name}", *values, *([_signed(row.difference, None, None)] if difference else [])]
+
+
+def sql_columns(answer: Table) -> list[Column]:
+    """Titles of a query's answer; numbers to the right."""
+    return [
+        Column(
+            name,
+            right=kind.startswith(("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "U", "FLOAT", "DOUBLE", "DECIMAL")),
+        )
+        for name, kind in zip(answer.columns, answer.types, strict=True)
+    ]
+
+
+def schema(found: Sequence[Relation]) -> None:
+    """The tables of the SQL space."""
+    output.table(["table", "columns"], [(item.name, ", ".join(column.name for column in item.columns)) for item in found])
+
+
+def audit(answer: Audit) -> None:
+    """Decisions, one line each."""
+    columns = [
+        Column("seq", right=True, keep=True),
+        Column("when", keep=True),
+        Column("who"),
+        Column("what", keep=True),
+        Column("about", keep=True),
+        Column("from"),
+        Column("to"),
+        Column("because"),
+    ]
+    rows = [
+        (
+            line.seq,
+            output.local_time(str(line.at)),
+            f"{line.actor}@{line.host}",
+            line.kind,
+            line.subject,
+            line.expect,
+            line.value,
+            line.reason,
+        )
+        for line in answer.lines
+    ]
+    output.table(columns, rows, empty="no decision yet")
+    if answer.total > len(answer.lines):
+        output.line(f"the newest {len(answer.lines)} of {answer.total}; --limit 0 shows all")
+    if answer.lines and not answer.problems:
+        output.line("the chain is whole")

@@ -1,0 +1,155 @@
+"""What differs between runs or model versions: parameters, metrics, code by name, data, packages.
+
+Nothing is judged here: two numbers side by side are not a verdict. Where the ledger holds one on two versions, it is quoted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from mlops_local.domain.assets import ModelVersion, Verdict
+from mlops_local.domain.errors import UsageError
+from mlops_local.services import history, references
+from mlops_local.services.history import RunDetail
+from mlops_local.services.project import Project
+from mlops_local.store import registry
+
+SECTIONS = ("metrics", "params", "code", "data", "env")
+
+
+@dataclass(frozen=True)
+class Subject:
+    """One of the things compared."""
+
+    kind: str
+    """run or version."""
+    id: str
+    label: str
+    """As a person names it: a run's short id and name, a version's id."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One thing, and its value in each subject; None where a subject does not have it."""
+
+    name: str
+    values: tuple[Any, ...]
+    difference: float | None = None
+    """Last minus first, for numbers."""
+
+    @property
+    def differs(self) -> bool:
+        """Whether the subjects do not all have the same value."""
+        return any(value != self.values[0] for value in self.values[1:])
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What differs between two or more subjects."""
+
+    subjects: tuple[Subject, ...]
+    sections: Mapping[str, tuple[Row, ...]]
+    """Section name -> every row, equal ones too."""
+    verdict: Verdict | None = None
+    """Of one subject against another, where there is one."""
+    notes: tuple[str, ...] = ()
+    """What makes the numbers not comparable."""
+
+    @property
+    def differs(self) -> bool:
+        """Whether anything differs."""
+        return any(row.differs for rows in self.sections.values() for row in rows)
+
+
+@dataclass(frozen=True)
+class _Facts:
+    """All that is compared of one subject."""
+
+    subject: Subject
+    values: Mapping[str, Mapping[str, Any]]
+    version: ModelVersion | None = None
+
+
+def compare(project: Project, refs: Sequence[str]) -> Comparison:
+    """Compare runs or versions, in the order given.
+
+    Args:
+        project: the project.
+        refs: two or more references; runs and versions may be mixed.
+
+    Raises:
+        UsageError: fewer than two, or a reference that names nothing or several things.
+    """
+    if len(refs) < 2:
+        raise UsageError("nothing to compare with", hint="give two references, as in `mlops compare @2 @1`")
+    found = [references.find(project, text, kinds=("run", "version")) for text in refs]
+    facts = [_facts(project, reference) for reference in found]
+    return Comparison(
+        subjects=tuple(item.subject for item in facts),
+        sections={name: tuple(_rows([item.values[name] for item in facts])) for name in SECTIONS},
+        verdict=_verdict(project, facts),
+        notes=tuple(_notes(facts)),
+    )
+
+
+def _facts(project: Project, reference: references.Reference) -> _Facts:
+    if reference.kind == "run":
+        detail = history.detail(project, reference.id)
+        return _Facts(
+            subject=Subject("run", detail.run.id, f"{detail.run.short} {detail.run.name}"),
+            values={"metrics": dict(detail.run.metrics), **_of_run(detail)},
+        )
+    version = registry.load(project.layout).versions[reference.id]
+    values: dict[str, Mapping[str, Any]] = {name: {} for name in SECTIONS}
+    if version.run:
+        values = _of_run(history.detail(project, version.run))
+    metrics = {version.metric: version.value, **version.metrics}
+    data = {source: identifier[:8] for source, identifier in version.snapshots.items()}
+    return _Facts(
+        subject=Subject("version", version.id, version.id),
+        values={**values, "metrics": metrics, "data": data},
+        version=version,
+    )
+
+
+def _of_run(detail: RunDetail) -> dict[str, Mapping[str, Any]]:
+    code: dict[str, Any] = {}
+    env: dict[str, Any] = {}
+    for result in detail.results.values():
+        for part in result.parts:
+            if part.kind == "code":
+                code[part.what + (f" ({part.where})" if not part.what else "")] = part.value[:8]
+            elif part.kind == "env":
+                env[part.what] = part.value
+    return {
+        "params": dict(detail.run.params),
+        "code": code,
+        "data": {source: identifier[:8] for source, identifier in detail.snapshots.items()},
+        "env": env,
+    }
+
+
+def _rows(values: Sequence[Mapping[str, Any]]) -> Iterator[Row]:
+    names = dict.fromkeys(name for mapping in values for name in mapping)
+    for name in sorted(names):
+        found = tuple(mapping.get(name) for mapping in values)
+        yield Row(name, found, _difference(found[0], found[-1]))
+
+
+def _difference(first: Any, last: Any) -> float | None:
+    numbers = all(isinstance(value, int | float) and not isinstance(value, bool) for value in (first, last))
+    return last - first if numbers else None
+
+
+def _verdict(project: Project, facts: Sequence[_Facts]) -> Verdict | None:
+    versions = {item.version.id for item in facts if item.version is not None}
+    verdicts = registry.load(project.layout).verdicts
+    return next((verdicts[name] for name in versions if name in verdicts and verdicts[name].baseline in versions), None)
+
+
+def _notes(facts: Sequence[_Facts]) -> Iterator[str]:
+    evaluations = {item.version.evaluation for item in facts if item.version is not None}
+    if len(evaluations) > 1:
+        yield "evaluated on different rows: their metrics are not comparable as they stand"

@@ -1,0 +1,193 @@
+"""What ran: lists of runs, one run in full, what its steps printed.
+
+Every reading folds the journals first, so that what a process logged a moment ago is there.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mlops_local.domain.assets import ModelVersion, Snapshot, Verdict
+from mlops_local.domain.errors import UsageError
+from mlops_local.domain.plan import StepResult
+from mlops_local.domain.runs import Run, StepRun, short_id
+from mlops_local.services import query, references
+from mlops_local.services.project import Project
+from mlops_local.store import history, projection, registry
+
+if TYPE_CHECKING:
+    from mlops_local.store.database import Db
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A file a run kept."""
+
+    path: str
+    object: str
+    """Its hash in the object store."""
+    bytes: int
+
+
+@dataclass(frozen=True)
+class RunDetail:
+    """One run in full."""
+
+    run: Run
+    steps: tuple[StepRun, ...]
+    """In the order they began."""
+    results: Mapping[str, StepResult]
+    """Step -> what it left, made or reused."""
+    versions: tuple[ModelVersion, ...]
+    """The model versions it made."""
+    snapshots: Mapping[str, str]
+    """Source -> id of the snapshot it read."""
+    intervals: Mapping[str, tuple[float, float]]
+    """Metric -> low and high, where known."""
+    tags: Mapping[str, str]
+    notes: tuple[str, ...]
+    artifacts: tuple[Artifact, ...]
+    environment: Mapping[str, Any]
+    """argv, env, python, host, pid, diff."""
+
+
+@dataclass(frozen=True)
+class VersionDetail:
+    """One model version in full."""
+
+    version: ModelVersion
+    verdict: Verdict | None
+    """The newest on it."""
+    aliases: tuple[str, ...]
+    """Names it has now: champion."""
+
+
+@dataclass(frozen=True)
+class Log:
+    """What one step, or a script, printed."""
+
+    name: str
+    path: Path
+
+
+def runs(
+    project: Project, where: str = "", *, sort: str = "", limit: int | None = 20, offset: int = 0
+) -> tuple[list[Run], int]:
+    """List runs, newest first unless sorted otherwise.
+
+    Args:
+        project: the project.
+        where: a filter, as in `state = failed and metric.auc > 0.7`.
+        sort: a field, `-` before it for descending; runs without a value come last.
+        limit: at most so many; None for all.
+        offset: leave out so many.
+
+    Returns:
+        The runs, and how many match in all.
+
+    Raises:
+        UsageError: the filter or the field cannot be read.
+    """
+    projection.fold(project.store)
+    with project.store.reader() as db:
+        known = fields(db) if where or sort else frozenset()
+        condition, parameters = query.where(where, known=known)
+        order, order_parameters = query.order(sort, known=known)
+        found = history.runs(
+            db,
+            where=condition,
+            params=parameters,
+            order=order,
+            order_params=order_parameters,
+            limit=limit,
+            offset=offset,
+        )
+        return found, history.count_runs(db, condition, parameters)
+
+
+def fields(db: Db) -> frozenset[str]:
+    """Every `metric.NAME`, `param.NAME` and `tag.NAME` some run has."""
+    rows = db.execute(
+        "SELECT 'metric.' || key FROM (SELECT DISTINCT key FROM metric_last) UNION ALL "
+        "SELECT 'param.' || name FROM (SELECT DISTINCT name FROM param) UNION ALL "
+        "SELECT 'tag.' || key FROM (SELECT DISTINCT key FROM tag)"
+    ).fetchall()
+    return frozenset(row[0] for row in rows)
+
+
+def show(project: Project, ref: str) -> tuple[str, RunDetail | VersionDetail | Snapshot]:
+    """Return what a reference names, in full, and its kind: run, version or snapshot.
+
+    Raises:
+        UsageError: it names nothing; AmbiguousReference: several things.
+    """
+    found = references.find(project, ref)
+    if found.kind == "run":
+        return "run", detail(project, found.id)
+    if found.kind == "version":
+        known = registry.load(project.layout)
+        aliases = tuple(name.partition("@")[2] for name, version in known.aliases.items() if version == found.id)
+        return "version", VersionDetail(known.versions[found.id], known.verdicts.get(found.id), aliases)
+    with project.store.reader() as db:
+        return "snapshot", next(item for item in history.snapshots(db) if item.id == found.id)
+
+
+def detail(project: Project, identifier: str) -> RunDetail:
+    """Return one run in full. Raises UsageError for an id the store does not know."""
+    projection.fold(project.store)
+    with project.store.reader() as db:
+        run = history.run(db, identifier)
+        if run is None:
+            raise UsageError(f"the store knows no run {identifier[16:24] or identifier}", hint="see `mlops runs`")
+        results = history.step_results(db, identifier)
+        read = history.run_snapshots(db, identifier)
+        return RunDetail(
+            run=run,
+            steps=tuple(history.step_runs(db, identifier)),
+            results=results,
+            versions=_versions(project, identifier),
+            snapshots=read,
+            intervals=history.intervals(db, identifier),
+            tags=history.tags(db, identifier),
+            notes=tuple(text for _, text in history.notes(db, identifier)),
+            artifacts=tuple(Artifact(*row) for row in history.artifacts(db, identifier)),
+            environment=history.environment(db, identifier),
+        )
+
+
+def _versions(project: Project, run: str) -> tuple[ModelVersion, ...]:
+    return tuple(version for version in registry.load(project.layout).versions.values() if version.run == run)
+
+
+def logs(project: Project, ref: str = "@latest", *, step: str = "") -> list[Log]:
+    """Return what a run's steps, or a tracked script, printed: one file each, oldest first.
+
+    Raises:
+        UsageError: the reference names no run, or the run has no such step.
+    """
+    run = references.resolve(project, ref)
+    folder = project.layout.logs / run
+    files = sorted(folder.glob("*.log"), key=lambda path: (path.stat().st_mtime_ns, path.name)) if folder.is_dir() else []
+    found = [Log(path.stem, path) for path in files]
+    if not step:
+        return found
+    chosen = [log for log in found if log.name == step]
+    if not chosen:
+        near = difflib.get_close_matches(step, [log.name for log in found], n=1)
+        known = ", ".join(log.name for log in found) or "none"
+        hint = f"did you mean {near[0]!r}?" if near else f"steps that did: {known}"
+        raise UsageError(f"no step {step!r} of run {short_id(run)} printed anything", hint=hint)
+    return chosen
+
+
+def read_log(log: Log, *, tail: int | None = None) -> Iterator[str]:
+    """Yield a log's lines, or only the last `tail`; bytes that are not UTF-8 are shown as escapes."""
+    with log.path.open(encoding="utf-8", errors="backslashreplace", newline="\n") as file:
+        lines: Iterable[str] = file if tail is None else deque(file, maxlen=tail)
+        for line in lines:
+            yield line.rstrip("\r\n")
