@@ -70,8 +70,7 @@ class Client:
             Refused: rows do not fit the model (`errors` says which), or the model failed on them.
             Unreachable: nobody answers.
         """
-        body = json.dumps(_records(rows), default=_json).encode("utf-8")
-        value, headers = self._ask("POST", "/predict", body)
+        value, headers = self._ask("POST", "/predict", _body(rows))
         return Predictions(
             value["predictions"],
             model=value["model"],
@@ -132,6 +131,23 @@ def _value(response: http.client.HTTPResponse, data: bytes) -> dict[str, Any]:
         detail = value.get("detail") or f"the server answered {response.status} {response.reason}"
         raise Refused(detail, status=response.status, errors=value.get("errors", ()))
     return value
+
+
+def _body(rows: Any) -> bytes:
+    records = _records(rows)
+    try:
+        text = json.dumps(records, default=_json, allow_nan=False)
+    except ValueError:  # NaN, as frames write what is missing: JSON's word for that is null
+        text = json.dumps(_without_nan(records), default=_json)
+    return text.encode("utf-8")
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _without_nan(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_without_nan(item) for item in value]
+    return None if isinstance(value, float) and value != value else value
 
 
 def _records(rows: Any) -> Any:

@@ -30,6 +30,8 @@ Headers = list[tuple[bytes, bytes]]
 INLINE_BYTES = 32 * 1024
 """Bodies up to this are answered on the event loop; larger ones would hold it for milliseconds and go to a thread."""
 INLINE_ROWS = 64
+INLINE_S = 0.005
+"""A model that takes longer than this for one row never runs on the event loop: /health would wait for it."""
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}\Z")
 _MODEL_PATH = "/v1/models/"
 _ROUTES = ("/predict", "/health", "/ready", "/metrics", "/v1/models/NAME", "/v1/models/NAME:predict")
@@ -38,11 +40,12 @@ _ROUTES = ("/predict", "/health", "/ready", "/metrics", "/v1/models/NAME", "/v1/
 class Live:
     """What is served, with everything an answer needs of it made once."""
 
-    __slots__ = ("about", "headers", "model", "number", "rows", "serving")
+    __slots__ = ("about", "headers", "inline", "model", "number", "rows", "serving")
 
     def __init__(self, serving: Serving, metrics: Metrics) -> None:
         version = serving.version
         self.serving = serving
+        self.inline = serving.row_seconds < INLINE_S
         self.model = version.model
         self.number = version.number
         self.about: dict[str, Any] = {"model": version.model, "version": version.number}
@@ -237,21 +240,23 @@ class App:
         live = self._serving(request)
         body = await _body(request)
         try:
-            if len(body) > INLINE_BYTES:
-                predictions = await asyncio.get_running_loop().run_in_executor(self._pool, self._whole, live, body, envelope)
-            else:
-                rows = wire.rows(wire.decode(body, lenient=envelope), envelope=envelope)
-                if len(rows) > INLINE_ROWS:
-                    predictions = await asyncio.get_running_loop().run_in_executor(self._pool, self._counted, live, rows)
-                else:
-                    live, predictions = await self._batcher.submit(rows)
-                    request.live = live  # a swap may have come between; the answer names who gave it
+            live, predictions = await self._predictions(live, body, envelope=envelope)
         except RowErrors as errors:
             for error in errors.errors:
                 self.metrics.invalid.labels(error.column).inc()
             raise wire.bad_rows(errors.errors, count=errors.count) from errors
+        request.live = live  # a swap may have come between; the answer names who gave it
         live.rows.inc(len(predictions))
         return 200, wire.JSON, wire.answer(predictions, live.about), []
+
+    async def _predictions(self, live: Live, body: bytes, *, envelope: bool) -> tuple[Live, list[Any]]:
+        loop = asyncio.get_running_loop()
+        if len(body) > INLINE_BYTES:
+            return live, await loop.run_in_executor(self._pool, self._whole, live, body, envelope)
+        rows = wire.rows(wire.decode(body, lenient=envelope), envelope=envelope)
+        if len(rows) > INLINE_ROWS or not live.inline:
+            return live, await loop.run_in_executor(self._pool, self._counted, live, rows)
+        return await self._batcher.submit(rows)
 
     def _predict(self, rows: Rows) -> tuple[Live, list[Any]]:
         live = self._live

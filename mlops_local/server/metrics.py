@@ -19,7 +19,8 @@ class Metrics:
     """The counters of one server process."""
 
     def __init__(self) -> None:
-        disable_created_metrics()  # a timestamp beside every counter doubles the page and no dashboard reads it
+        # a timestamp beside every counter doubles the page and no dashboard reads it
+        disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = CollectorRegistry()
         self.requests = Counter(
             "mlops_requests", "Requests answered.", ("model", "version", "protocol", "code"), registry=self.registry

@@ -113,6 +113,8 @@ def _malformed(body: bytes, error: Exception) -> Problem:
         return _at(body, len(body), "the JSON ends too early")
     what, _, place = text.removeprefix("JSON is malformed: ").rpartition(" (byte ")
     byte = int(place.rstrip(")")) if place.rstrip(")").isdigit() else 0
+    if what == "trailing characters":
+        byte -= 1  # msgspec counts the character it has read already
     token = body[byte : byte + 3]
     if token in {b"NaN", b"Inf"} or body[byte : byte + 4] == b"-Inf":
         return _at(body, byte, "NaN and Infinity are not JSON: send null for a missing value")

@@ -34,7 +34,7 @@ GOLDEN = "golden.parquet"
 CHAMPION = "champion"
 RESULTS = ("deployed", "rejected_integrity", "rejected_golden", "rejected_signature", "rejected_error")
 """Every way an attempt to serve another version can end."""
-_WARM_ROWS = (1, 1, 2, 16, 64)
+_WARM_ROWS = (64, 16, 2, 1, 1)
 
 
 class Predictor(Protocol):
@@ -73,6 +73,8 @@ class Serving:
     """A real raw row, as JSON values."""
     since: str
     """UTC, ISO 8601."""
+    row_seconds: float
+    """What one row took when it was warm."""
 
 
 @dataclass(frozen=True)
@@ -177,7 +179,7 @@ def load_version(layout: Layout, version: ModelVersion) -> Serving:
     try:
         predictor = predictors.load(files, version.id)
         problem = predictor.golden_problem()
-        example = _warm(predictor, files.get(GOLDEN))
+        example, row_seconds = _warm(predictor, files.get(GOLDEN))
     except Exception as error:  # the bundle holds the user's code: whatever it raises, it may not serve
         hint = error.hint if isinstance(error, MlopsError) else ""
         raise Refused(f"{version.id} cannot be loaded: {_said(error)}", result="rejected_error", hint=hint) from error
@@ -187,7 +189,7 @@ def load_version(layout: Layout, version: ModelVersion) -> Serving:
             result="rejected_golden",
             hint="were packages changed since? train it again, or `mlops model rollback`",
         )
-    return Serving(version, predictor, example, now())
+    return Serving(version, predictor, example, now(), row_seconds)
 
 
 def _verify(layout: Layout, version: ModelVersion) -> None:
@@ -206,21 +208,24 @@ def _verify(layout: Layout, version: ModelVersion) -> None:
             )
 
 
-def _warm(predictor: Predictor, golden: Path | None) -> dict[str, Any]:
-    """Answer real rows in the sizes requests come in, and return one of them as JSON values."""
+def _warm(predictor: Predictor, golden: Path | None) -> tuple[dict[str, Any], float]:
+    """Answer real rows in the sizes requests come in; return one of them as JSON values, and what one takes in seconds."""
     import polars as pl  # noqa: PLC0415  (loaded by the predictor already)
 
     example = {column.name: column.example for column in predictor.signature}
+    seconds = 0.0
     if golden is not None:
         rows = pl.read_parquet(golden.read_bytes())
         for count in _WARM_ROWS:
+            started = time.perf_counter()
             predictor.predict(rows.head(count))
+            seconds = time.perf_counter() - started
         for row in rows.head(1).to_dicts():
             example = {name: row[name] for name in example}
     shown: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(example))
     with contextlib.suppress(DataError):  # a golden row may hold what a request may not; the example is for people to read
         predictor.predict(predictor.validate([shown]))
-    return shown
+    return shown, seconds
 
 
 def breaking(old: Sequence[Column], new: Sequence[Column]) -> str:
