@@ -13,8 +13,8 @@ from sklearn.linear_model import LogisticRegression
 
 from mlops_local.domain.errors import StepFailed
 from mlops_local.engines.models import predictor
+from mlops_local.engines.models.export import LEAST, Exported, export, floor32
 from mlops_local.engines.models.predictor import onnx_score
-from mlops_local.worker.export import LEAST, Exported, export, floor32
 
 torch = pytest.importorskip("torch")
 
@@ -184,7 +184,7 @@ def test_an_estimator_without_converter_is_refused_with_the_reason() -> None:
 
 def test_native_form_when_onnx_disagrees(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
     """A booster whose ONNX answers are off is served natively, with the reason, and answers exactly."""
-    from mlops_local.worker import export as module
+    from mlops_local.engines.models import export as module
 
     monkeypatch.setattr(module, "floor32", lambda text: text)  # the known way to make ONNX wrong
     model = booster("binary")

@@ -4,7 +4,7 @@ LightGBM compares in float64, ONNX in float32: thresholds are floored to float32
 wrong (measured). Parity is measured on real rows every time and kept with the version. Bytes are made reproducible: equal
 models are equal bundles, and no path of this machine stays in them.
 
-Python 3.10; the library of the model is imported already, onnx and the converters are imported where they are used.
+The library of the model is imported already by whoever fitted it; onnx and the converters are imported where they are used.
 """
 
 from __future__ import annotations
@@ -18,7 +18,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+import polars as pl
+
 from mlops_local.domain.errors import MlopsError, StepFailed
+from mlops_local.engines.models.predictor import one_column, onnx_score
 
 TOLERANCE = 1e-4
 """Largest difference between ONNX and native on a row, absolute or relative to the answer."""
@@ -130,8 +134,6 @@ def floor32(text: str) -> str:
 
 
 def _floor32(value: float) -> float:
-    import numpy as np
-
     with np.errstate(over="ignore"):
         nearest = np.float32(value)
     # As Python floats: numpy would round the threshold to float32 before comparing.
@@ -166,9 +168,9 @@ def _lightgbm(booster: Any, features: tuple[str, ...]) -> _Native:
         names = features  # LightGBM replaces characters in names, and numpy input has none
 
     def to_onnx() -> tuple[bytes, dict[str, Any]]:
-        import lightgbm
-        from onnxmltools import convert_lightgbm
-        from onnxmltools.convert.common.data_types import FloatTensorType
+        import lightgbm  # noqa: PLC0415 - seconds; whoever fitted the model has it loaded
+        from onnxmltools import convert_lightgbm  # noqa: PLC0415 - a second, only for this kind
+        from onnxmltools.convert.common.data_types import FloatTensorType  # noqa: PLC0415 - a second, only for this kind
 
         floored = lightgbm.Booster(model_str=floor32(text))
         made = convert_lightgbm(floored, initial_types=[("rows", FloatTensorType([None, len(names)]))], zipmap=False)
@@ -181,7 +183,7 @@ def _lightgbm(booster: Any, features: tuple[str, ...]) -> _Native:
 
 
 def _torch(module: Any, features: tuple[str, ...]) -> _Native:
-    import torch
+    import torch  # noqa: PLC0415 - seconds; whoever fitted the model has it loaded
 
     module = module.eval().cpu()
     rows = torch.zeros((4, len(features)))
@@ -219,14 +221,12 @@ def _sklearn(model: Any, features: tuple[str, ...], binary: bool) -> _Native:
 
     def score(rows: Any) -> Any:
         if hasattr(model, "feature_names_in_"):
-            import polars as pl
-
             rows = pl.DataFrame(rows, schema=list(names))
         return model.predict_proba(rows)[:, 1] if classifier else model.predict(rows)
 
     def to_onnx() -> tuple[bytes, dict[str, Any]]:
-        from skl2onnx import convert_sklearn  # type: ignore[import-untyped]
-        from skl2onnx.common.data_types import FloatTensorType  # type: ignore[import-untyped]
+        from skl2onnx import convert_sklearn  # noqa: PLC0415 - a second, only for this kind
+        from skl2onnx.common.data_types import FloatTensorType  # noqa: PLC0415 - a second, only for this kind
 
         options = {id(model): {"zipmap": False}} if classifier else None
         made = convert_sklearn(model, initial_types=[("rows", FloatTensorType([None, len(names)]))], options=options)
@@ -239,8 +239,6 @@ def _ready(model: Any, features: tuple[str, ...]) -> _Native:
     data, output = _finish(model)
 
     def score(rows: Any) -> Any:
-        from mlops_local.engines.models.predictor import onnx_score
-
         return onnx_score(data, output)(rows)
 
     return _Native("onnx", features, score, lambda: (data, output))
@@ -265,10 +263,6 @@ def _finish(model: Any) -> tuple[bytes, dict[str, Any]]:
 
 def _parity(onnx: bytes, output: Mapping[str, Any], rows: Any, own: Any, binary: bool) -> tuple[dict[str, Any], str]:
     """Compare both forms; the text says why ONNX is refused, or is empty."""
-    import numpy as np
-
-    from mlops_local.engines.models.predictor import onnx_score
-
     served = onnx_score(onnx, output)(rows)
     with np.errstate(invalid="ignore"):
         difference = np.abs(served - own)
@@ -287,8 +281,6 @@ def _parity(onnx: bytes, output: Mapping[str, Any], rows: Any, own: Any, binary:
 
 
 def _sample(matrix: Any) -> Any:
-    import numpy as np
-
     if len(matrix) <= PARITY_ROWS:
         return matrix
     return np.ascontiguousarray(matrix[np.linspace(0, len(matrix) - 1, PARITY_ROWS).astype(int)])
@@ -303,8 +295,6 @@ def _kind(own: Any, binary: bool) -> str:
 
 def _flat(score: Score) -> Score:
     def checked(rows: Any) -> Any:
-        from mlops_local.engines.models.predictor import one_column
-
         return one_column(score(rows), len(rows))
 
     return checked
