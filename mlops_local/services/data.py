@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from mlops_local.domain import events
 from mlops_local.domain.assets import FileEntry, Snapshot
-from mlops_local.domain.errors import DataError, UsageError
+from mlops_local.domain.errors import DataError, IntegrityError, UsageError
 from mlops_local.domain.graph import Source
 from mlops_local.domain.progress import Emit, Progress, ignore
 from mlops_local.engines.data import files, profile
@@ -24,6 +24,19 @@ from mlops_local.store.journal import Journal
 
 REFERENCE_BYTES = 1_000_000_000
 """A source larger than this is not copied into the object store."""
+
+
+@dataclass(frozen=True)
+class SourceLine:
+    """A source and its newest snapshot, if it has one."""
+
+    source: str
+    pattern: str
+    outcome: tuple[str, ...] = ()
+    snapshot: str = ""
+    files: int | None = None
+    rows: int | None = None
+    bytes: int | None = None
 
 
 @dataclass(frozen=True)
@@ -83,10 +96,16 @@ def current(project: Project, source: Source) -> Snapshot:
     return _read(project, source, identity, found, before)
 
 
-def newest(project: Project, sources: Sequence[Source]) -> list[Snapshot]:
-    """Return the newest stored snapshot of each source that has one."""
-    found = (cache.snapshot(project.layout, source.name) for source in sources)
-    return [item for item in found if item is not None]
+def overview(project: Project, sources: Sequence[Source]) -> list[SourceLine]:
+    """List the sources with what their newest snapshots hold."""
+    lines = []
+    for source in sources:
+        held = cache.snapshot(project.layout, source.name)
+        about = SourceLine(source.name, source.pattern, tuple(source.outcome))
+        lines.append(
+            about if held is None else replace(about, snapshot=held.id, files=len(held.files), rows=held.rows, bytes=held.bytes)
+        )
+    return lines
 
 
 def show(project: Project, sources: Sequence[Source], name: str) -> Snapshot:
@@ -97,9 +116,8 @@ def show(project: Project, sources: Sequence[Source], name: str) -> Snapshot:
         DataError: the source has no snapshot yet.
     """
     names = [source.name for source in sources]
-    held = newest(project, sources)
-    for item in held:
-        if name == item.source or (len(name) >= 4 and item.id.startswith(name)):
+    for item in (cache.snapshot(project.layout, name) for name in names):
+        if item is not None and (name == item.source or (len(name) >= 4 and item.id.startswith(name))):
             return item
     if name in names:
         raise DataError(f"source {name} has no snapshot yet", hint=f"run `mlops data snapshot {name}` or `mlops train`")
@@ -144,6 +162,23 @@ def verify(project: Project, sources: Sequence[Source]) -> list[FileCheck]:
             there = []  # every file is missing, and each has been said above
         checks += [FileCheck(source.name, path, "new") for path in there if path not in known]
     return checks
+
+
+def verdict(checks: Sequence[FileCheck]) -> str:
+    """Say in one line what `verify` found."""
+    wrong = [check for check in checks if check.state != "ok"]
+    if not wrong:
+        return f"{len(checks)} files are what their snapshots say, and so are the stored copies"
+    states = {state: sum(check.state == state for check in wrong) for state in dict.fromkeys(check.state for check in wrong)}
+    return f"{len(checks) - len(wrong)} of {len(checks)} files as recorded; " + ", ".join(
+        f"{n} {state}" for state, n in states.items()
+    )
+
+
+def exit_code(checks: Sequence[FileCheck]) -> int:
+    """0: all as recorded. 6: a stored copy is damaged or gone. 1: only working files differ."""
+    states = {check.state for check in checks}
+    return IntegrityError.exit_code if states & {"altered", "not stored"} else int(bool(states - {"ok"}))
 
 
 def _state(project: Project, entry: FileEntry, stored: bool) -> str:

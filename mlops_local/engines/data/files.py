@@ -124,3 +124,11 @@ def identity(files: Iterable[tuple[str, str]]) -> str:
 def remembered(stats: Mapping[str, Any]) -> dict[str, Any]:
     """Return the stat cache's entries by path; anything that does not look like one is dropped."""
     return {path: entry for path, entry in stats.items() if isinstance(entry, (list, tuple)) and len(entry) == 6}
+
+
+def shown(path: Path, here: Path) -> str:
+    """Return a path as a person standing in `here` would type it."""
+    try:
+        return path.relative_to(here.absolute()).as_posix()
+    except ValueError:
+        return str(path)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import csv
 import difflib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -108,6 +109,29 @@ def _profile(frame: pl.LazyFrame) -> tuple[ColumnProfile, ...]:
     )
 
 
+def values(root: Path, path: str, column: str, *, most: int = 21) -> tuple[dict[Any, int], float]:
+    """Return a column's most frequent values with their counts, nulls left out, and a number's standard deviation."""
+    import polars as pl  # noqa: PLC0415  (as in `scan`)
+
+    kept = scan(root, [path]).select(pl.col(column)).filter(pl.col(column).is_not_null())
+    try:
+        counts = kept.group_by(column).len().sort("len", column, descending=[True, False]).head(most).collect()
+        numeric = counts.schema[column].is_numeric()
+        spread = kept.select(pl.col(column).cast(pl.Float64).std()).collect().item() if numeric else None
+    except pl.exceptions.PolarsError as error:
+        raise _unreadable(path, path, error) from error
+    return dict(counts.iter_rows()), float(spread or 1.0)
+
+
+def exact(root: Path, path: str, columns: Sequence[ColumnProfile]) -> tuple[ColumnProfile, ...]:
+    """Return the profile with exact counts of distinct values (nulls left out) where values can be compared."""
+    import polars as pl  # noqa: PLC0415  (as in `scan`)
+
+    names = [item.name for item in columns if item.distinct is not None]
+    counts = scan(root, [path]).select(pl.col(names).drop_nulls().n_unique()).collect() if names else pl.DataFrame()
+    return tuple(replace(item, distinct=int(counts[item.name][0])) if item.name in names else item for item in columns)
+
+
 def require(columns: Sequence[str], wanted: Mapping[str, Sequence[str]], *, source: str) -> None:
     """Check that every declared column exists.
 
@@ -200,7 +224,10 @@ def _check_lines(file: Path, header: Sequence[str], place: str) -> None:
         f"SELECT count(*) FROM read_csv(?, columns = {names!r}, auto_detect = false, header = true, delim = ',', "
         "quote = '\"', escape = '\"', null_padding = false, strict_mode = true)"
     )
-    safe = {"autoinstall_known_extensions": "false", "autoload_known_extensions": "false"}
+    safe: dict[str, str | bool | int | float | list[str]] = {
+        "autoinstall_known_extensions": "false",
+        "autoload_known_extensions": "false",
+    }
     with duckdb.connect(config=safe) as connection:
         try:
             connection.execute(query, [str(file)]).fetchall()

@@ -1,0 +1,163 @@
+"""`mlops init` and the group `mlops data`: make a project, version its data."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from mlops_local.cli.context import Settings, json_option
+
+if TYPE_CHECKING:
+    from mlops_local.domain.assets import Snapshot
+    from mlops_local.domain.graph import Source
+
+_names = click.argument("names", nargs=-1, metavar="[SOURCE]...")
+
+
+@click.command(
+    epilog="\b\nExamples:\n  mlops init\n  mlops init flights --template flights\n"
+    "  mlops init churn --template blank --data customers.csv --target churned"
+)
+@click.argument("folder", metavar="[DIR]", default=".", type=click.Path(path_type=Path))
+@click.option(
+    "--template", default="", metavar="flights|blank", help="Begin with a pipeline: the flights sample, or an empty one."
+)
+@click.option("--data", type=click.Path(path_type=Path), help="With blank: a CSV or Parquet file to write a pipeline for.")
+@click.option("--target", default="", metavar="COLUMN", help="What to predict; COLUMN=VALUE for one class against the rest.")
+@click.option("--unsafe-fs", is_flag=True, help="Allow a network file system, where locks cannot be trusted.")
+@json_option
+@click.pass_obj
+def init(settings: Settings, folder: Path, template: str, data: Path | None, target: str, unsafe_fs: bool) -> None:
+    """Make a project in DIR (here by default): mlops.toml and .mlops/, and no code unless a template asks for it.
+
+    Nothing of yours is ever overwritten.
+    """
+    from mlops_local.cli import diagnostics, output
+    from mlops_local.services import init as service
+
+    here = settings.directory
+    made = service.create(here / folder, template=template, data=data, target=target, unsafe_fs=unsafe_fs)
+    commands = service.next_commands(made, template, Path.cwd())
+    if settings.json:
+        output.fields("init", {"root": made.root, "written": made.written, "said": made.said, "next": commands})
+        return
+    diagnostics.say(service.summary(made))
+    for said in made.said:
+        diagnostics.say(f"  {said}")
+    diagnostics.say("next:")
+    for command in commands:
+        output.line(f"  {command}")
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def data() -> None:
+    """Sources and their snapshots: versions of the data by content."""
+
+
+@data.command(epilog="\b\nExamples:\n  mlops data snapshot\n  mlops data snapshot flights --json")
+@_names
+@json_option
+@click.pass_obj
+def snapshot(settings: Settings, names: tuple[str, ...]) -> None:
+    """Take a snapshot of the sources whose files changed. `mlops train` does this by itself."""
+    from mlops_local.cli import output
+    from mlops_local.services import data as service
+
+    with settings.progress() as emit:
+        taken = [service.snapshot(settings.project(), source, emit=emit) for source in _sources(settings, names)]
+    if settings.json:
+        output.items("snapshot", [_brief(item) for item in taken])
+
+
+@data.command(name="ls", epilog="\b\nExamples:\n  mlops data ls\n  mlops data ls --json")
+@json_option
+@click.pass_obj
+def list_(settings: Settings) -> None:
+    """List the sources and the newest snapshot of each."""
+    from mlops_local.cli import output
+    from mlops_local.services import data as service
+
+    rows = service.overview(settings.project(), _sources(settings, ()))
+    if settings.json:
+        output.items("source", rows)
+        return
+    columns: list[output.Column | str] = [
+        output.Column("source", keep=True), "files", output.Column("snapshot", keep=True), output.Column("count", right=True),
+        output.Column("rows", right=True), output.Column("size", right=True), "outcome",
+    ]  # fmt: skip
+    cells = [
+        (
+            row.source,
+            row.pattern,
+            row.snapshot[:8] or "none yet",
+            row.files,
+            row.rows,
+            output.size(row.bytes),
+            ", ".join(row.outcome),
+        )
+        for row in rows
+    ]
+    output.table(columns, cells, empty='the pipeline declares no source: `flights = mlops.data("data/*.parquet")`')
+
+
+@data.command(epilog="\b\nExamples:\n  mlops data show flights\n  mlops data show flights --json")
+@click.argument("name", metavar="SOURCE|SNAPSHOT")
+@json_option
+@click.pass_obj
+def show(settings: Settings, name: str) -> None:
+    """Show the newest snapshot of a source: its files and the profile of each column."""
+    from mlops_local.cli import output
+    from mlops_local.services import data as service
+
+    found = service.show(settings.project(), _sources(settings, ()), name)
+    if settings.json:
+        output.fields("snapshot", found)
+        return
+    output.pairs(
+        [("source", found.source), ("snapshot", found.id), ("rows", f"{found.rows:,}"), ("size", output.size(found.bytes))]
+    )
+    output.line()
+    output.table(
+        [output.Column("file", keep=True), output.Column("rows", right=True), output.Column("size", right=True), "blake3"],
+        [(entry.path, entry.rows, output.size(entry.bytes), entry.hash[:12]) for entry in found.files],
+    )
+    output.line()
+    profile: list[output.Column | str] = [
+        output.Column("column", keep=True), "type", output.Column("nulls", right=True), output.Column("distinct ≈", right=True),
+        "min", "max", output.Column("mean", right=True),
+    ]  # fmt: skip
+    values = [(item.name, item.type, item.nulls, item.distinct, item.min, item.max, item.mean) for item in found.columns]
+    output.table(profile, values)
+
+
+@data.command(epilog="\b\nExamples:\n  mlops data verify\n  mlops data verify flights --json")
+@_names
+@json_option
+@click.pass_obj
+def verify(settings: Settings, names: tuple[str, ...]) -> None:
+    """Re-hash the files and their stored copies against the newest snapshots; exit 1 on a difference, 6 on a damaged copy."""
+    from mlops_local.cli import output
+    from mlops_local.services import data as service
+
+    checks = service.verify(settings.project(), _sources(settings, names))
+    if settings.json:
+        output.items("file-check", checks)
+    else:
+        for check in checks:
+            if check.state != "ok":
+                output.line(f"{check.state:<10}  {check.source}  {check.path}")
+        output.line(service.verdict(checks))
+    raise SystemExit(service.exit_code(checks))
+
+
+def _sources(settings: Settings, names: tuple[str, ...]) -> list[Source]:
+    from mlops_local.services import data as service
+    from mlops_local.services.planning import read_code
+
+    return service.select(read_code(settings.project()).graph.sources, names)
+
+
+def _brief(item: Snapshot) -> dict[str, object]:
+    return {"source": item.source, "id": item.id, "files": len(item.files), "rows": item.rows, "bytes": item.bytes}

@@ -1,0 +1,211 @@
+"""Versioning data in a real project on disk."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from mlops_local.domain import events
+from mlops_local.domain.errors import DataError, UsageError
+from mlops_local.domain.graph import Source
+from mlops_local.domain.progress import Progress
+from mlops_local.engines.data import files
+from mlops_local.services import data, init
+from mlops_local.services.project import Project, find
+from mlops_local.store import cache, journal, objects
+
+SOURCE = Source("people", "data/people-*.csv", key=("id",), outcome=("left",))
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    init.create(tmp_path)
+    (tmp_path / "data").mkdir()
+    _csv(tmp_path, 1, "1,30,0\n2,40,1\n")
+    return find(tmp_path)
+
+
+def _csv(root: Path, number: int, lines: str, *, quiet: bool = False) -> Path:
+    file = root / "data" / f"people-{number}.csv"
+    file.write_text("id,age,left\n" + lines)
+    return file
+
+
+def _journalled(project: Project) -> list[str]:
+    lines = [line for file in project.layout.journal.glob("*.state.jsonl") for line in journal.read(file)[0]]
+    return [line["snapshot"]["id"] for line in sorted(lines, key=lambda line: line["t"]) if line["k"] == events.SNAPSHOT]
+
+
+def test_a_snapshot_holds_files_rows_and_columns(project: Project) -> None:
+    """A first snapshot has every file with hash, size and rows, a profile, and a line for the person who asked."""
+    said: list[Progress] = []
+    taken = data.snapshot(project, SOURCE, emit=said.append)
+    (entry,) = taken.files
+    assert (entry.path, entry.rows, taken.rows) == ("data/people-1.csv", 2, 2)
+    assert entry.bytes == taken.bytes == (project.root / entry.path).stat().st_size
+    assert [column.name for column in taken.columns] == ["id", "age", "left"]
+    assert said[-1].kind == "snapshot" and said[-1].text.startswith(f"people {taken.short}, 1 file, 2 rows, ")
+    assert objects.get(project.layout, entry.hash) == (project.root / entry.path).read_bytes()
+
+
+def test_nothing_changed_is_the_same_snapshot_and_no_event(project: Project) -> None:
+    """A second call, a touched file and a file rewritten with its own bytes give the same id and journal nothing."""
+    first = data.snapshot(project, SOURCE)
+    os.utime(project.root / "data/people-1.csv")
+    assert data.snapshot(project, SOURCE) == first
+    _csv(project.root, 1, "1,30,0\n2,40,1\n")
+    assert data.snapshot(project, SOURCE).id == first.id
+    assert _journalled(project) == [first.id]
+
+
+def test_changed_bytes_are_seen_at_once(project: Project) -> None:
+    """An edit of the same length right after a snapshot is another snapshot: a young stat is not believed."""
+    first = data.snapshot(project, SOURCE)
+    stat = (project.root / "data/people-1.csv").stat()
+    _csv(project.root, 1, "1,30,0\n2,40,0\n")
+    os.utime(project.root / "data/people-1.csv", ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    second = data.snapshot(project, SOURCE)
+    assert second.id != first.id and _journalled(project) == [first.id, second.id]
+
+
+def test_a_quiet_file_is_not_read_again(project: Project) -> None:
+    """A file whose remembered stat is old enough is trusted: its bytes are not even readable here, and the answer comes."""
+    first = data.snapshot(project, SOURCE)
+    file = project.root / "data/people-1.csv"
+    stamp = files.stamp(file)
+    old = {"data/people-1.csv": [*stamp, time.time_ns() + 10 * files.RACY_NS, first.files[0].hash]}
+    cache.save_stats(project.layout, old)
+    other = {"data/people-1.csv": [*stamp, time.time_ns() + 10 * files.RACY_NS, "0" * 64]}
+    assert data.current(project, SOURCE).id == first.id
+    cache.save_stats(project.layout, other)
+    assert data.current(project, SOURCE).id == files.identity([("data/people-1.csv", "0" * 64)])
+
+
+def test_a_file_more_and_a_file_less_are_said(project: Project) -> None:
+    """The line says what changed since the snapshot before; going back is the first id again."""
+    first = data.snapshot(project, SOURCE)
+    more = _csv(project.root, 2, "3,50,0\n")
+    said: list[Progress] = []
+    second = data.snapshot(project, SOURCE, emit=said.append)
+    assert second.rows == 3 and f"1 file added since {first.short}" in said[-1].text
+    more.unlink()
+    third = data.snapshot(project, SOURCE, emit=said.append)
+    assert third.id == first.id and f"1 file removed since {second.short}" in said[-1].text
+    assert _journalled(project) == [first.id, second.id, first.id]
+
+
+def test_current_stores_nothing(project: Project) -> None:
+    """Asking what the files stand for leaves no object, no event and no newest snapshot."""
+    now = data.current(project, SOURCE)
+    assert cache.snapshot(project.layout, "people") is None and _journalled(project) == []
+    assert not objects.exists(project.layout, now.files[0].hash)
+    assert data.snapshot(project, SOURCE).id == now.id
+
+
+def test_a_damaged_cache_only_costs_time(project: Project) -> None:
+    """Whatever stands in the cache's files, the snapshot is right."""
+    first = data.snapshot(project, SOURCE)
+    for file in project.layout.cache.rglob("*.json"):
+        file.write_text("[1, {")
+    assert data.snapshot(project, SOURCE).id == first.id
+
+
+@pytest.mark.parametrize(
+    ("source", "message", "hint"),
+    [
+        (Source("people", "data/persons-*.csv"), "no file matches data/persons-*.csv", "people-1.csv"),
+        (Source("people", "data/people-*.csv", key=("ids",)), "key names a column 'ids'", "did you mean 'id'"),
+        (Source("people", "data/people-*.csv", time="when"), "time names a column 'when'", "columns: id, age, left"),
+        (Source("people", "data/people-*.csv", outcome=("lef",)), "outcome names a column 'lef'", "did you mean 'left'"),
+    ],
+)
+def test_a_declaration_that_does_not_fit_is_said(project: Project, source: Source, message: str, hint: str) -> None:
+    """Missing files and columns are refused with what could be meant, also when the files themselves are known already."""
+    for _ in range(2):
+        with pytest.raises(DataError) as caught:
+            data.snapshot(project, source)
+        assert message in caught.value.message and hint in caught.value.hint and caught.value.exit_code == 2
+        data.snapshot(project, SOURCE)
+
+
+def test_a_bad_file_leaves_the_old_snapshot(project: Project) -> None:
+    """A ragged line stops the snapshot with file and line; nothing is journalled and the newest one stays."""
+    first = data.snapshot(project, SOURCE)
+    _csv(project.root, 2, "3,50\n")
+    with pytest.raises(DataError, match=r"people-2\.csv, line 2"):
+        data.snapshot(project, SOURCE)
+    assert _journalled(project) == [first.id] and cache.snapshot(project.layout, "people") == first
+
+
+def test_a_large_source_is_kept_by_reference(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Above the limit files are hashed but not copied, and that is said with what a copy would cost."""
+    monkeypatch.setattr(data, "REFERENCE_BYTES", 10)
+    said: list[Progress] = []
+    taken = data.snapshot(project, SOURCE, emit=said.append)
+    assert not objects.exists(project.layout, taken.files[0].hash)
+    assert any("kept by reference" in item.text for item in said)
+    assert [check.state for check in data.verify(project, [SOURCE])] == ["ok"]
+
+
+def test_verify_tells_every_difference(project: Project) -> None:
+    """Changed, missing and new working files, damaged and lost stored copies are each said; a store's damage is exit 6."""
+    for number in (2, 3, 4):
+        _csv(project.root, number, f"{number},50,0\n")
+    taken = data.snapshot(project, SOURCE)
+    assert data.exit_code(data.verify(project, [SOURCE])) == 0
+    hashes = {entry.path: entry.hash for entry in taken.files}
+    _csv(project.root, 1, "9,9,9\n")
+    (project.root / "data/people-2.csv").unlink()
+    _csv(project.root, 5, "5,50,0\n")
+    assert data.exit_code(data.verify(project, [SOURCE])) == 1
+    damaged = objects.path(project.layout, hashes["data/people-3.csv"])
+    damaged.chmod(0o600)
+    damaged.write_bytes(b"id,age,left\n3,51,0\n")
+    objects.path(project.layout, hashes["data/people-4.csv"]).unlink()
+    checks = data.verify(project, [SOURCE])
+    assert {check.path[-5:-4]: check.state for check in checks} == {
+        "1": "changed",
+        "2": "missing",
+        "3": "altered",
+        "4": "not stored",
+        "5": "new",
+    }
+    assert data.exit_code(checks) == 6 and "1 altered" in data.verdict(checks)
+
+
+def test_show_finds_by_name_and_by_id(project: Project) -> None:
+    """A snapshot is found by its source or the beginning of its id; a wrong name gets a suggestion."""
+    with pytest.raises(DataError, match="no snapshot yet"):
+        data.show(project, [SOURCE], "people")
+    taken = data.snapshot(project, SOURCE)
+    assert data.show(project, [SOURCE], "people") == data.show(project, [SOURCE], taken.short) == taken
+    with pytest.raises(UsageError) as caught:
+        data.show(project, [SOURCE], "peple")
+    assert "did you mean 'people'?" in caught.value.hint
+    with pytest.raises(UsageError):
+        data.select([SOURCE], ["peple"])
+
+
+def test_overview_lists_sources_before_and_after(project: Project) -> None:
+    """A source without a snapshot is listed too."""
+    (line,) = data.overview(project, [SOURCE])
+    assert line.snapshot == "" and line.files is None
+    taken = data.snapshot(project, SOURCE)
+    (line,) = data.overview(project, [SOURCE])
+    assert (line.snapshot, line.files, line.rows, line.outcome) == (taken.id, 1, 2, ("left",))
+
+
+def test_parquet_of_the_sample_is_profiled(tmp_path: Path) -> None:
+    """The sample's own flights: rows by file from the footers, null counts of what is known only afterwards."""
+    init.create(tmp_path / "flights", template="flights")
+    project = find(tmp_path / "flights")
+    taken = data.snapshot(project, Source("flights", "data/flights-2013-09.parquet", outcome=("arr_delay",)))
+    frame = pl.read_parquet(tmp_path / "flights/data/flights-2013-09.parquet")
+    columns = {column.name: column for column in taken.columns}
+    assert taken.rows == frame.height == 27_574
+    assert columns["arr_delay"].nulls == frame["arr_delay"].null_count() > 0
+    assert columns["time_hour"].min.startswith("2013-09-01")
