@@ -24,8 +24,8 @@ from mlops_local.store.layout import Layout
 
 RUN_VARIABLE = "MLOPS_RUN"
 """Set for a process that belongs to a run: the run's id."""
-ROOT_VARIABLE = "MLOPS_ROOT"
-"""Set beside it: the project's folder."""
+STATE_VARIABLE = "MLOPS_STATE"
+"""Set beside it: the project's .mlops folder."""
 
 
 class Run:
@@ -194,10 +194,12 @@ def _current() -> Run | None:
 
 def project_layout() -> Layout:
     """The store of the project this process works in. Raises ProjectNotFound."""
-    start = Path(os.environ.get(ROOT_VARIABLE) or Path.cwd())
-    root = layouts.find_root(start)
+    state = os.environ.get(STATE_VARIABLE, "")
+    root = Path(state).parent if state else layouts.find_root(Path.cwd())
     if root is None:
-        raise ProjectNotFound(f"no project in {start} or above it (no mlops.toml)", hint="run `mlops init` once in its folder")
+        raise ProjectNotFound(
+            f"no project in {Path.cwd()} or above it (no mlops.toml)", hint="run `mlops init` once in its folder"
+        )
     layout = Layout(root)
     layouts.create(layout)
     return layout

@@ -89,7 +89,7 @@ def _execute(project: Project, run_id: str, command: Sequence[str]) -> int:
     """Run it with its output copied to our own streams and to the log; returns its exit status."""
     folder = project.layout.logs / run_id
     folder.mkdir(parents=True, exist_ok=True)
-    variables = {**os.environ, "MLOPS_RUN": run_id, "MLOPS_ROOT": str(project.root), "PYTHONUNBUFFERED": "1"}
+    variables = {**os.environ, "MLOPS_RUN": run_id, "MLOPS_STATE": str(project.layout.state), "PYTHONUNBUFFERED": "1"}
     with (folder / "command.log").open("wb") as log:
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=variables)
         assert process.stdout is not None and process.stderr is not None

@@ -18,11 +18,12 @@ from mlops_local.domain import events, names
 from mlops_local.domain.assets import ModelVersion, Snapshot, Verdict
 from mlops_local.domain.errors import MlopsError, StepFailed
 from mlops_local.domain.graph import Graph, Input, Step
+from mlops_local.domain.jobs import Given, StepJob, StepOutcome
 from mlops_local.domain.plan import Decision, Output, Plan, StepResult, result_to_json
 from mlops_local.domain.progress import Emit, Progress, ignore
 from mlops_local.domain.runs import RunState, short_id
 from mlops_local.engines.pipeline import fingerprint as fingerprints
-from mlops_local.engines.pipeline.runner import Given, StepJob, StepOutcome, Worker
+from mlops_local.engines.pipeline.runner import Worker
 from mlops_local.services import data, environment, locking, model, planning
 from mlops_local.services.planning import Code
 from mlops_local.services.project import Project
@@ -286,7 +287,7 @@ class _Execution:
                 log=logs / f"{step.name}.log",
                 run=run_id,
                 state=self.project.layout.state,
-                key=layout.hmac_key(self.project.layout),
+                key=layout.hmac_key(self.project.layout).hex(),
             )
             outcome = worker.run_step(job)
             if self.cancel.is_set():

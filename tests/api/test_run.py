@@ -92,7 +92,7 @@ def test_a_killed_script_loses_nothing_that_was_flushed(folder: Path) -> None:
 
 def test_a_process_of_a_run_joins_it(folder: Path) -> None:
     """Under `mlops run` the script's own run() is that run: one start, one end, both the parent's."""
-    status, said = finish(folder, "with run() as r: log(1, x=2)\n", MLOPS_RUN="a" * 32, MLOPS_ROOT=str(folder))
+    status, said = finish(folder, "with run() as r: log(1, x=2)\n", MLOPS_RUN="a" * 32, MLOPS_STATE=str(folder / ".mlops"))
     assert status == 0, said
     kept = lines(folder)
     assert [line["k"] for line in kept] == ["m"]
