@@ -89,6 +89,10 @@ class Predictor:
             return np.zeros(0, dtype=np.float64)
         return self._score(self.features(frame))
 
+    def score(self, matrix: transform.Floats32) -> Floats:
+        """One number a row for features that are made already: the model without the transform."""
+        return self._score(matrix)
+
     def golden_problem(self) -> str:
         """Why the golden rows are not answered as they must be; empty when they are."""
         if self._golden.height == 0:

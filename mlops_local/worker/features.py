@@ -1,0 +1,176 @@
+"""The features node of a model: turn the split's parts into features and label.
+
+Calls the user's transform and label and so runs in the worker's child. Outcome columns and what the label is made of never
+reach the transform; a transform that looks beyond its row is refused.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from mlops_local.domain.errors import StepFailed
+from mlops_local.domain.graph import Model
+from mlops_local.domain.xy import XY
+
+PARTS = ("train", "valid", "test")
+_FLOAT32_WHOLE = 1 << 24
+
+
+def features(
+    model: Model, declaration: Any, parts: Mapping[str, Any], states: Mapping[str, Any], *, hidden: Sequence[str], seed: int
+) -> tuple[dict[str, XY], dict[str, Any]]:
+    """Turn each part's rows into features and label.
+
+    Args:
+        model: the model as described.
+        declaration: the `mlops.model(...)` object: transform and label.
+        parts: train, valid and test rows, as the split returned them.
+        states: the transform's further arguments.
+        hidden: outcome columns; neither they nor the label's columns reach the transform.
+        seed: of the row-wise check's sample.
+
+    Returns:
+        An XY a part, and the report: rows, dropped rows, notes.
+
+    Raises:
+        StepFailed: the label or the transform does not fit the rows, or the transform is not row-wise.
+    """
+    import polars as pl
+
+    from mlops_local.engines.models import rowwise, transform
+
+    made = rowwise.Transform(declaration.features, states, model.rows)
+    label = label_of(declaration)
+    outputs: dict[str, XY] = {}
+    report: dict[str, Any] = {"rows": {}, "dropped": {}, "notes": []}
+    for part in PARTS:
+        rows = frame_of(parts[part])
+        y = _label(rows, label, model)
+        labelled = y.is_not_null()
+        report["dropped"][part] = int((~labelled).sum())
+        rows, y = rows.filter(labelled), y.filter(labelled)
+        report["rows"][part] = rows.height
+        if rows.height == 0:
+            raise StepFailed(
+                f"{part} has no row with a label ({report['dropped'][part]} without)", hint="look at the split and the label"
+            )
+        seen = rows.drop(unseen(label, hidden), strict=False)
+        frame = _made(made, seen, unseen(label, hidden))
+        if part != "valid":
+            rowwise.check(made, seen, frame, seed=seed)
+        _numbers(frame)
+        names = frame.columns
+        report["notes"] += [note for note in _notes(frame, part) if note not in report["notes"]]
+        X = pl.DataFrame(transform.matrix(frame, names), schema=dict.fromkeys(names, pl.Float32))
+        outputs[part] = XY(X, y, rows)
+    _one_schema(outputs)
+    report["features"] = outputs["train"].X.columns
+    report["label"] = {part: float(xy.y.cast(pl.Float64).mean()) for part, xy in outputs.items()}  # type: ignore[arg-type]
+    return outputs, report
+
+
+def frame_of(value: Any) -> Any:
+    """A part of the split as a polars frame, in its order."""
+    import polars as pl
+
+    if isinstance(value, pl.LazyFrame):
+        return value.collect(engine="in-memory")  # the streaming engine may reorder rows
+    if isinstance(value, pl.DataFrame):
+        return value
+    if type(value).__module__.split(".")[0] == "pandas":
+        return pl.DataFrame({str(name): value[name].to_numpy() for name in value.columns})
+    raise StepFailed(f"a part of the split is a {type(value).__name__}, not a frame", hint="return frames of raw rows")
+
+
+def label_of(declaration: Any) -> Any:
+    """The label as an expression: a column's name will do."""
+    import polars as pl
+
+    return pl.col(declaration.label) if isinstance(declaration.label, str) else declaration.label
+
+
+def unseen(label: Any, hidden: Sequence[str]) -> list[str]:
+    """Columns the transform never sees."""
+    return [*dict.fromkeys([*hidden, *label.meta.root_names()])]
+
+
+def _label(rows: Any, label: Any, model: Model) -> Any:
+    """The label of each row; null where there is none."""
+    import polars as pl
+
+    missing = [name for name in label.meta.root_names() if name not in rows.columns]
+    if missing:
+        near = difflib.get_close_matches(missing[0], rows.columns, n=1)
+        raise StepFailed(
+            f"the label of '{model.name}' reads column '{missing[0]}', which the split's rows do not have",
+            hint=f"did you mean '{near[0]}'?" if near else f"they have: {', '.join(rows.columns[:20])}",
+        )
+    y = rows.select(label.alias("label")).to_series()
+    if len(y) != rows.height:
+        raise StepFailed(
+            f"the label of '{model.name}' is one value for all rows", hint="an expression per row, as pl.col(...) > 0"
+        )
+    if y.dtype == pl.Boolean:
+        return y.cast(pl.Int8)
+    if y.dtype.is_decimal():
+        y = y.cast(pl.Float64)
+    if y.dtype.is_float():
+        return y.set(~y.is_finite().fill_null(False), None)
+    if not y.dtype.is_integer():
+        raise StepFailed(
+            f"the label of '{model.name}' is {y.dtype}; a label is a number or a boolean",
+            hint='compare it, as in pl.col("answer") == "yes"',
+        )
+    return y
+
+
+def _made(made: Callable[[Any], Any], seen: Any, hidden: Sequence[str]) -> Any:
+    """The transform's features; a read of a hidden column is said as such."""
+    try:
+        return made(seen)
+    except Exception as error:
+        text = str(error)
+        found = next((name for name in hidden if f'"{name}"' in text or f"'{name}'" in text or text == name), None)
+        if found is not None and type(error).__name__ in {"ColumnNotFoundError", "KeyError"}:
+            raise StepFailed(
+                f"the transform reads '{found}', which is known only afterwards (an outcome, or what the label is made of)",
+                hint="a served row will not have it; leave it out of the features",
+            ) from error
+        raise
+
+
+def _numbers(frame: Any) -> None:
+    import polars as pl
+
+    for name, dtype in frame.schema.items():
+        if not (dtype.is_numeric() or dtype in (pl.Boolean, pl.Null)):
+            raise StepFailed(
+                f"feature '{name}' is {dtype}, and a model takes numbers",
+                hint="encode it in the transform, with a state learned on `train` where it needs one",
+            )
+    if not frame.width:
+        raise StepFailed("the transform returned no column", hint="return the features, one column each")
+
+
+def _notes(frame: Any, part: str) -> list[str]:
+    """What float32 or a broken join would hide."""
+    notes = []
+    for series in frame.get_columns():
+        if series.null_count() == len(series):
+            notes.append(f"feature '{series.name}' is empty in {part}")
+        elif series.dtype.is_integer() and max(abs(series.min()), abs(series.max())) > _FLOAT32_WHOLE:
+            notes.append(f"feature '{series.name}' holds whole numbers beyond 16,777,216, which float32 cannot tell apart")
+    return notes
+
+
+def _one_schema(outputs: Mapping[str, XY]) -> None:
+    train = outputs["train"].X.columns
+    for part, xy in outputs.items():
+        if xy.X.columns != train:
+            names = sorted(set(train) ^ set(xy.X.columns)) or train
+            raise StepFailed(
+                f"the transform makes other columns of {part} than of train: '{names[0]}'",
+                hint="name the categories in a state learned on `train`",
+            )
