@@ -210,7 +210,7 @@ def _hash(project: Project, source: Source) -> dict[str, str]:
 
 
 def _read(project: Project, source: Source, identity: str, found: Mapping[str, str], before: Snapshot | None) -> Snapshot:
-    rows, columns = profile.read(project.root, list(found), source=source.name)
+    rows, columns = profile.read(project.root, list(found), source=source.name, kind=source.kind)
     sizes = {path: (project.root / path).stat().st_size for path in found}
     made = Snapshot(
         id=identity,

@@ -14,7 +14,7 @@ from pathlib import Path
 from mlops_local.domain.assets import ModelVersion, Verdict
 from mlops_local.domain.runs import Run, RunState
 from mlops_local.services.project import CONFIG, Project
-from mlops_local.store import history, projection, registry
+from mlops_local.store import recent, registry
 from mlops_local.store.registry import Registry
 
 NEWEST_RUNS = 5
@@ -80,10 +80,7 @@ class Status:
 
 def status(project: Project) -> Status:
     """Say how the project stands. Raises StoreBusy when the store stays in use."""
-    projection.fold(project.store)
-    with project.store.reader() as db:
-        runs = history.runs(db, limit=NEWEST_RUNS)
-        total = history.count_runs(db)
+    runs, total = recent.newest(project.store, NEWEST_RUNS)
     known = registry.load(project.layout)
     champions = tuple(_champions(known))
     attention = tuple(_attention(project, known, champions, runs))

@@ -20,37 +20,44 @@ from mlops_local.domain.errors import DataError
 if TYPE_CHECKING:
     import polars as pl
 
-PARQUET = (".parquet", ".pq")
-CSV = (".csv",)
+FORMS = {
+    ".parquet": "parquet", ".csv": "csv", ".tsv": "csv", ".txt": "csv", ".jsonl": "lines", ".ndjson": "lines",
+    ".arrow": "arrow", ".ipc": "arrow", ".feather": "arrow",
+}  # fmt: skip
+"""Suffix -> how a table is read, as the worker does; anything else has no rows."""
+SCHEMA_ROWS = 10_000
+"""Rows of text from which column types are taken, as the worker does."""
 _SHOWN = 60
 """Longest minimum or maximum kept, in characters."""
 
 
 def form(path: str) -> str:
-    """Return how a file is read: parquet, csv or opaque."""
-    suffix = Path(path).suffix.lower()
-    return "parquet" if suffix in PARQUET else "csv" if suffix in CSV else "opaque"
+    """Return how a file is read: parquet, csv, lines (of JSON), arrow, or opaque."""
+    return FORMS.get(Path(path).suffix.lower(), "opaque")
 
 
-def read(root: Path, paths: Sequence[str], *, source: str) -> tuple[dict[str, int | None], tuple[ColumnProfile, ...]]:
+def read(
+    root: Path, paths: Sequence[str], *, source: str, kind: str = "table"
+) -> tuple[dict[str, int | None], tuple[ColumnProfile, ...]]:
     """Count the rows of each file and profile the columns of all of them together.
 
     Args:
         root: the folder the paths are relative to.
-        paths: files of one source, all of one form; other than Parquet and CSV they are opaque: no rows, no columns.
+        paths: files of one source, all of one form.
         source: the source's name, for messages.
+        kind: `files` for images and other files that are no tables: no rows, no columns.
 
     Raises:
         DataError: a file is corrupt, ragged, or does not fit the others.
     """
     forms = {form(path) for path in paths}
-    if forms == {"opaque"}:
+    if kind == "files" or forms == {"opaque"}:
         return {path: None for path in paths}, ()
-    if len(forms) > 1:
-        odd = next(path for path in paths if form(path) != form(paths[0]))
+    if len({Path(path).suffix.lower() for path in paths}) > 1:
+        odd = next(path for path in paths if Path(path).suffix.lower() != Path(paths[0]).suffix.lower())
         raise DataError(
             f"source {source}: {odd} is not of the same kind as {paths[0]}",
-            hint="declare one source for the Parquet files and one for the CSV files",
+            hint="one source is one table: narrow the pattern and declare a second source",
         )
     schemas = {path: _schema(root, path, source) for path in paths}
     _same_columns(schemas, source)
@@ -63,7 +70,20 @@ def scan(root: Path, paths: Sequence[str]) -> pl.LazyFrame:
     import polars as pl  # noqa: PLC0415  (141 ms, and only when a file changed)
 
     files = [root / path for path in paths]
-    return pl.scan_parquet(files) if form(paths[0]) == "parquet" else pl.scan_csv(files, try_parse_dates=True)
+    match form(paths[0]):
+        case "parquet":
+            return pl.scan_parquet(files, glob=False, hive_partitioning=False)
+        case "csv":
+            separator = _separator(files[0])
+            return pl.scan_csv(files, glob=False, separator=separator, try_parse_dates=True, infer_schema_length=SCHEMA_ROWS)
+        case "lines":
+            return pl.scan_ndjson(files, infer_schema_length=SCHEMA_ROWS)
+        case _:
+            return pl.scan_ipc(files, glob=False)
+
+
+def _separator(file: Path) -> str:
+    return "\t" if file.suffix.lower() == ".tsv" else ","
 
 
 def profile(root: Path, paths: Sequence[str], *, source: str) -> tuple[ColumnProfile, ...]:
@@ -202,7 +222,7 @@ def _rows(root: Path, path: str, source: str) -> int:
 def _header(file: Path, place: str) -> list[str]:
     try:
         with file.open(encoding="utf-8", newline="") as text:
-            header = next(csv.reader(text), [])
+            header = next(csv.reader(text, delimiter=_separator(file)), [])
     except UnicodeDecodeError as error:
         raise DataError(
             f"{place}: not UTF-8 text (byte {error.start})", hint="convert it, as in iconv -f latin1 -t utf-8"
@@ -220,8 +240,9 @@ def _check_lines(file: Path, header: Sequence[str], place: str) -> None:
     import duckdb  # noqa: PLC0415  (87 ms, and only when a CSV file changed)
 
     names = {f"c{index}": "VARCHAR" for index in range(len(header))}
+    separator = _separator(file)
     query = (
-        f"SELECT count(*) FROM read_csv(?, columns = {names!r}, auto_detect = false, header = true, delim = ',', "
+        f"SELECT count(*) FROM read_csv(?, columns = {names!r}, auto_detect = false, header = true, delim = '{separator}', "
         "quote = '\"', escape = '\"', null_padding = false, strict_mode = true)"
     )
     safe: dict[str, str | bool | int | float | list[str]] = {
@@ -239,7 +260,7 @@ def _ragged(file: Path, expected: int, place: str, said: str) -> DataError:
     """Find the line DuckDB stumbled over; it counts records, an editor counts lines."""
     try:
         with file.open(encoding="utf-8", newline="") as text:
-            reader = csv.reader(text, strict=True)
+            reader = csv.reader(text, delimiter=_separator(file), strict=True)
             for values in reader:
                 if values and len(values) != expected:
                     count = f"{len(values)} value{'' if len(values) == 1 else 's'} where the header has {expected}"

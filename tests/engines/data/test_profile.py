@@ -133,9 +133,33 @@ def test_parquet_and_csv_do_not_mix(tmp_path: Path) -> None:
 
 
 def test_other_files_have_no_rows(tmp_path: Path) -> None:
-    """Images and text are versioned by content only."""
+    """Images are versioned by content only, and so are tables that are declared as files."""
     (tmp_path / "a.png").write_bytes(b"\x89PNG")
     assert profile.read(tmp_path, ["a.png"], source="s") == ({"a.png": None}, ())
+    name = _csv(tmp_path, "a.csv", "a,b\n1\n")
+    assert profile.read(tmp_path, [name], source="s", kind="files") == ({name: None}, ())
+
+
+@pytest.mark.parametrize(("name", "text"), [("a.tsv", "n\tt\n1\tx,y\n"), ("a.jsonl", '{"n": 1, "t": "x,y"}\n')])
+def test_other_tables_are_read_as_the_steps_read_them(tmp_path: Path, name: str, text: str) -> None:
+    """Tab-separated text and JSON lines have rows and columns like any table."""
+    (tmp_path / name).write_text(text)
+    rows, columns = profile.read(tmp_path, [name], source="s")
+    assert rows == {name: 1} and [(item.name, item.type, item.max) for item in columns] == [
+        ("n", "Int64", "1"),
+        ("t", "String", "x,y"),
+    ]
+
+
+def test_a_ragged_line_between_tabs_is_named(tmp_path: Path) -> None:
+    """Tab-separated files are checked like comma-separated ones."""
+    assert "line 3: 1 value where" in _error(tmp_path, _csv(tmp_path, "a.tsv", "a\tb\n1\t2\n3\n")).message
+
+
+def test_a_number_turned_text_beyond_the_sample_is_said(tmp_path: Path) -> None:
+    """A value that does not fit the column's type, deep in a file, is an error that names file, column and value."""
+    error = _error(tmp_path, _csv(tmp_path, "a.csv", "a,b\n" + "1,2\n" * 10_050 + "x,3\n"))
+    assert "a.csv" in error.message and "`x`" in error.message and "'a'" in error.message
 
 
 def test_a_declared_column_that_does_not_exist_is_suggested() -> None:
