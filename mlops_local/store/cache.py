@@ -19,8 +19,10 @@ from mlops_local.store.layout import Layout
 
 
 def step_result(layout: Layout, fingerprint: str) -> StepResult | None:
-    """Return what the step of this fingerprint left, if it ever ran."""
-    return _result(_load(_at(layout, "steps", fingerprint)))
+    """Return what the step of this fingerprint left, if it ever ran and every file of it is still there."""
+    result = _result(_load(_at(layout, "steps", fingerprint)))
+    hashes = [hash for output in result.outputs for hash in output.parts.values()] if result else []
+    return result if all((layout.objects / hash[:2] / hash).is_file() for hash in hashes) else None
 
 
 def latest(layout: Layout, step: str) -> StepResult | None:

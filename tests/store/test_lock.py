@@ -1,0 +1,116 @@
+"""Queueing across processes."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import threading
+from collections.abc import Callable
+
+import pytest
+
+from mlops_local.domain.errors import StoreBusy
+from mlops_local.store import lock
+from mlops_local.store.layout import Layout
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from mlops_local.store import lock
+from mlops_local.store.layout import Layout
+with lock.hold(Layout(Path(sys.argv[1])).store_lock, shared=sys.argv[2] == "shared", command="mlops train"):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+Start = Callable[..., "subprocess.Popen[str]"]
+
+
+def _held(process: subprocess.Popen[str]) -> subprocess.Popen[str]:
+    assert process.stdout is not None and process.stdout.readline() == "held\n"
+    return process
+
+
+def test_a_busy_lock_names_its_holder(layout: Layout, start: Start) -> None:
+    """Past the limit the error says which command with which pid holds the store."""
+    other = _held(start(HOLD, "exclusive"))
+    with pytest.raises(StoreBusy) as caught, lock.hold(layout.store_lock, wait_s=0.05):
+        pass
+    assert f"mlops train (pid {other.pid}" in caught.value.message
+    assert caught.value.exit_code == 5
+
+
+def test_a_reader_is_named_too(layout: Layout, start: Start) -> None:
+    """A shared holder writes nothing, but its pid is found."""
+    other = _held(start(HOLD, "shared"))
+    with pytest.raises(StoreBusy, match=f"pid {other.pid}"), lock.hold(layout.store_lock, wait_s=0.05):
+        pass
+
+
+def test_waiting_says_for_whom_after_a_second(layout: Layout, start: Start) -> None:
+    """Whoever queues longer than a second is told once, and gets the lock when it is free."""
+    other = _held(start(HOLD, "exclusive"))
+    told: list[str] = []
+
+    def release(holder: str) -> None:
+        told.append(holder)
+        assert other.stdin is not None
+        other.stdin.close()
+
+    with lock.hold(layout.store_lock, wait_s=30, on_wait=release):
+        assert lock.holder(layout.store_lock).endswith("UTC)")
+    assert len(told) == 1 and f"pid {other.pid}" in told[0]
+
+
+def test_the_lock_of_a_killed_holder_is_free(layout: Layout, start: Start) -> None:
+    """kill -9 leaves nothing to clean up."""
+    other = _held(start(HOLD, "exclusive"))
+    other.kill()
+    other.wait()
+    with lock.hold(layout.store_lock, wait_s=5):
+        pass
+
+
+def test_readers_share_and_writers_do_not(layout: Layout, start: Start) -> None:
+    """Two shared holders are in at once; an exclusive one is not."""
+    _held(start(HOLD, "shared"))
+    with lock.hold(layout.store_lock, shared=True, wait_s=0.05):
+        pass
+    with pytest.raises(StoreBusy), lock.hold(layout.store_lock, wait_s=0.05):
+        pass
+
+
+def test_an_abandoned_wait_does_not_take_the_lock_later(layout: Layout) -> None:
+    """A waiter that gave up lets go at once when its turn comes after all."""
+    with lock.hold(layout.store_lock), pytest.raises(StoreBusy), lock.hold(layout.store_lock, wait_s=0.05):
+        pass
+    with lock.hold(layout.store_lock, wait_s=10):
+        pass
+    for thread in threading.enumerate():
+        if thread.name == "mlops-lock":
+            thread.join(10)
+            assert not thread.is_alive()
+
+
+def test_a_forked_child_does_not_keep_the_lock(layout: Layout) -> None:
+    """Letting go works although a child inherited the descriptor and lives on."""
+    here, there = os.pipe()
+    with lock.hold(layout.store_lock):
+        child = os.fork()
+        if child == 0:
+            os.close(there)
+            os.read(here, 1)
+            os._exit(0)
+    with lock.hold(layout.store_lock, wait_s=5):
+        pass
+    os.close(there)
+    os.waitpid(child, 0)
+    os.close(here)
+
+
+def test_secrets_of_the_command_line_are_not_written(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The lock file holds the program and its verb, never its arguments."""
+    monkeypatch.setattr("sys.argv", ["/x/bin/mlops", "run", "--token=geheim"])
+    with lock.hold(layout.store_lock):
+        text = layout.store_lock.read_text()
+    assert text.startswith(f"mlops run (pid {os.getpid()}, since ") and "geheim" not in text
+    assert layout.store_lock.read_text() == ""
