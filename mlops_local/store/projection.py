@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlops_local.domain.plan import result_from_json
@@ -82,13 +83,18 @@ def restore_cache(store: Store) -> None:
         cache.save_snapshot(layout, snapshot)
 
 
+def note(layout: Layout) -> Path:
+    """Return the file that says what was folded: replaced by every fold that found something."""
+    return layout.cache / _SEEN
+
+
 # -- is there anything to do?
 
 
 def _anything_new(layout: Layout) -> bool:
     """Compare what is there with what the last fold saw, by stat alone."""
     try:
-        seen = json.loads((layout.cache / _SEEN).read_bytes())
+        seen = json.loads(note(layout).read_bytes())
         if seen["database"] != layout.database.stat().st_ino or seen["ledger"] != ledger.key(layout):
             return True
         there = _sizes(layout)
