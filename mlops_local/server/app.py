@@ -201,7 +201,7 @@ class App:
 
     def _models(self, request: Request) -> Reply:
         names = [request.live.model] if request.live is not None else []
-        return 200, wire.JSON, wire.encode({"models": names}), []
+        return 200, wire.JSON, wire.encode({"models": names, **_about(request)}), []
 
     async def _model(self, request: Request) -> Reply:
         name, colon, verb = request.path.removeprefix(_MODEL_PATH).rstrip("/").partition(":")

@@ -5,6 +5,7 @@ Nothing here knows ASGI, a model or a store: bytes become rows, answers and prob
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
@@ -88,10 +89,10 @@ def decode(body: bytes, *, lenient: bool = False) -> Any:
         return _decoder.decode(body)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         if lenient:
-            try:
-                return json.loads(body, parse_constant=_constant)
-            except (ValueError, RecursionError):
-                pass  # not a matter of NaN: report what the strict reader found
+            with contextlib.suppress(ValueError, RecursionError):  # else no matter of NaN: report what the strict reader found
+                value = json.loads(body, parse_constant=_constant)
+                _encoder.encode(value)  # refuses the half characters ("\\ud800") that json takes
+                return value
         raise _malformed(body, error) from error
 
 

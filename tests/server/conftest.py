@@ -23,6 +23,7 @@ import pytest
 from mlops_local.domain.assets import Column, ModelVersion
 from mlops_local.domain.events import ALIAS
 from mlops_local.engines.models import bundle
+from mlops_local.engines.models.export import Exported
 from mlops_local.engines.models.predictor import Predictor
 from mlops_local.engines.models.predictor import load as load_predictor
 from mlops_local.store import ledger, objects, registry
@@ -89,9 +90,14 @@ def onnx_model(bias: float) -> bytes:
 
 
 def bundle_files(
-    folder: Path, *, bias: float = -1.0, transform: bytes = TRANSFORM, signature: tuple[Column, ...] = SIGNATURE
+    folder: Path,
+    *,
+    bias: float = -1.0,
+    transform: bytes = TRANSFORM,
+    signature: tuple[Column, ...] = SIGNATURE,
+    exported: Exported | None = None,
 ) -> dict[str, bytes]:
-    """A bundle's files, its golden rows answered by the bundle itself."""
+    """A bundle's files, its golden rows answered by itself; `exported` is a trained model in place of the tiny one."""
     manifest = bundle.Manifest(
         model="delay",
         candidate="gbm",
@@ -99,14 +105,14 @@ def bundle_files(
         features=FEATURES,
         form="onnx",
         library="tiny 1.0",
-        output={"name": "prediction", "column": None, "kind": "probability"},
+        output=exported.output if exported else {"name": "prediction", "column": None, "kind": "probability"},
         transform="features",
         rows="lazy",
         states=(bundle.State("codes", "states/codes.json", "json"),),
     )
     files = {
         bundle.MANIFEST: bundle.write_manifest(manifest),
-        bundle.ONNX: onnx_model(bias),
+        bundle.ONNX: exported.onnx if exported else onnx_model(bias),
         bundle.TRANSFORM: transform,
         "states/codes.json": b'{"carrier": {"UA": 0, "AA": 1, "B6": 2}}',
     }
@@ -165,6 +171,12 @@ class Served:
         """The version's own predictor, loaded without the server."""
         known = registry.load(self.layout).versions[version]
         return load_predictor({name: objects.path(self.layout, digest) for name, digest in known.bundle.items()})
+
+    def features(self, frame: pl.DataFrame) -> Any:
+        """The matrix a model behind the tiny transform sees."""
+        build = self.folder / "features"
+        bundle_files(build)
+        return load_predictor(build).features(frame)
 
     def deployments(self) -> list[tuple[str, str]]:
         """(event, version) of each deployment line."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING, Any
 
@@ -109,6 +110,34 @@ async def test_null_where_training_had_none(ask: httpx.AsyncClient, rows: RowsOf
     assert refused.json()["errors"][0]["got"] == "null"
 
 
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        ("distance", "1" + "0" * 30),
+        ("distance", "1e30"),
+        ("distance", "-1e400"),
+        ("distance", "[1]"),
+        ("distance", '{"a": 1}'),
+        ("wind", "1e309"),
+        ("carrier", '"\\ud800"'),
+        ("carrier", "true"),
+        ("time", '"9999-12-31T23:59:59-14:00"'),
+        ("time", '"yesterday"'),
+        ("time", "1e9"),
+    ],
+)
+async def test_hostile_values(ask: httpx.AsyncClient, rows: RowsOf, reports: Reports, column: str, value: str) -> None:
+    """Numbers out of range, half characters, nested values, times that do not exist: a 400 or 422, never a failure of ours."""
+    row = json.dumps({**rows(1)[0], column: "HERE"}).replace('"HERE"', value)
+    for path, body in (("/predict", row), ("/v1/models/delay:predict", f'{{"instances": [{row}]}}')):
+        answer = await ask.post(path, content=body)
+        assert answer.status_code in {400, 422}, answer.text
+        assert answer.headers["content-type"] == "application/problem+json"
+        if answer.status_code == 422:
+            assert [error["column"] for error in answer.json()["errors"]] == [column]
+    assert reports == []
+
+
 async def test_nan(ask: httpx.AsyncClient) -> None:
     """A bare NaN: 400 with its position on the native path; missing on the TensorFlow-Serving-like one."""
     row = '{"time": "2013-09-01T10:00:00", "carrier": "UA", "distance": 100, "wind": NaN}'
@@ -206,7 +235,7 @@ async def test_lineage(ask: httpx.AsyncClient) -> None:
     assert value["metric"] == {"name": "auc", "value": 0.7171, "low": 0.652, "high": 0.78}
     assert [column["name"] for column in value["signature"]] == ["time", "carrier", "distance", "wind"]
     assert (await ask.post("/predict", json=value["example"])).status_code == 200
-    assert (await ask.get("/v1/models")).json() == {"models": ["delay"]}
+    assert (await ask.get("/v1/models")).json() == {"models": ["delay"], "model": "delay", "version": 1}
 
 
 async def test_metrics(ask: httpx.AsyncClient, rows: RowsOf) -> None:

@@ -13,11 +13,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import httpx
+import lightgbm
+import numpy as np
 import polars as pl
 import pytest
 
 from mlops_local.domain.assets import Column
 from mlops_local.engines.models import bundle
+from mlops_local.engines.models.export import export
 from mlops_local.store import objects, registry
 
 if TYPE_CHECKING:
@@ -81,6 +84,27 @@ def test_imports_nothing_heavy(served: Served, start: Start, rows: RowsOf) -> No
     loaded = {line.rpartition("|")[2].strip().partition(".")[0] for line in process.lines if line.startswith("import time:")}
     assert {"uvicorn", "polars", "onnxruntime"} <= loaded
     assert not loaded & {"lightgbm", "torch", "sklearn", "pandas", "duckdb", "textual", "starlette", "fastapi", "scipy"}
+
+
+def test_trained_lightgbm(served: Served, start: Start, rows: RowsOf, frame: Callable[[int], pl.DataFrame]) -> None:
+    """A trained LightGBM model is served as ONNX: HTTP answers equal the bundle's exactly and the booster's own to 1e-6."""
+    rng = np.random.default_rng(3)
+    given = frame(2000)
+    matrix = served.features(given)
+    label = (matrix[:, 3] + rng.normal(0, 1, len(matrix)) > 6.5).astype(float)
+    data = lightgbm.Dataset(matrix, label, feature_name=["hour", "weekday", "carrier", "distance", "wind"])
+    booster = lightgbm.train({"objective": "binary", "verbose": -1, "num_threads": 1, "num_leaves": 15}, data, 20)
+    exported = export(booster, ["hour", "weekday", "carrier", "distance", "wind"], matrix, binary=True)
+    assert exported.form == "onnx"
+    served.promote(served.version(exported=exported))
+    process = start().ready()
+    with httpx.Client(base_url=process.url, timeout=30) as ask:
+        every = ask.post("/predict", json=rows(2000)).json()["predictions"]
+        single = [ask.post("/predict", json=row).json()["predictions"][0] for row in rows(20)]
+    assert every == served.predictor("delay@1").predict(given).tolist()
+    assert single == every[:20]
+    np.testing.assert_allclose(every, booster.predict(matrix, num_threads=1), rtol=1e-5, atol=1e-6)
+    assert process.stop() == 0
 
 
 def test_swaps_under_load(served: Served, start: Start, rows: RowsOf, frame: Callable[[int], pl.DataFrame]) -> None:
