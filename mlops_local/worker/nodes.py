@@ -51,6 +51,7 @@ def run(job: StepJob, declaration: Any, values: Mapping[str, Any]) -> tuple[dict
         hidden=hidden,
         seed=job.seed,
         out=_folder(job.out, model),
+        keys=tuple(source.key for source in job.graph.sources if source.key),
     )
 
 

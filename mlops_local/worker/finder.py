@@ -1,0 +1,137 @@
+"""Import project modules from the exact bytes that were hashed, never from what the disk says by now.
+
+The bytes come from the program; a project file that did not come along is read from disk while describing (and reported, so
+that it is hashed from then on) and refused while a step runs. Tracebacks show the served bytes' lines.
+"""
+
+from __future__ import annotations
+
+import importlib.abc
+import importlib.machinery
+import importlib.util
+import linecache
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import ModuleType
+
+from mlops_local.domain.errors import ConfigError
+from mlops_local.domain.jobs import Code
+
+PLACES = ("", "src")
+"""Folders under the root that modules are imported from."""
+
+
+class Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    """Serves the project's modules."""
+
+    def __init__(self, root: Path, sources: Mapping[str, Code], *, report: bool) -> None:
+        """Only assign.
+
+        Args:
+            root: the project's folder.
+            sources: the hashed modules.
+            report: read other project files from disk and remember them; refuse them otherwise.
+        """
+        self.root = root
+        self.sources = sources
+        self.report = report
+        self.found: dict[str, str] = {}
+        """Modules read from disk: name -> path relative to the root."""
+
+    def install(self) -> None:
+        """Put the project before every other place modules come from."""
+        sys.meta_path.insert(0, self)
+        sys.dont_write_bytecode = True
+        for place in reversed(PLACES):
+            sys.path.insert(0, str(self.root / place))
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> importlib.machinery.ModuleSpec | None:
+        """Say where a project module is; None for anything else."""
+        if fullname.partition(".")[0] == "mlops_local":  # a project that holds our own source is still served by this copy
+            return None
+        relative = self._path(fullname)
+        if relative is None:
+            return self._namespace(fullname)
+        spec = importlib.machinery.ModuleSpec(fullname, self, origin=str(self.root / relative))
+        spec.has_location = True
+        if relative.endswith("__init__.py"):
+            spec.submodule_search_locations = [str((self.root / relative).parent)]
+        return spec
+
+    def _path(self, fullname: str) -> str | None:
+        source = self.sources.get(fullname)
+        if source is not None:
+            return source.path
+        relative = self._on_disk(fullname)
+        if relative is None:
+            return None
+        if not self.report:
+            raise ImportError(
+                f"{relative} is project code, but no import statement names it, so its changes could not be noticed; "
+                f"write `import {fullname}` in the module that loads it",
+                name=fullname,
+            )
+        self.found[fullname] = relative
+        return relative
+
+    def _on_disk(self, fullname: str) -> str | None:
+        stem = fullname.replace(".", "/")
+        for place in PLACES:
+            for candidate in (f"{stem}/__init__.py", f"{stem}.py"):
+                relative = f"{place}/{candidate}" if place else candidate
+                if (self.root / relative).is_file():
+                    return relative
+        return None
+
+    def _namespace(self, fullname: str) -> importlib.machinery.ModuleSpec | None:
+        """A folder without `__init__.py` that holds project modules."""
+        if not any(name.startswith(fullname + ".") for name in self.sources):
+            return None
+        folders = [self.root / place / fullname.replace(".", "/") for place in PLACES]
+        spec = importlib.machinery.ModuleSpec(fullname, None, is_package=True)
+        spec.submodule_search_locations = [str(folder) for folder in folders if folder.is_dir()] or [str(folders[0])]
+        return spec
+
+    def create_module(self, spec: importlib.machinery.ModuleSpec) -> ModuleType | None:
+        """Python's own way."""
+        return None
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Run the served bytes as the module's body."""
+        name = module.__name__
+        path = str(self.root / self._relative(name))
+        data = self.data(name)
+        try:
+            text = importlib.util.decode_source(data)
+            linecache.cache[path] = (len(data), None, text.splitlines(keepends=True), path)
+            code = compile(data, path, "exec", dont_inherit=True)
+        except (SyntaxError, ValueError, UnicodeDecodeError) as error:
+            raise self._broken(name, error) from error
+        exec(code, module.__dict__)
+
+    def data(self, name: str) -> bytes:
+        """A module's bytes."""
+        source = self.sources.get(name)
+        return source.data if source is not None else (self.root / self.found[name]).read_bytes()
+
+    def get_source(self, name: str) -> str:
+        """A module's text, for `inspect` and tracebacks."""
+        return importlib.util.decode_source(self.data(name))
+
+    def _relative(self, name: str) -> str:
+        source = self.sources.get(name)
+        return source.path if source is not None else self.found[name]
+
+    def _broken(self, name: str, error: Exception) -> ConfigError:
+        line = getattr(error, "lineno", None)
+        place = self._relative(name) + (f":{line}" if line else "")
+        text = getattr(error, "msg", None) or str(error)
+        shown = (getattr(error, "text", None) or "").rstrip("\n")
+        offset = (getattr(error, "offset", None) or 1) - 1
+        stripped = shown.lstrip()
+        caret = " " * max(0, offset - (len(shown) - len(stripped))) + "^"
+        excerpt = f"  {place}\n    {stripped}\n    {caret}\n" if stripped else ""
+        return ConfigError(f"{place}: syntax error: {text}", hint="mend it and run the command again", traceback=excerpt)

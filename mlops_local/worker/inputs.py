@@ -1,0 +1,77 @@
+"""Give a step its inputs: a snapshot's explicit file list as a table, or a kept value as the step asks for it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mlops_local.domain.errors import DataError
+from mlops_local.domain.graph import Source
+from mlops_local.domain.jobs import Given, StepJob
+from mlops_local.worker.values import load
+
+_LINES = (".jsonl", ".ndjson")
+_CSV = (".csv", ".tsv", ".txt")
+
+
+def read(job: StepJob) -> dict[str, Any]:
+    """Every input's value, by argument, in the step's order."""
+    values = {}
+    for given in job.inputs:
+        if given.kind == "source":
+            values[given.input.argument] = _source(job, given)
+        else:
+            scratch = job.out / "inputs" / given.input.argument
+            values[given.input.argument] = load(given.kind, given.files, given.input.wants, key=job.key, scratch=scratch)
+    return values
+
+
+def _source(job: StepJob, given: Given) -> Any:
+    source = job.graph.source(given.input.node)
+    if source.kind == "files":
+        return [Path(given.files[name]) for name in sorted(given.files)]
+    frame = scan(source, given.files)
+    if given.input.wants == "lazy":
+        return frame
+    made = frame.collect(engine="in-memory")
+    if given.input.wants == "pandas":
+        import pandas as pd  # 0.4 s, and only for a step that asks for pandas
+
+        return pd.DataFrame({name: made.get_column(name).to_numpy() for name in made.columns}, columns=made.columns)
+    return made
+
+
+def scan(source: Source, files: Mapping[str, str]) -> Any:
+    """A lazy frame over the files of a table source, in the order of their names.
+
+    Args:
+        source: names the error.
+        files: path relative to the root (its suffix says the format) -> path to read.
+
+    Raises:
+        DataError: no files, several formats, or one nobody reads.
+    """
+    import polars as pl
+
+    suffixes = {Path(name).suffix.lower() for name in files}
+    if len(suffixes) != 1:
+        raise DataError(
+            f"source '{source.name}' ({source.pattern}) mixes formats: {', '.join(sorted(suffixes)) or 'no file matches'}",
+            hint="one source is one table; declare several",
+        )
+    suffix = suffixes.pop()
+    paths: Sequence[str] = [files[name] for name in sorted(files)]
+    if suffix == ".parquet":
+        return pl.scan_parquet(list(paths), glob=False, hive_partitioning=False)
+    if suffix in _CSV:
+        separator = "\t" if suffix == ".tsv" else ","
+        return pl.scan_csv(list(paths), glob=False, separator=separator, try_parse_dates=True, infer_schema_length=10_000)
+    if suffix in _LINES:
+        return pl.scan_ndjson(list(paths), infer_schema_length=10_000)
+    if suffix in (".arrow", ".ipc", ".feather"):
+        return pl.scan_ipc(list(paths), glob=False)
+    raise DataError(
+        f"source '{source.name}': nobody reads {suffix or 'files without a suffix'} as a table",
+        hint='Parquet, CSV, TSV, JSON lines or Arrow; or declare it with kind="files" and read it in a step',
+    )

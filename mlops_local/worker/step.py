@@ -1,0 +1,125 @@
+"""Run one step's body in this process: import, read the inputs, seed, call, keep the outputs.
+
+Whatever happens becomes a `StepOutcome`; only death (a signal, `os._exit`) is left for the server to report.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from mlops_local.domain.errors import MlopsError, StepFailed
+from mlops_local.domain.jobs import Made, StepJob, StepOutcome
+from mlops_local.worker import inputs, nodes, tracebacks
+from mlops_local.worker.describe import load as load_module
+from mlops_local.worker.finder import Finder
+from mlops_local.worker.values import save
+
+
+def run(job: StepJob, finder: Finder) -> StepOutcome:
+    """Execute the job and say what came of it. Never raises."""
+    os.environ.update(
+        MLOPS_RUN=job.run,
+        MLOPS_ROOT=str(finder.root),
+        MLOPS_STATE=str(job.state),
+        MLOPS_STEP=job.step.name,
+        MLOPS_SEED=str(job.seed),
+    )
+    started = time.monotonic()
+    try:
+        made, report = _body(job, finder)
+        return StepOutcome(True, tuple(made), report, seconds=time.monotonic() - started)
+    except MlopsError as error:
+        traceback = getattr(error, "traceback", "") or _user_frames(error, finder.root)
+        return _failed(error.message, started, hint=error.hint, traceback=traceback)
+    except SystemExit as error:
+        return _failed(f"it called sys.exit({error.code!r})", started, traceback=tracebacks.render(error, finder.root))
+    except BaseException as error:  # noqa: BLE001 - the user's code may raise anything; all of it is the step's failure
+        place = tracebacks.place(error, finder.root)
+        text = f"{type(error).__name__}: {error}".strip().removesuffix(":")
+        return _failed(
+            f"{place}: {text}" if place else text,
+            started,
+            hint=_hint(error),
+            traceback=tracebacks.render(error, finder.root),
+        )
+
+
+def _user_frames(error: BaseException, root: Path) -> str:
+    return tracebacks.render(error, root) if tracebacks.place(error, root) else ""
+
+
+def _failed(error: str, started: float, *, hint: str = "", traceback: str = "") -> StepOutcome:
+    return StepOutcome(False, error=error, hint=hint, traceback=traceback, seconds=time.monotonic() - started)
+
+
+def _hint(error: BaseException) -> str:
+    if isinstance(error, ModuleNotFoundError) and error.name:
+        return f"install it in the project's environment: pip install {error.name.partition('.')[0]}"
+    if isinstance(error, MemoryError):
+        return "the step needs more memory than there is"
+    return ""
+
+
+def _body(job: StepJob, finder: Finder) -> tuple[list[Made], dict[str, Any]]:
+    step = job.step
+    if step.kind in ("features", "evaluate"):
+        declared = job.graph.model(step.model).declared
+        declaration = getattr(load_module(finder, declared.module), declared.name)
+        values = inputs.read(job)
+        seed(job.seed)
+        outputs, report = nodes.run(job, declaration, values)
+    else:
+        function = getattr(load_module(finder, step.code[0].module), step.code[0].name)
+        values = inputs.read(job)
+        seed(job.seed)
+        outputs, report = _named(job, function(*values.values(), **_changed(job))), {}
+    made = [save(outputs[name], job.out, name, key=job.key) for name in step.outputs]
+    pickled = [
+        f"output '{item.name}' is a {type(outputs[item.name]).__name__}, kept as a pickle"
+        for item in made
+        if item.kind == "pickle"
+    ]
+    return made, {**report, **({"warnings": pickled} if pickled else {})}
+
+
+def _changed(job: StepJob) -> dict[str, Any]:
+    """The parameters to pass: a default that was not changed stays the function's own (JSON would make a tuple a list)."""
+    defaults = {param.name: param.default for param in job.step.params if not param.required}
+    return {
+        name: value
+        for name, value in job.params.items()
+        if name not in defaults or json.dumps(value) != json.dumps(defaults[name])
+    }
+
+
+def _named(job: StepJob, result: Any) -> dict[str, Any]:
+    """The outputs by name.
+
+    Raises:
+        StepFailed: the step returned something else than its annotation says.
+    """
+    names = job.step.outputs
+    if names == ("result",):
+        return {"result": result}
+    if getattr(result, "_fields", None) != names:
+        raise StepFailed(
+            f"{job.step.file}:{job.step.line}: step '{job.step.name}' returned a {type(result).__name__}, "
+            f"and its annotation promises {', '.join(names)}",
+            hint="return the NamedTuple of the annotation",
+        )
+    return {name: getattr(result, name) for name in names}
+
+
+def seed(value: int) -> None:
+    """Seed every generator that is loaded: Python's, numpy's, torch's."""
+    random.seed(value)
+    if "numpy" in sys.modules:
+        sys.modules["numpy"].random.seed(value % 2**32)
+    if "torch" in sys.modules:
+        sys.modules["torch"].manual_seed(value % 2**63)
