@@ -179,7 +179,6 @@ class Journal:
         except OSError as error:
             raise files.cannot_write(path, error) from error
         self._state, self._state_size = descriptor, 0
-        _finish_with_process(self)
 
     def _open_segment(self) -> None:
         if self._state < 0:
@@ -215,6 +214,7 @@ class Journal:
         with self._starting:
             if self._thread is None and not self._stopping.is_set():
                 thread = threading.Thread(target=self._run, name="mlops-journal", daemon=True)
+                _finish_with_process(self)
                 try:
                     thread.start()
                     self._thread = thread
