@@ -1,12 +1,13 @@
-"""Read a version back: `mlops.load_model("delay@champion").predict(frame)` answers what the server answers."""
+"""Read back: a version with `load_model(REF).predict(frame)`, which answers what the server answers; a step's value with `load`."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 from mlops_local.api.run import project_layout
-from mlops_local.domain.errors import IntegrityError
-from mlops_local.store import objects, registry
+from mlops_local.domain.errors import IntegrityError, UsageError
+from mlops_local.store import cache, objects, registry
+from mlops_local.store.layout import hmac_key
 from mlops_local.store.versions import find
 
 if TYPE_CHECKING:
@@ -69,6 +70,35 @@ def load_model(ref: str = "@champion") -> LoadedModel:
     return LoadedModel(version, predictor.load(paths, version=version.id))
 
 
+def load(ref: str, wants: str = "frame") -> Any:
+    """Load the newest output of a step.
+
+    Args:
+        ref: `step`, or `step.output` where it has several; `@latest` may follow.
+        wants: how tables come: frame, lazy or pandas.
+
+    Raises:
+        UsageError: the step never ran, or has no such output.
+    """
+    from mlops_local.engines.pipeline import values  # polars, and what fitted the value
+
+    layout = project_layout()
+    name = ref.removesuffix("@latest")
+    step, output = name, ""
+    result = cache.latest(layout, step)
+    if result is None and "." in name:
+        step, _, output = name.rpartition(".")
+        result = cache.latest(layout, step)
+    if result is None:
+        raise UsageError(f"no step {name!r} has run here", hint="`mlops plan` lists the steps")
+    made = [item for item in result.outputs if output in ("", item.name)]
+    if len(made) != 1:
+        names = ", ".join(f"{step}.{item.name}" for item in result.outputs)
+        raise UsageError(f"step {step!r} has no single output {output!r}".replace(" ''", ""), hint=f"say which: {names}")
+    files = {part: str(objects.path(layout, stored)) for part, stored in made[0].parts.items()}
+    return values.load(made[0].kind, files, wants, key=hmac_key(layout).hex())
+
+
 def frame_of(rows: Any) -> Any:
     """Rows as a polars frame: polars as it is, pandas or a mapping column by column."""
     import polars as pl  # as above
@@ -83,7 +113,7 @@ def frame_of(rows: Any) -> Any:
 
 
 def _values(column: Any) -> Any:
-    """A pandas column as what polars takes without pyarrow: numbers and times as numpy, the rest as a list with None for gaps."""
+    """A pandas column as polars takes it without pyarrow: numbers and times as numpy, the rest as a list with None for gaps."""
     if column.dtype.kind in "biufmM":
         return column.to_numpy()
     return [None if value != value or value is None else value for value in column.tolist()]

@@ -1,7 +1,7 @@
 """Tracking from a script, a notebook or a step: `run()`, `log`, `log_params`, `log_model`, `log_eval`.
 
 Everything goes to this process's own journal: nothing waits for the store, and a killed script loses nothing that was logged.
-Under `mlops run` and inside a step the run already exists; elsewhere `run()` begins one in the project around the working folder.
+Under `mlops run` and inside a step the run already exists; elsewhere `run()` begins one in the project around the folder.
 """
 
 from __future__ import annotations
@@ -121,7 +121,7 @@ class Run:
         """
         from mlops_local.api import bundling  # loads polars and onnx: only scripts that make a model pay
 
-        made = bundling.bundle(self.layout, model, example, name=name, label=target)
+        made = bundling.make(self.layout, model, example, name=name, label=target)
         self._made = {"model": name, "metric": metric, "run": self.id, **made}
 
     def log_eval(self, rows: Any, y: Sequence[float] | Any, *, cluster: str = "") -> dict[str, float]:
