@@ -1,4 +1,4 @@
-"""Read back: a version with `load_model(REF).predict(frame)`, which answers what the server answers; a step's value with `load`."""
+"""Read back: `load_model(REF).predict(frame)` answers what the server answers; `load` gives a step's value."""
 
 from __future__ import annotations
 
