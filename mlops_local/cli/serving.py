@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 LOCAL = ("127.0.0.1", "localhost", "::1")
 
 
-@click.command()
+@click.command(
+    epilog="\b\nExamples:\n  mlops serve\n  mlops serve delay@challenger --port 8502\n  mlops serve delay@3 --host 0.0.0.0"
+)
 @click.argument("reference", metavar="[MODEL[@ALIAS]]", default="")
 @click.option("--host", envvar="MLOPS_HOST", metavar="ADDRESS", help="Where to listen (127.0.0.1; [serve] host).")
 @click.option(

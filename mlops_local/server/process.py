@@ -24,7 +24,8 @@ from mlops_local.server import limits
 from mlops_local.server.app import App
 from mlops_local.server.metrics import Metrics
 from mlops_local.services import serve
-from mlops_local.services.serve import Serving, Swap, Target, Watcher
+from mlops_local.services.following import Swap, Watcher
+from mlops_local.services.serve import Serving, Target
 from mlops_local.store.layout import Layout
 
 Say = Callable[[str], None]

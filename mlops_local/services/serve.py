@@ -1,15 +1,13 @@
-"""Load a version so that it may serve, and keep the served version what the project decided.
+"""What is to be served, and everything a version must pass before it may.
 
-Never opens the database: the ledger file is stated five times a second and parsed only when it changed. Knows nothing of HTTP;
-the server hands in what to do with a version that is ready.
+Never opens the database, knows nothing of HTTP. `following` keeps what is served what the project decided.
 """
 
 from __future__ import annotations
 
 import contextlib
-import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, Protocol
@@ -18,18 +16,16 @@ import msgspec
 
 from mlops_local.domain.assets import Column, ModelVersion
 from mlops_local.domain.errors import DataError, IntegrityError, MlopsError, UsageError
-from mlops_local.domain.events import ALIAS, DEPLOYMENT
-from mlops_local.store import ledger, objects, registry
+from mlops_local.domain.events import ALIAS
+from mlops_local.store import objects, registry
 from mlops_local.store.layout import Layout
 
 if TYPE_CHECKING:
-    import threading
     from pathlib import Path
 
     import numpy as np
     import polars as pl
 
-POLL_S = 0.2
 GOLDEN = "golden.parquet"
 CHAMPION = "champion"
 RESULTS = ("deployed", "rejected_integrity", "rejected_golden", "rejected_signature", "rejected_error")
@@ -75,19 +71,6 @@ class Serving:
     """UTC, ISO 8601."""
     row_seconds: float
     """What one row took when it was warm."""
-
-
-@dataclass(frozen=True)
-class Swap:
-    """How one attempt to serve another version ended."""
-
-    result: str
-    """One of RESULTS."""
-    version: str
-    seconds: float
-    reason: str = ""
-    serving: Serving | None = None
-    """The new version, when it was deployed."""
 
 
 class Refused(IntegrityError):
@@ -182,7 +165,7 @@ def load_version(layout: Layout, version: ModelVersion) -> Serving:
         example, row_seconds = _warm(predictor, files.get(GOLDEN))
     except Exception as error:  # the bundle holds the user's code: whatever it raises, it may not serve
         hint = error.hint if isinstance(error, MlopsError) else ""
-        raise Refused(f"{version.id} cannot be loaded: {_said(error)}", result="rejected_error", hint=hint) from error
+        raise Refused(f"{version.id} cannot be loaded: {said(error)}", result="rejected_error", hint=hint) from error
     if problem:
         raise Refused(
             f"{version.id} answers otherwise than when it was made: {problem}",
@@ -244,87 +227,6 @@ def breaking(old: Sequence[Column], new: Sequence[Column]) -> str:
     return ""
 
 
-class Watcher:
-    """Follows one target: notices a decision in the ledger, loads beside, swaps by one call.
-
-    One thread calls `run`; `serving` may be read from any.
-    """
-
-    def __init__(
-        self,
-        layout: Layout,
-        target: Target,
-        serving: Serving,
-        *,
-        port: int,
-        on_swap: Callable[[Swap], None],
-        allow_breaking: bool = False,
-    ) -> None:
-        self.layout = layout
-        self.target = target
-        self.serving = serving
-        self.port = port
-        self.on_swap = on_swap
-        self.allow_breaking = allow_breaking
-        self._seen: tuple[int, ...] = ()
-        self._refused: tuple[str, int] = ("", 0)
-
-    def run(self, stop: threading.Event) -> None:
-        """Look every 200 ms until told to stop."""
-        while not stop.wait(POLL_S):
-            self.tick()
-
-    def tick(self) -> None:
-        """Look once: a stat, and no more unless the ledger changed."""
-        seen = _stat(self.layout)
-        if seen == self._seen:
-            return
-        try:
-            version, line = wanted(registry.load(self.layout), self.target)
-        except (MlopsError, OSError, ValueError):
-            return  # a ledger that cannot be read decides nothing; it is looked at again with the next tick
-        self._seen = seen
-        if version is None or version.id == self.serving.version.id or (version.id, line) == self._refused:
-            return
-        self._swap(version, line)
-
-    def _swap(self, version: ModelVersion, line: int) -> None:
-        started = time.monotonic()
-        try:
-            fresh = load_version(self.layout, version)
-            why = breaking(self.serving.predictor.signature, fresh.predictor.signature)
-            if why and not self.allow_breaking:
-                raise Refused(
-                    f"{version.id} would refuse requests that {self.serving.version.id} answers: {why}",
-                    result="rejected_signature",
-                    hint="restart with --allow-breaking to serve it all the same",
-                )
-        except Refused as error:
-            self._refused = (version.id, line)
-            reason = error.message + (f" ({error.hint})" if error.result == "rejected_signature" else "")
-            self.on_swap(Swap(error.result, version.id, time.monotonic() - started, reason))
-            self.record("rejected", version.id, error.message)
-            return
-        self._refused = ("", 0)
-        self.serving = fresh
-        self.on_swap(Swap("deployed", version.id, time.monotonic() - started, serving=fresh))
-        self.record("deployed", version.id)
-
-    def record(self, event: str, version: str, reason: str = "") -> None:
-        """Write a deployment line; a ledger that cannot be written stops no server."""
-        try:
-            ledger.append(
-                self.layout,
-                DEPLOYMENT,
-                self.target.model,
-                version,
-                reason=reason,
-                data={"event": event, "port": self.port, "pid": os.getpid(), "reason": reason},
-            )
-        except (MlopsError, OSError) as error:
-            self.on_swap(Swap("", version, 0.0, f"the ledger could not be written: {_said(error)}"))
-
-
 def holder(layout: Layout, port: int) -> str:
     """Who listens on that port, in a few words, or empty when that cannot be known."""
     import psutil  # type: ignore[import-untyped]  # noqa: PLC0415  (20 ms, only on the way out)
@@ -373,15 +275,8 @@ def now() -> str:
     return datetime.now(timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def _stat(layout: Layout) -> tuple[int, ...]:
-    try:
-        found = os.stat(layout.ledger)  # noqa: PTH116  (five times a second: no Path object for it)
-    except OSError:
-        return ()
-    return (found.st_ino, found.st_size, found.st_mtime_ns)
-
-
-def _said(error: BaseException) -> str:
+def said(error: BaseException) -> str:
+    """An error in one line."""
     if isinstance(error, MlopsError):
         return error.message
     text = str(error).strip().splitlines()

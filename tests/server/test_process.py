@@ -149,8 +149,8 @@ def test_swaps_under_load(served: Served, start: Start, rows: RowsOf, frame: Cal
 
 
 def test_damaged_version_never_replaces(served: Served, start: Start, rows: RowsOf, eventually: Until) -> None:
-    """A version with one flipped byte is refused and recorded; the old one stays, and ready; a sound one is then served."""
-    versions = [served.version(bias=bias) for bias in (-1.0, 0.0, 1.0)]
+    """A version with a flipped byte is refused once and recorded, the old one stays ready; mended and promoted again it serves."""
+    versions = [served.version(bias=bias) for bias in (-1.0, 0.0)]
     served.promote(versions[0])
     process = start().ready()
     damage(served, versions[1], "model.onnx")
@@ -162,8 +162,9 @@ def test_damaged_version_never_replaces(served: Served, start: Start, rows: Rows
         assert 'mlops_swap_total{result="rejected_integrity"} 1.0' in ask.get("/metrics").text
         swap = ask.get("/v1/models/delay").json()["last_swap"]
         assert (swap["result"], swap["id"]) == ("rejected_integrity", "delay@2")
-        served.promote(versions[2])
-        eventually(lambda: ask.get("/health").json()["version"] == 3)
+        damage(served, versions[1], "model.onnx")  # the same bit again: mended
+        served.promote(versions[1])
+        eventually(lambda: ask.get("/health").json()["version"] == 2)
     assert "warning: delay@2 is damaged: its model.onnx is not what was written" in process.said
     assert "delay@1 stays" in process.said
     assert process.stop() == 0
@@ -197,8 +198,10 @@ def test_wrong_golden_and_breaking_never_replace(served: Served, start: Start, e
     assert 'mlops_swap_total{result="rejected_signature"} 1.0' in page
     assert "asks for a new column 'humidity'" in process.said
     assert process.stop() == 0
+    served.promote("delay@1")
     again = start("--allow-breaking", "delay@champion").ready()
-    assert "serving delay@3" in again.said
+    served.promote(breaking)
+    eventually(lambda: httpx.get(f"{again.url}/health").json()["version"] == 3)
     assert again.stop() == 0
 
 
