@@ -6,6 +6,7 @@ come back with `projection.rebuild`, the rest with the next command. Never loads
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -121,7 +122,10 @@ def _result(value: dict[str, Any] | None) -> StepResult | None:
 
 
 def _at(layout: Layout, kind: str, name: str) -> Path:
-    return layout.cache / kind / f"{quote(name, safe='@ =+,')}.json"
+    safe = quote(name, safe="@ =+,")
+    if len(safe) > 200:  # longer than a file name may be
+        safe = safe[:100] + hashlib.sha256(name.encode("utf-8", "surrogateescape")).hexdigest()
+    return layout.cache / kind / f"{safe}.json"
 
 
 def _load(path: Path) -> dict[str, Any] | None:

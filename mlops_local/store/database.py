@@ -298,8 +298,11 @@ def translated() -> Iterator[None]:
 
     try:
         yield
-    except (duckdb.IOException, duckdb.FatalException, duckdb.InternalException, duckdb.SerializationException) as error:
-        raise _unreadable(error) from error
+    except duckdb.Error as error:
+        about_files = (duckdb.IOException, duckdb.FatalException, duckdb.InternalException, duckdb.SerializationException)
+        if isinstance(error, about_files) or any(text in str(error) for text in _FULL):
+            raise _unreadable(error) from error
+        raise
 
 
 def _unreadable(error: duckdb.Error) -> MlopsError:

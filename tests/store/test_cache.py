@@ -53,7 +53,7 @@ def test_a_result_whose_files_are_gone_is_none(layout: Layout) -> None:
     assert cache.latest(layout, "split") == made
 
 
-@pytest.mark.parametrize("name", ["gbm.evaluate", "../../etc/passwd", "a/b", "ä ö", "x" * 60])
+@pytest.mark.parametrize("name", ["gbm.evaluate", "../../etc/passwd", "a/b", "ä ö", "ä" * 60])
 def test_any_name_stays_inside_the_cache(layout: Layout, name: str) -> None:
     """A step's name is never a path."""
     made = result(layout, "f1", name)
