@@ -149,7 +149,7 @@ def test_swaps_under_load(served: Served, start: Start, rows: RowsOf, frame: Cal
 
 
 def test_damaged_version_never_replaces(served: Served, start: Start, rows: RowsOf, eventually: Until) -> None:
-    """A version with a flipped byte is refused once and recorded, the old one stays ready; mended and promoted again it serves."""
+    """A version with a flipped byte is refused once and recorded, the old one stays ready; mended and promoted, it serves."""
     versions = [served.version(bias=bias) for bias in (-1.0, 0.0)]
     served.promote(versions[0])
     process = start().ready()
