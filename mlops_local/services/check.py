@@ -229,10 +229,10 @@ def _judge_now(
     fingerprints = {decision.name: decision.fingerprint for decision in tree.plan.decisions}
     layout = tree.project.layout
     result = cache.step_result(layout, fingerprints[step.name])
-    split = cache.step_result(layout, fingerprints.get(declared.split, ""))
+    rows = cache.step_result(layout, fingerprints.get(f"{declared.name}.features", ""))
     if result is None:
         return Verdict(version.id, champion.id if champion else "", "inconclusive")
-    raw = next((output for output in split.outputs if output.name == "test"), None) if split is not None else None
+    raw = next((output for output in rows.outputs if output.name == "test"), None) if rows is not None else None
     return evaluations.judge(tree.project, declared, version, result, champion=champion, gates=tuple(gates), raw_rows=raw)
 
 

@@ -47,7 +47,7 @@ def register(
     if known is not None:
         return known
     outputs = {output.name: output for output in result.outputs}
-    measured = evaluations.measure(project, declared, outputs["predictions"])
+    measured = evaluations.measure(project, declared, result)
     bundle = dict(outputs["bundle"].parts)
 
     def make(number: int) -> ModelVersion:
@@ -66,7 +66,7 @@ def register(
             value=measured.value,
             low=measured.low,
             high=measured.high,
-            metrics={**result.report.get("metrics", {}), **measured.metrics},
+            metrics=result.report.get("metrics", {}),
             snapshots=snapshots,
             created=_now(),
         )

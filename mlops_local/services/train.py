@@ -400,7 +400,7 @@ def _register_one(
 ) -> ModelVersion:
     declared = graph.model(step.model)
     read = planning.sources_of(graph, planning.needed(graph, [step.name]))
-    rows = results.get(declared.split)
+    rows = results.get(f"{declared.name}.features")
     version = model.register(
         project,
         declared,

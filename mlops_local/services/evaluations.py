@@ -1,0 +1,155 @@
+"""Put answers on the same rows: measure a version, and compare it with the champion before the gates decide.
+
+When evaluation rows differ, the champion's own bundle scores the candidate's rows in a fresh process. A comparison that cannot
+be made is inconclusive; an error only if the champion cannot score the rows.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from mlops_local.domain.assets import ModelVersion, Verdict
+from mlops_local.domain.errors import IntegrityError
+from mlops_local.domain.graph import Model
+from mlops_local.domain.plan import Output, StepResult
+from mlops_local.domain.project import Gate
+from mlops_local.engines.gates import bootstrap
+from mlops_local.engines.gates.judge import Evaluation, evaluation
+from mlops_local.engines.gates.judge import judge as apply_gates
+from mlops_local.engines.models import metrics, score
+from mlops_local.services.project import Project
+from mlops_local.store import cache, objects
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A version's primary metric on its evaluation rows, with a 95 % interval, and what identifies the rows."""
+
+    value: float
+    low: float | None
+    high: float | None
+    evaluation: str
+    """Hash of the rows and their labels: equal means the same evaluation set."""
+
+
+def measure(project: Project, declared: Model, result: StepResult) -> Measured:
+    """Measure what an evaluate step left; NaN where the metric has no value. Raises IntegrityError for an altered object."""
+    found = _evaluation(project, "candidate", declared.cluster, result)
+    name = declared.metric
+    if name in found.own:
+        value, low, high = bootstrap.mean_interval(found.own[name], found.cluster)
+    elif name in metrics.names():
+        value, low, high = bootstrap.interval(metrics.metric(name), found.label, found.prediction, found.cluster)
+    else:
+        value, low, high = found.whole.get(name, float("nan")), float("nan"), float("nan")
+    interval = (low, high) if np.isfinite(low) and np.isfinite(high) else (None, None)
+    return Measured(float(value), *interval, evaluation=_rows_hash(found))
+
+
+def judge(
+    project: Project,
+    declared: Model,
+    version: ModelVersion,
+    result: StepResult,
+    *,
+    champion: ModelVersion | None,
+    gates: Sequence[Gate],
+    raw_rows: Output | None,
+) -> Verdict:
+    """Compare a version with the champion and apply the gates.
+
+    Args:
+        project: the project.
+        declared: the model as the code declares it.
+        version: the version to judge.
+        result: its evaluate step's result.
+        champion: what it is compared with; None for a first version.
+        gates: the rules of mlops.toml.
+        raw_rows: the rows the version was evaluated on, in the order of its predictions (part `rows.parquet`): the
+            champion answers them where it was evaluated on others.
+
+    Raises:
+        StepFailed: the champion's bundle cannot score the rows.
+        IntegrityError: a stored object is missing or altered.
+    """
+    candidate = _evaluation(project, version.id, declared.cluster, result)
+    baseline = _baseline(project, declared, candidate, version, champion, raw_rows) if champion is not None else None
+    return apply_gates(gates, candidate, baseline, metric=metrics.metric, primary=declared.metric)
+
+
+def _baseline(
+    project: Project,
+    declared: Model,
+    candidate: Evaluation,
+    version: ModelVersion,
+    champion: ModelVersion,
+    raw_rows: Output | None,
+) -> Evaluation:
+    """The champion's answers: those it gave when it was evaluated on the same rows, else new ones on the candidate's."""
+    kept = cache.step_result(project.layout, champion.fingerprint)
+    if champion.evaluation == version.evaluation or raw_rows is None:
+        frame = _table(project, champion.predictions)
+        return evaluation(
+            champion.id, frame, cluster=declared.cluster, trained=_trained(project, kept), report=kept.report if kept else None
+        )
+    rows = _table(project, raw_rows.parts["rows.parquet"])
+    with tempfile.TemporaryDirectory(prefix="mlops-champion-") as place:
+        answers = score.fresh(_bundle(project, champion, Path(place)), rows)
+    return Evaluation(
+        version=champion.id,
+        row=candidate.row,
+        label=candidate.label,
+        prediction=answers.cast(pl.Float64).to_numpy(),
+        cluster=candidate.cluster,
+        trained=frozenset(_trained(project, kept)),
+    )
+
+
+def _evaluation(project: Project, version: str, cluster: str, result: StepResult) -> Evaluation:
+    predictions = _table(project, _only(result, "predictions"))
+    return evaluation(version, predictions, cluster=cluster, trained=_trained(project, result), report=result.report)
+
+
+def _trained(project: Project, result: StepResult | None) -> list[str]:
+    """Hashes of the rows a version was fitted on; none where that is not known."""
+    if result is None or not any(output.name == "trained" for output in result.outputs):
+        return []
+    rows: list[str] = _table(project, _only(result, "trained")).get_column("row").to_list()
+    return rows
+
+
+def _only(result: StepResult, name: str) -> str:
+    output = next(item for item in result.outputs if item.name == name)
+    return next(iter(output.parts.values()))
+
+
+def _table(project: Project, stored: str) -> pl.DataFrame:
+    if not objects.verify(project.layout, stored):
+        raise IntegrityError(
+            f"a stored table is missing or altered ({stored[:12]})", hint="run `mlops doctor`, then `mlops train --force`"
+        )
+    return pl.read_parquet(objects.path(project.layout, stored), glob=False)
+
+
+def _bundle(project: Project, version: ModelVersion, folder: Path) -> Path:
+    """The version's bundle as a folder; every file is verified on the way."""
+    for name, stored in version.bundle.items():
+        path = folder / "bundle" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(objects.get(project.layout, stored))
+    return folder / "bundle"
+
+
+def _rows_hash(found: Evaluation) -> str:
+    digest = hashlib.blake2b(digest_size=32, person=b"mlops-rows")
+    order = np.argsort(found.row.astype(str), kind="stable")
+    digest.update("\n".join(found.row[order]).encode())
+    digest.update(found.label[order].astype("<f8").tobytes())
+    return digest.hexdigest()
