@@ -1,4 +1,4 @@
-"""Keep mlops.lock true: which snapshots and which champion the working tree stands for. Written by train, promote and rollback."""
+"""Keep mlops.lock true: which snapshots and champions the working tree stands for. Train, promote and rollback write it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,9 @@ def write(project: Project, graph: Graph, snapshots: Mapping[str, Snapshot]) -> 
     sources = {name: entry for name, entry in before.sources.items() if name in known}
     sources.update({name: SourceEntry(s.id, s.rows, s.bytes) for name, s in snapshots.items()})
     champions = _champions(project)
-    return lockfile.write(project.layout, LockFile(sources, {m.name: champions[m.name] for m in graph.models if m.name in champions}))
+    return lockfile.write(
+        project.layout, LockFile(sources, {m.name: champions[m.name] for m in graph.models if m.name in champions})
+    )
 
 
 def write_champions(project: Project) -> bool:
