@@ -30,6 +30,8 @@ class Note:
     gpus: int = 0
     whole: bool = False
     """A metric over all rows at once instead of a value per row."""
+    greater_is_better: bool = True
+    """Of a metric: whether more is better."""
 
 
 class SourceDeclaration:
@@ -83,10 +85,18 @@ class ModelDeclaration:
     @overload
     def metric(self, function: F, /) -> F: ...
     @overload
-    def metric(self, /, *, whole: bool = ...) -> Callable[[F], F]: ...
-    def metric(self, function: Callable[..., Any] | None = None, /, *, whole: bool = False) -> Any:
-        """Declare a metric of your own: `(y, p, rows)` gives a value per row, or one number with `whole=True`."""
-        return _noted(function, Note("metric", whole=whole), self.metrics)
+    def metric(self, /, *, whole: bool = ..., greater_is_better: bool = ...) -> Callable[[F], F]: ...
+    def metric(
+        self, function: Callable[..., Any] | None = None, /, *, whole: bool = False, greater_is_better: bool = True
+    ) -> Any:
+        """Declare a metric of your own: `(y, p, rows)` gives a value per row, or one number with `whole=True`.
+
+        Args:
+            function: the function, when the decorator is used bare.
+            whole: it is one number over all rows. Then it has no interval, and no gate can compare it.
+            greater_is_better: False for a cost: a rise of it is the drop a gate looks for.
+        """
+        return _noted(function, Note("metric", whole=whole, greater_is_better=greater_is_better), self.metrics)
 
     def test(self, function: F, /) -> F:
         """Declare a behaviour test, `(predict, rows)`: an assertion that fails blocks like a gate."""

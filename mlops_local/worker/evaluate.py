@@ -109,6 +109,7 @@ def evaluate(
         "slices": _slices(model, predictions, test),
         "notes": _answer_notes(exported, answers),
         "whole": sorted(whole),
+        "greater_is_better": {f.__name__: getattr(f.__mlops__, "greater_is_better", True) for f in declaration.metrics},
     }
     trained = pl.concat(
         pl.DataFrame({"row": rows.row_hashes(parts[part].rows, identity), "part": [part] * len(parts[part])})
