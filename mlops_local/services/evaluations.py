@@ -49,8 +49,8 @@ def measure(project: Project, declared: Model, result: StepResult) -> Measured:
         value, low, high = bootstrap.interval(metrics.metric(name), found.label, found.prediction, found.cluster)
     else:
         value, low, high = found.whole.get(name, float("nan")), float("nan"), float("nan")
-    interval = (low, high) if np.isfinite(low) and np.isfinite(high) else (None, None)
-    return Measured(float(value), *interval, evaluation=_rows_hash(found))
+    known = bool(np.isfinite(low) and np.isfinite(high))
+    return Measured(float(value), low if known else None, high if known else None, _rows_hash(found))
 
 
 def judge(
