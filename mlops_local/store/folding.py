@@ -95,6 +95,7 @@ class Folder:
                 break
             self._take(part)
         everything = all(part.consumed for part in parts)
+        self._stage_points()
         self._db.execute("BEGIN")
         self._rows.insert(self._db)
         self._metrics()
@@ -163,12 +164,15 @@ class Folder:
 
     # -- writing
 
+    def _stage_points(self) -> None:
+        """Load the collected points, before the transaction: a failed load would end it."""
+        if self._chunk and not self._stage(bytes(self._chunk)) and not self._stage(self._mended()):
+            raise IntegrityError("journal lines that were mended still do not load", hint="run `mlops doctor`")
+
     def _metrics(self) -> None:
-        """Insert the collected points and keep each metric's newest value."""
+        """Insert the staged points and keep each metric's newest value."""
         if not self._chunk:
             return
-        if not self._stage(bytes(self._chunk)) and not self._stage(self._mended()):
-            raise IntegrityError("journal lines that were mended still do not load", hint="run `mlops doctor`")
         self._db.execute(
             "INSERT INTO store.metric SELECT r, key, s, x, make_timestamp(t), n FROM temp.batch WHERE k = 'm';"
             "INSERT INTO store.gap SELECT r, dropped, make_timestamp(t) FROM temp.batch WHERE k = 'gap';"
@@ -198,8 +202,8 @@ class Folder:
             "SELECT count(*) FROM temp.batch WHERE k IS NULL OR r IS NULL OR t IS NULL OR n IS NULL OR v IS NULL OR v > ? "
             "OR (k = 'm' AND (key IS NULL OR x IS NULL)) OR (k = 'gap' AND dropped IS NULL) OR k NOT IN ('m', 'gap')",
             [events.VERSIONS[events.METRIC]],
-        ).fetchone()
-        return odd == (0,)
+        ).fetchall()
+        return odd == [(0,)]
 
     def _mended(self) -> bytes:
         """The pieces without their damaged lines, which are noted."""
@@ -220,8 +224,7 @@ class Folder:
         """Copy new decisions, and make the tables anew that they amount to."""
         self._step.ledger = ledger.key(self._layout)
         lines = ledger.read(self._layout)
-        row = self._db.execute("SELECT coalesce(max(seq), 0), max_by(hash, seq) FROM store.ledger").fetchone()
-        seq, hash = row if row else (0, None)
+        ((seq, hash),) = self._db.execute("SELECT coalesce(max(seq), 0), max_by(hash, seq) FROM store.ledger").fetchall()
         if seq and (len(lines) < seq or lines[seq - 1].hash != hash):
             raise IntegrityError(
                 f"the ledger was cut or altered: decision {seq} is no longer in it",
@@ -260,8 +263,8 @@ class Folder:
         facts.append(self._db, "damage", self._damage)
 
     def _meta(self, name: str) -> str | None:
-        row = self._db.execute("SELECT value FROM store.meta WHERE name = ?", [name]).fetchone()
-        return str(row[0]) if row else None
+        rows = self._db.execute("SELECT value FROM store.meta WHERE name = ?", [name]).fetchall()
+        return str(rows[0][0]) if rows else None
 
     def _set_meta(self, name: str, value: str) -> None:
         self._db.execute("INSERT INTO store.meta VALUES (?, ?)", [name, value])

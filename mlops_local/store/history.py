@@ -49,8 +49,8 @@ def runs(
 
 def count_runs(db: Db, where: str = "", params: Sequence[Any] = ()) -> int:
     """Return how many runs match."""
-    row = db.execute(f"SELECT count(*) FROM run{_condition(where)}", list(params)).fetchone()
-    return int(row[0]) if row else 0
+    ((count,),) = db.execute(f"SELECT count(*) FROM run{_condition(where)}", list(params)).fetchall()
+    return int(count)
 
 
 def run(db: Db, id: str) -> Run | None:
@@ -77,10 +77,10 @@ def notes(db: Db, run: str) -> list[tuple[str, str]]:
 
 def environment(db: Db, run: str) -> dict[str, Any]:
     """Return where and how a run ran: argv, env, python, host, pid, diff (an object's hash or empty)."""
-    row = db.execute("SELECT argv, env, python, host, pid, diff FROM run WHERE id = ?", [run]).fetchone()
-    if row is None:
+    rows = db.execute("SELECT argv, env, python, host, pid, diff FROM run WHERE id = ?", [run]).fetchall()
+    if not rows:
         return {}
-    argv, env, python, host, pid, diff = row
+    argv, env, python, host, pid, diff = rows[0]
     return {"argv": list(argv or ()), "env": json.loads(env or "{}"), "python": python, "host": host, "pid": pid, "diff": diff}
 
 

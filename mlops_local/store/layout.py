@@ -194,7 +194,8 @@ def _config(layout: Layout) -> dict[str, Any]:
         value = json.loads(layout.config.read_bytes())
     except (OSError, ValueError) as error:
         raise IntegrityError(
-            f"{layout.state.name}/config cannot be read: {error}", hint="restore it from a backup; without it a new one is made, and pickled step outputs are made again"
+            f"{layout.state.name}/config cannot be read: {error}",
+            hint="restore it from a backup; without it a new one is made, and pickled step outputs are made again",
         ) from error
     if not isinstance(value, dict):
         raise IntegrityError(f"{layout.state.name}/config is not a table", hint="restore it from a backup")

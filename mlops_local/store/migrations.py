@@ -77,13 +77,14 @@ def number(db: Db) -> int:
     Raises:
         NewerStore: a newer version of this program has changed it.
     """
-    if not db.execute(
+    there = db.execute(
         "SELECT 1 FROM duckdb_tables() WHERE database_name = current_database() AND schema_name = 'store' "
         "AND table_name = 'migration'"
-    ).fetchone():
+    ).fetchall()
+    if not there:
         return 0
-    row = db.execute("SELECT max(number) FROM store.migration").fetchone()
-    found = int(row[0] or 0) if row else 0
+    ((newest,),) = db.execute("SELECT max(number) FROM store.migration").fetchall()
+    found = int(newest or 0)
     if found > len(MIGRATIONS):
         raise NewerStore(
             f"project.duckdb was written by a newer version of mlops (migration {found}, this one knows {len(MIGRATIONS)})",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 import subprocess
 import threading
 import warnings
@@ -13,7 +12,7 @@ import pytest
 
 from mlops_local.domain.errors import IntegrityError, MlopsError, NewerStore, StoreBusy
 from mlops_local.store import lock, migrations
-from mlops_local.store.database import Store
+from mlops_local.store.database import Db, Store
 from mlops_local.store.layout import Layout
 from mlops_local.store.migrations import MIGRATIONS
 from mlops_local.store.views import VIEWS
@@ -150,17 +149,15 @@ def test_a_newer_database_is_refused_unchanged(store: Store) -> None:
         assert "upgrade" in caught.value.hint and caught.value.exit_code == 6
 
 
-def test_a_migration_is_done_once_and_recorded(
-    layout: Layout, store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_migration_is_done_once_and_recorded(layout: Layout, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """An older file is brought up to date by the next use, even a reading one; one that fails leaves no trace."""
     with store.reader():
         pass
 
-    def grow(db: migrations.Db) -> None:
+    def grow(db: Db) -> None:
         db.execute("CREATE TABLE store.grown (x INTEGER)")
 
-    def fail(db: migrations.Db) -> None:
+    def fail(db: Db) -> None:
         db.execute("CREATE TABLE store.half (x INTEGER)")
         raise MlopsError("stop")
 
@@ -217,7 +214,7 @@ def test_a_forked_child_can_use_the_store_and_end(layout: Layout, store: Store) 
 CREATE = """
 import sys
 from pathlib import Path
-from mlops_local.store.database import Store
+from mlops_local.store.database import Db, Store
 from mlops_local.store.layout import Layout
 with Store(Layout(Path(sys.argv[1]))).reader() as db:
     print(db.execute("SELECT count(*) FROM store.migration").fetchone()[0])
@@ -235,7 +232,7 @@ def test_a_full_disk_is_said_and_the_store_opens_afterwards(layout: Layout, stor
     with store.writer() as db:
         db.execute("INSERT INTO store.gap VALUES ('before', 1, NULL)")
     process = start(
-        "import resource, sys\nfrom pathlib import Path\nfrom mlops_local.store.database import Store\n"
+        "import resource, sys\nfrom pathlib import Path\nfrom mlops_local.store.database import Db, Store\n"
         "from mlops_local.store.layout import Layout\nlayout = Layout(Path(sys.argv[1]))\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (layout.database.stat().st_size, resource.RLIM_INFINITY))\n"
         "try:\n"
@@ -260,4 +257,4 @@ def test_removing_it_keeps_the_rest(layout: Layout, store: Store) -> None:
     assert not layout.database.exists() and layout.journal.is_dir()
     with store.reader() as db:
         assert db.execute("SELECT count(*) FROM store.gap").fetchone() == (0,)
-    assert os.listdir(layout.tmp) == []
+    assert list(layout.tmp.iterdir()) == []

@@ -56,7 +56,12 @@ def test_a_linked_worktree_uses_the_main_ones_store(tmp_path: Path) -> None:
     (main / "sub").mkdir(parents=True)
     (main / "sub" / "mlops.toml").touch()
     git = ["git", "-C", str(main), "-c", "user.name=t", "-c", "user.email=t@example.org"]
-    for command in (["init", "-q"], ["add", "."], ["commit", "-q", "-m", "x"], ["worktree", "add", "-q", str(tmp_path / "side")]):
+    for command in (
+        ["init", "-q"],
+        ["add", "."],
+        ["commit", "-q", "-m", "x"],
+        ["worktree", "add", "-q", str(tmp_path / "side")],
+    ):
         subprocess.run([*git, *command], check=True, capture_output=True)
     assert Layout(tmp_path / "side" / "sub").state == main / "sub" / ".mlops"
     assert Layout(main / "sub").state == main / "sub" / ".mlops"

@@ -76,9 +76,7 @@ def test_decisions_of_one_moment_are_all_there_or_none(layout: Layout) -> None:
     """A conflict in the second entry keeps out the first; a torn group is not read, and the next appender removes it."""
     ledger.append(layout, events.ALIAS, "a@champion", "a@1")
     with pytest.raises(Conflict):
-        ledger.append(
-            layout, events.ALIAS, "b@champion", "b@1", also=[Entry(events.ALIAS, "a@champion", "a@2", expect="a@9")]
-        )
+        ledger.append(layout, events.ALIAS, "b@champion", "b@1", also=[Entry(events.ALIAS, "a@champion", "a@2", expect="a@9")])
     assert len(ledger.read(layout)) == 1
     ledger.append(layout, events.ALIAS, "b@champion", "b@1", also=[Entry(events.ALIAS, "c@champion", "c@1")])
     whole = layout.ledger.read_bytes()

@@ -39,7 +39,7 @@ def test_writing_and_reading_give_the_same(layout: Layout) -> None:
 def test_an_unfinished_merge_is_named_with_its_line() -> None:
     """Conflict markers are the commonest damage of a committed file."""
     text = lockfile.render(EXAMPLE) + "<<<<<<< HEAD\n"
-    with pytest.raises(ConfigError, match="mlops.lock, line 5: an unfinished merge"):
+    with pytest.raises(ConfigError, match=r"mlops\.lock, line 5: an unfinished merge"):
         lockfile.parse(text)
 
 

@@ -63,5 +63,5 @@ def test_the_database_is_never_an_input(layout: Layout, store: Store) -> None:
 
 def test_an_unreadable_file_is_the_users_error(layout: Layout, tmp_path: Path) -> None:
     """A path that is not there is named."""
-    with pytest.raises(DataError, match="gone.csv"):
+    with pytest.raises(DataError, match=r"gone\.csv"):
         objects.put_file(layout, tmp_path / "gone.csv")
