@@ -66,6 +66,7 @@ def snapshot(project: Project, source: Source, *, emit: Emit = ignore, run: str 
     identity = files.identity(found.items())
     if before is not None and before.id == identity:
         _require(source, before)
+        _keep(project, before, ignore)  # a stat each: an object that was lost comes back
         emit(Progress("snapshot", f"{_line(before)}: unchanged", data=_said(before, new=False)))
         return before
     made = _read(project, source, identity, found, before)

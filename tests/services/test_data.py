@@ -98,6 +98,14 @@ def test_a_file_more_and_a_file_less_are_said(project: Project) -> None:
     assert _journalled(project) == [first.id, second.id, first.id]
 
 
+def test_a_lost_object_comes_back(project: Project) -> None:
+    """A stored copy that disappeared is stored again by the next snapshot, although no file changed."""
+    first = data.snapshot(project, SOURCE)
+    objects.path(project.layout, first.files[0].hash).unlink()
+    assert data.snapshot(project, SOURCE) == first
+    assert objects.verify(project.layout, first.files[0].hash)
+
+
 def test_current_stores_nothing(project: Project) -> None:
     """Asking what the files stand for leaves no object, no event and no newest snapshot."""
     now = data.current(project, SOURCE)
