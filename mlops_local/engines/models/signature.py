@@ -158,7 +158,8 @@ def polars_type(text: str) -> pl.DataType:
     try:
         if found and found[1] in {"Datetime", "Enum", "Decimal"}:
             call = ast.parse(text, mode="eval").body
-            assert isinstance(call, ast.Call)
+            if not isinstance(call, ast.Call) or call.args:
+                raise ValueError(text)
             arguments = {str(item.arg): ast.literal_eval(item.value) for item in call.keywords}
             made: pl.DataType = getattr(pl, found[1])(**arguments)
             _TYPES[text] = made
