@@ -42,7 +42,12 @@ class Row:
     @property
     def differs(self) -> bool:
         """Whether the subjects do not all have the same value."""
-        return any(value != self.values[0] for value in self.values[1:])
+        return any(_unlike(value, self.values[0]) for value in self.values[1:])
+
+
+def _unlike(one: Any, other: Any) -> bool:
+    nan = one != one and other != other
+    return bool(one != other) and not nan
 
 
 @dataclass(frozen=True)

@@ -144,14 +144,13 @@ def _check(field: str, known: Collection[str]) -> None:
     if space in SPACES and dot and name:
         if not known or field in known:
             return
-        nearest = difflib.get_close_matches(field, known, n=1) or _inside(name, known)
-        in_space = sorted(item for item in known if item.startswith(space + "."))
-        hint = f"did you mean {nearest[0]!r}?" if nearest else f"known: {', '.join(in_space[:20]) or f'no {space} yet'}"
-        raise UsageError(f"no run has {field!r}", hint=hint)
+        names = {item.partition(".")[2]: item for item in sorted(known) if item.startswith(space + ".")}
+        near = [names[item] for item in difflib.get_close_matches(name, names, n=1)] or _inside(name, known)
+        listed = ", ".join(list(names.values())[:20]) or f"no {space} yet"
+        raise UsageError(f"no run has {field!r}", hint=f"did you mean {near[0]!r}?" if near else f"known: {listed}")
     if field in FIELDS:
         return
-    names = [*FIELDS, *known]
-    nearest = difflib.get_close_matches(field, names, n=1) or _inside(field, known)
+    nearest = difflib.get_close_matches(field, [*FIELDS, *known], n=1) or _inside(field, known)
     hint = f"did you mean {nearest[0]!r}?" if nearest else f"fields: {', '.join(FIELDS)}, metric.NAME, param.NAME, tag.NAME"
     raise UsageError(f"unknown field {field!r}", hint=hint)
 
