@@ -87,6 +87,11 @@ def error(message: str, hint: str = "", detail: str = "", more: Sequence[str] = 
         _write(f"{_paint('hint', 'hint:')} {hint}")
 
 
+def plain(text: str) -> None:
+    """Write text as it stands, even with -q: help that was not asked for."""
+    _write(text)
+
+
 def warn(message: str) -> None:
     """Say something the user should know; shown even with -q."""
     _write(f"{_paint('warning', 'warning:')} {message}")

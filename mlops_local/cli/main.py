@@ -215,6 +215,9 @@ def _complete() -> int:
 
 
 def _usage(error: click.ClickException) -> int:
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+        diagnostics.plain(error.message)
+        return error.exit_code
     near = getattr(error, "possibilities", None)
     context = getattr(error, "ctx", None)
     if near:

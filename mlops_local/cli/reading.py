@@ -155,7 +155,7 @@ def logs(settings: Settings, ref: str, step: str, tail: int | None) -> None:
 \b
 Examples:
   mlops sql "select name, state, seconds from run order by started desc limit 5"
-  mlops sql "select step, avg(seconds) from step group by all" --csv
+  mlops sql "select name, avg(seconds) from step group by name" --csv
   echo "select count(*) from prediction" | mlops sql -"""
 )
 @click.argument("query")

@@ -139,9 +139,12 @@ def _run(detail: RunDetail) -> None:
             ("targets", ", ".join(run.targets)),
             ("versions", ", ".join(version.id for version in detail.versions)),
             ("data", ", ".join(f"{source} {identifier[:8]}" for source, identifier in detail.snapshots.items())),
+            ("tags", ", ".join(f"{key}={value}" for key, value in detail.tags.items())),
+            *(("note", note) for note in detail.notes),
         ]
     )
-    _section("Metrics", run.metrics.items())
+    intervals = {key: detail.intervals.get(key, (None, None)) for key in run.metrics}
+    _section("Metrics", [(key, interval(value, *intervals[key])) for key, value in run.metrics.items()])
     _section("Parameters", run.params.items())
     if detail.steps:
         output.line("\nSteps")
@@ -159,6 +162,10 @@ def _run(detail: RunDetail) -> None:
                 for step in detail.steps
             ],
         )
+    if detail.artifacts:
+        output.line("\nFiles")
+        columns = [Column("path"), Column("size", right=True), Column("object", keep=True)]
+        output.table(columns, [(item.path, output.size(item.bytes), item.object[:16]) for item in detail.artifacts])
 
 
 def _section(title: str, values: Iterable[tuple[str, Any]]) -> None:

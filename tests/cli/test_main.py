@@ -203,6 +203,13 @@ def test_completion_answers_what_fits(mlops: Mlops, words: str, expected: set[st
     assert {line.partition(",")[2] for line in shown.stdout.splitlines()} == expected
 
 
+def test_a_group_without_a_member_shows_its_help(mlops: Mlops) -> None:
+    """`mlops db` alone: its members and exit 2, on stderr, as it stands."""
+    shown = mlops("db")
+    assert (shown.returncode, shown.stdout) == (2, "")
+    assert shown.stderr.startswith("Usage: mlops db") and "rebuild" in shown.stderr and "error:" not in shown.stderr
+
+
 def test_every_alias_means_a_command() -> None:
     """An alias never dangles and never hides a command."""
     assert set(ALIASES.values()) <= set(COMMANDS) and not set(ALIASES) & set(COMMANDS)
