@@ -45,7 +45,7 @@ class Source(Protocol):
         """Relative to the root."""
 
     @property
-    def content(self) -> bytes:
+    def data(self) -> bytes:
         """Its bytes."""
 
 
@@ -97,7 +97,7 @@ class _Module:
     def __init__(self, name: str, source: Source) -> None:
         self.name = name
         self.package = source.path.endswith("__init__.py")
-        self.body = ast.parse(source.content).body
+        self.body = ast.parse(source.data).body
         self.binds: dict[str, list[int]] = {}
         """Name -> the statements that bind or change it, in order."""
         self.stars: list[str] = []

@@ -18,7 +18,7 @@ class File:
     """A project module."""
 
     path: str
-    content: bytes
+    data: bytes
 
 
 def project(**modules: str) -> dict[str, File]:
