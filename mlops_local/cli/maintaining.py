@@ -7,7 +7,6 @@ import click
 from mlops_local.cli import diagnostics, output
 from mlops_local.cli.context import Settings, json_option
 from mlops_local.cli.diagnostics import ExitCode
-from mlops_local.cli.output import Column
 
 
 @click.command(
@@ -30,9 +29,8 @@ def doctor(context: click.Context, fix: bool) -> None:
         output.items("doctor", findings, sound=not left)
     elif not findings:
         output.line("the store is sound")
-    else:
-        columns = [Column("what", keep=True), Column("problem"), Column("now", keep=True)]
-        output.table(columns, [(item.kind, item.text, "repaired" if item.fixed else "open") for item in findings])
+    for finding in [] if settings.json else findings:
+        output.line(f"{finding.kind}: {finding.text}" + (" (repaired)" if finding.fixed else ""))
     if left:
         if not fix:
             diagnostics.say("`mlops doctor --fix` repairs what can be repaired")

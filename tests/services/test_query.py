@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mlops_local.domain.errors import UsageError
@@ -108,6 +108,7 @@ def test_a_filter_that_cannot_be_meant_names_the_way_out(text: str, message: str
     assert message in caught.value.message and hint in caught.value.hint
 
 
+@settings(deadline=None)
 @given(st.text(max_size=40))
 def test_no_text_ever_becomes_sql(value: str) -> None:
     """Whatever a quoted value holds, it is a bound parameter and appears nowhere in the SQL."""
@@ -128,6 +129,7 @@ def test_a_time_is_local_unless_it_names_its_zone(monkeypatch: pytest.MonkeyPatc
         time.tzset()
 
 
+@settings(deadline=None)
 @given(st.text(max_size=60))
 def test_any_text_is_a_filter_or_a_usage_error(text: str) -> None:
     """Nothing a user types crashes the parser."""
