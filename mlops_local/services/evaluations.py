@@ -9,13 +9,13 @@ from __future__ import annotations
 import hashlib
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 
-from mlops_local.domain.assets import ModelVersion, Verdict
+from mlops_local.domain.assets import GateResult, ModelVersion, Verdict
 from mlops_local.domain.errors import IntegrityError
 from mlops_local.domain.graph import Model
 from mlops_local.domain.plan import Output, StepResult
@@ -26,6 +26,9 @@ from mlops_local.engines.gates.judge import judge as apply_gates
 from mlops_local.engines.models import metrics, score
 from mlops_local.services.project import Project
 from mlops_local.store import cache, objects
+
+
+_IMPLIED = "max_drop 0"
 
 
 @dataclass(frozen=True)
@@ -71,7 +74,7 @@ def judge(
         version: the version to judge.
         result: its evaluate step's result.
         champion: what it is compared with; None for a first version.
-        gates: the rules of mlops.toml.
+        gates: the rules of mlops.toml; without any, a version fails only when it is worse beyond noise.
         raw_rows: the rows the version was evaluated on, in the order of its predictions (part `rows.parquet`): the
             champion answers them where it was evaluated on others.
 
@@ -81,7 +84,28 @@ def judge(
     """
     candidate = _evaluation(project, version.id, declared.cluster, result)
     baseline = _baseline(project, declared, candidate, version, champion, raw_rows) if champion is not None else None
-    return apply_gates(gates, candidate, baseline, metric=metrics.metric, primary=declared.metric)
+    if gates:
+        return apply_gates(gates, candidate, baseline, metric=metrics.metric, primary=declared.metric)
+    implied = Gate(declared.metric, max_drop=0.0)
+    return _beyond_noise(apply_gates([implied], candidate, baseline, metric=metrics.metric, primary=declared.metric))
+
+
+def _beyond_noise(verdict: Verdict) -> Verdict:
+    """The verdict where mlops.toml sets no gate: worse beyond noise fails, what cannot be compared stays inconclusive."""
+
+    def softened(gate: GateResult) -> GateResult:
+        noise = gate.rule == _IMPLIED and gate.verdict == "inconclusive" and gate.low is not None
+        return replace(
+            gate,
+            rule="no gate is set: not worse beyond noise",
+            verdict="pass" if noise else gate.verdict,
+            note="" if noise else gate.note,
+        )
+
+    results = tuple(softened(gate) if gate.rule == _IMPLIED else gate for gate in verdict.gates)
+    found = {gate.verdict for gate in results}
+    overall = "fail" if "fail" in found else "inconclusive" if "inconclusive" in found else "pass"
+    return replace(verdict, gates=results, verdict=overall)
 
 
 def _baseline(
