@@ -200,6 +200,10 @@ class Rows:
         """A note on a run."""
         self.tables["note"].append((line["run"], clean(line["text"]), time, number))
 
+    def gap(self, journal: str, line: Mapping[str, Any], time: datetime, number: int) -> None:
+        """Lines that could not be kept or read."""
+        self.tables["gap"].append((line["r"], int(line["dropped"]), time))
+
     def event(self, journal: str, line: Mapping[str, Any], time: datetime, number: int) -> None:
         """Something worth telling in Home."""
         data = text(line.get("data") or {})
@@ -220,6 +224,7 @@ _KINDS: dict[str, _Take] = {
     events.TAG: Rows.tag,
     events.NOTE: Rows.note,
     events.EVENT: Rows.event,
+    events.GAP: Rows.gap,
 }
 
 

@@ -280,6 +280,13 @@ class Folder:
         return True
 
 
+def sound(name: str, line: Mapping[str, Any]) -> bool:
+    """Say whether a line of the journal file `name` is one that the fold takes."""
+    if ".metric." in name:
+        return _mend(line) is not None
+    return facts.Rows().add("", line)
+
+
 def _listing(folder: Path) -> Iterator[Part]:
     for entry in folder.iterdir():
         packed = entry.name.endswith(".jsonl.zst")
@@ -316,9 +323,15 @@ def retire(layout: Layout, path: Path) -> None:
     """Move a final, folded file to done/, compressed; at every moment one whole copy is there."""
     data = path.read_bytes()
     if data:
-        packed = zstandard.ZstdCompressor(level=3, write_checksum=True, write_content_size=True).compress(data)
-        files.replace(layout.done / f"{path.name}.zst", packed, sync=True)
+        pack(layout.done / f"{path.name}.zst", data)
     path.unlink()
+
+
+def pack(path: Path, data: bytes) -> None:
+    """Write a retired file, durably."""
+    packed = zstandard.ZstdCompressor(level=3, write_checksum=True, write_content_size=True).compress(data)
+    files.replace(path, packed, sync=True)
+    unpack.cache_clear()
 
 
 def _last_time(part: Part) -> int:

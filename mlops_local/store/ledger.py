@@ -221,6 +221,37 @@ def verify(layout: Layout) -> list[str]:
     return problems
 
 
+def torn(layout: Layout) -> int:
+    """Return how many bytes at the end are no whole decision: what a process that died while appending left."""
+    try:
+        size = layout.ledger.stat().st_size
+    except FileNotFoundError:
+        return 0
+    return size - _read(layout.ledger)[1]
+
+
+def cut_torn(layout: Layout, *, wait_s: float = 30.0) -> None:
+    """Remove a torn end, as the next appender would."""
+    with _appending(layout, wait_s):
+        _write(layout.ledger, _read(layout.ledger)[1], b"")
+
+
+def restore(layout: Layout, lost: Sequence[Mapping[str, Any]], *, wait_s: float = 30.0) -> None:
+    """Put back decisions that were cut off the end, from a copy of their lines.
+
+    Raises:
+        Conflict: they do not follow what the ledger holds now, or are not what was written; nothing is changed.
+    """
+    with _appending(layout, wait_s):
+        lines, end = _read(layout.ledger)
+        before = lines[-1].hash if lines else FIRST
+        for value in lost:
+            if value["prev"] != before or _hash(value) != value["hash"]:
+                raise Conflict("the lost decisions do not follow what the ledger holds now")
+            before = value["hash"]
+        _write(layout.ledger, end, b"".join(_text(_line(value)) for value in lost))
+
+
 # -- within
 
 

@@ -1,0 +1,243 @@
+"""Find what is wrong in .mlops/ and put right what can be put right without losing anything that cannot be made again.
+
+Each check returns findings; with `fix` it repairs first and says so. What is set aside is moved, not removed.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from mlops_local.domain import events
+from mlops_local.domain.errors import Conflict, IntegrityError, MlopsError, NewerStore
+from mlops_local.store import files, folding, journal, ledger, objects, projection
+from mlops_local.store.database import Store
+from mlops_local.store.layout import Layout
+
+_OLD_S = 24 * 3600.0
+"""A draft older than this belongs to nobody any more."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that is wrong, or was."""
+
+    kind: str
+    """ledger, database, journal, run, object or draft."""
+    text: str
+    """What, where, and what it means; one line."""
+    fixed: bool = False
+
+
+def check_ledger(store: Store, *, fix: bool) -> Iterator[Finding]:
+    """The file of decisions by itself: its last line and its chain."""
+    try:
+        torn = ledger.torn(store.layout)
+    except IntegrityError as error:
+        yield Finding("ledger", f"{error.message}: {error.hint}")
+        return
+    if torn:
+        if fix:
+            ledger.cut_torn(store.layout, wait_s=store.wait_s)
+        yield Finding("ledger", f"the last {torn} bytes are a decision that was never finished", fixed=fix)
+    for problem in ledger.verify(store.layout):
+        yield Finding("ledger", f"{problem}: restore journal/ledger.jsonl from a backup")
+
+
+def check_database(store: Store, *, fix: bool) -> Iterator[Finding]:
+    """Does it open? It can always be made anew."""
+    if not store.layout.database.exists():
+        return
+    try:
+        with store.reader() as db:
+            db.execute("SELECT count(*) FROM store.position").fetchall()
+    except NewerStore:
+        raise
+    except IntegrityError as error:
+        if fix:
+            projection.rebuild(store)
+        yield Finding("database", f"{error.message}; everything in it comes from journals and ledger", fixed=fix)
+
+
+def check_cut(store: Store, *, fix: bool) -> Iterator[Finding]:
+    """Decisions that the database remembers and the ledger no longer holds."""
+    if not store.layout.database.exists():
+        return
+    with store.reader() as db:
+        known = [json.loads(text) for (text,) in db.execute("SELECT line FROM store.ledger ORDER BY seq").fetchall()]
+    lines = ledger.read(store.layout)
+    same = 0
+    while same < min(len(lines), len(known)) and lines[same].hash == known[same]["hash"]:
+        same += 1
+    lost = known[same:]
+    if not lost:
+        return
+    text = f"{len(lost)} decisions from number {same + 1} on were cut off the ledger"
+    if not fix:
+        yield Finding("ledger", f"{text}; the database still knows them")
+        return
+    try:
+        ledger.restore(store.layout, lost, wait_s=store.wait_s)
+        yield Finding("ledger", f"{text}; the database still knew them", fixed=True)
+    except Conflict:
+        aside = store.layout.journal / f"lost-decisions.{journal.new_id()}.jsonl"
+        files.replace(aside, "".join(json.dumps(value) + "\n" for value in lost).encode(), sync=True)
+        projection.rebuild(store)
+        text = f"{text} and others were made since; the lost ones are now in journal/{aside.name}, the ledger's count"
+        yield Finding("ledger", text, fixed=True)
+
+
+def check_journals(store: Store, *, fix: bool) -> Iterator[Finding]:
+    """Lines that could not be read, and put-away files that cannot be."""
+    with store.reader() as db:
+        damaged = db.execute("SELECT file, count(*) FROM store.damage GROUP BY file ORDER BY file").fetchall()
+    for name, count in damaged:
+        fixed = fix and _mend(store, name)
+        later = " (its process still runs)" if fix and not fixed else ""
+        yield Finding("journal", f"{name}: {count} damaged lines; its runs count as incomplete{later}", fixed=fixed)
+    for path in sorted(store.layout.done.glob("*.zst")):
+        try:
+            folding.unpack(path)
+        except IntegrityError as error:
+            yield Finding("journal", f"{error.message}; a rebuild would lose its lines, the database still has them")
+
+
+def _mend(store: Store, name: str) -> bool:
+    """Rewrite a final journal without its damaged lines; a gap line in their place says how many there were."""
+    path = store.layout.done / f"{name}.zst"
+    if not path.exists():
+        return False
+    with store.writer() as db:
+        raw = folding.unpack(path)
+        kept: list[bytes] = []
+        runs: set[str] = {
+            run for (run,) in db.execute("SELECT run FROM store.run_start WHERE journal = ?", [name[:32]]).fetchall()
+        }
+        last, dropped = 0, 0
+        for text in raw[: raw.rfind(b"\n") + 1].splitlines(keepends=True):
+            lines, _ = journal.decode(text)
+            if not lines or not folding.sound(name, lines[0]):
+                dropped += 1
+                continue
+            kept.append(text)
+            last = int(lines[0].get("t", last))
+            if "r" in lines[0]:
+                runs.add(str(lines[0]["r"]))
+        gaps = [{"k": events.GAP, "v": 1, "t": last, "n": 0, "r": run, "dropped": dropped} for run in sorted(runs)]
+        data = b"".join(kept) + b"".join(json.dumps(gap).encode() + b"\n" for gap in gaps)
+        folding.pack(path, data)
+        db.execute("BEGIN")
+        db.execute("DELETE FROM store.damage WHERE file = ?", [name])
+        db.execute("UPDATE store.position SET position = ? WHERE file = ?", [len(data), name])
+        for run in sorted(runs):
+            db.execute("INSERT INTO store.gap VALUES (?, ?, make_timestamp(?))", [run, dropped, last])
+        db.execute("COMMIT")
+    return True
+
+
+def check_runs(store: Store, *, fix: bool) -> Iterator[Finding]:
+    """Runs that count as running although their journal is gone, so that nobody will ever say how they ended."""
+    with store.reader() as db:
+        running = db.execute("SELECT r.id, r.name, s.journal FROM run r JOIN store.run_start s ON s.run = r.id "
+                             "WHERE r.state = 'running' ORDER BY r.started").fetchall()  # fmt: skip
+    for run, name, writer in running:
+        if (store.layout.journal / f"{writer}.state.jsonl").exists():
+            continue
+        if fix:
+            with store.writer() as db:
+                db.execute(
+                    "INSERT INTO store.run_end SELECT run, 'crashed', 'its journal is gone', NULL, started, 0 "
+                    "FROM store.run_start WHERE run = ?",
+                    [run],
+                )
+        yield Finding("run", f"{name} ({run[16:24]}) counts as running, but its journal is gone", fixed=fix)
+
+
+def check_objects(store: Store, *, fix: bool) -> Iterator[Finding]:
+    """Every kept file by its hash, and every file that something names."""
+    layout = store.layout
+    used = _uses(store)
+    for hash in sorted(objects.every(layout)):
+        if not objects.verify(layout, hash):
+            if fix:
+                aside = layout.tmp / f"altered.{hash}"
+                objects.path(layout, hash).replace(aside)
+            what = used.get(hash, ["nothing now"])[0]
+            yield Finding("object", f"{hash[:12]} is not what was written; used by {what}", fixed=fix)
+    for hash, uses in sorted(used.items(), key=lambda item: item[1]):
+        if not objects.exists(layout, hash):
+            fixed = fix and _again(layout, hash, uses)
+            yield Finding("object", f"{hash[:12]} is missing: {uses[0]}{_remedy(uses)}", fixed=fixed)
+
+
+def _uses(store: Store) -> dict[str, list[str]]:
+    """Object hash -> what names it. Outputs of steps are not among it: a step whose output is gone runs again."""
+    used: dict[str, list[str]] = {}
+    with store.reader() as db:
+        for hash, text in db.execute(
+            "SELECT hash, 'data ' || path FROM snapshot_file UNION ALL "
+            "SELECT object, 'file ' || path || ' of run ' || run[17:24] FROM artifact UNION ALL "
+            "SELECT predictions, 'version ' || id || ' predictions' FROM version WHERE predictions <> ''"
+        ).fetchall():
+            used.setdefault(hash, []).append(text)
+        bundles = db.execute("SELECT id, bundle FROM store.version").fetchall()
+    for version, bundle in bundles:
+        for name, hash in json.loads(bundle).items():
+            used.setdefault(hash, []).append(f"version {version} {name}")
+    return used
+
+
+def _again(layout: Layout, hash: str, uses: list[str]) -> bool:
+    """Keep a data file again, if it still lies in the project with that content."""
+    for use in uses:
+        kind, _, path = use.partition(" ")
+        if kind == "data":
+            try:
+                objects.put_file(layout, layout.root / path, known_hash=hash)
+            except MlopsError:
+                continue
+            return True
+    return False
+
+
+def _remedy(uses: list[str]) -> str:
+    if any(use.startswith("version ") for use in uses):
+        return "; that version cannot be served: train it again, or restore the object"
+    if any(use.startswith("data ") for use in uses):
+        return "; put that file back as it was, then `mlops doctor --fix`"
+    return ""
+
+
+def check_drafts(store: Store, *, fix: bool) -> Iterator[Finding]:
+    """Half-written files that a killed process left; said only where they are removed."""
+    layout = store.layout
+    drafts = [*layout.tmp.iterdir(), *layout.journal.glob(".*"), *layout.done.glob(".*"), *layout.cache.rglob(".*.json.*")]
+    old = [path for path in drafts if path.is_file() and not path.name.startswith("altered.") and _age_s(path) > _OLD_S]
+    if old and fix:
+        for path in old:
+            path.unlink(missing_ok=True)
+        yield Finding("draft", f"{len(old)} half-written files older than a day", fixed=True)
+
+
+def _age_s(path: Path) -> float:
+    try:
+        return time.time() - path.stat().st_mtime
+    except FileNotFoundError:
+        return 0.0
+
+
+def everything(store: Store, *, fix: bool) -> list[Finding]:
+    """Run every check, each on what the one before left. Raises StoreBusy, NewerStore."""
+    found = [*check_ledger(store, fix=fix), *check_database(store, fix=fix)]
+    if any(finding.kind in {"ledger", "database"} and not finding.fixed for finding in found):
+        return found  # the rest cannot be read
+    found += check_cut(store, fix=fix)
+    if not all(finding.fixed for finding in found):
+        return found
+    projection.fold(store)
+    for check in (check_journals, check_runs, check_objects, check_drafts):
+        found += check(store, fix=fix)
+    return found

@@ -1,0 +1,234 @@
+"""Checking and repairing a store."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mlops_local.domain import events
+from mlops_local.domain.assets import FileEntry, ModelVersion, Snapshot
+from mlops_local.services import database, doctor
+from mlops_local.services import project as projects
+from mlops_local.services.project import Project
+from mlops_local.store import cache, folding, history, journal, ledger, objects, projection
+from mlops_local.store.journal import Journal
+from mlops_local.store.layout import Layout
+from mlops_local.store.repair import Finding
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Iterator[Project]:
+    """A project with a run, a snapshot and a champion."""
+    (tmp_path / "mlops.toml").write_text("[project]\nname = 'p'\n")
+    (tmp_path / "data.csv").write_bytes(b"a\n1\n")
+    made = projects.find(tmp_path, wait_s=20)
+    layout = made.layout
+    run = journal.new_id()
+    writer = Journal.open(layout.journal)
+    writer.state(events.RUN_STARTED, run=run, name="r", kind="train")
+    data = objects.put_file(layout, tmp_path / "data.csv")
+    snapshot = Snapshot("s1", "rows", (FileEntry("data.csv", data, 4, 1),), rows=1, bytes=4)
+    writer.state(events.SNAPSHOT, run=run, snapshot=asdict(snapshot))
+    for step in range(10):
+        writer.metric(run, "loss", float(step), step)
+    writer.state(events.RUN_ENDED, run=run, state="done", error="", seconds=1.0)
+    writer.close()
+    version = ModelVersion(
+        id="",
+        model="delay",
+        number=0,
+        candidate="gbm",
+        run=run,
+        fingerprint="f",
+        bundle={"model.onnx": objects.put_bytes(layout, b"model")},
+        bundle_hash="b",
+        predictions="",
+        evaluation="e",
+        metric="auc",
+        value=0.7,
+    )
+    ledger.append_version(layout, lambda number: version)
+    ledger.append(layout, events.ALIAS, "delay@champion", "delay@1", reason="first")
+    projection.fold(made.store)
+    yield made
+    made.store.close()
+
+
+def tables(project: Project) -> dict[str, list[tuple[Any, ...]]]:
+    """What a few views say."""
+    with project.store.reader() as db:
+        return {
+            view: sorted(db.execute(f"FROM {view}").fetchall(), key=repr) for view in ("run", "metric", "alias", "decision")
+        }
+
+
+def texts(findings: list[Finding]) -> list[tuple[str, bool]]:
+    """Kind and whether it is mended."""
+    return [(finding.kind, finding.fixed) for finding in findings]
+
+
+def alter(path: Path, data: bytes) -> None:
+    """Change a read-only file behind the store's back."""
+    path.chmod(0o600)
+    path.write_bytes(data)
+
+
+def test_a_sound_store_has_no_findings(project: Project) -> None:
+    """Nothing is wrong, and looking changes nothing."""
+    before = tables(project)
+    assert doctor.doctor(project) == [] == doctor.doctor(project, fix=True)
+    assert tables(project) == before
+
+
+def test_a_database_that_does_not_open_is_made_anew(project: Project) -> None:
+    """First it is said, then with --fix everything is back as it was."""
+    before = tables(project)
+    project.store.close()
+    project.layout.database.write_bytes(b"no database" * 999)
+    (found,) = doctor.doctor(project)
+    assert found.kind == "database" and not found.fixed and "does not open" in found.text
+    assert texts(doctor.doctor(project, fix=True)) == [("database", True)]
+    assert tables(project) == before and doctor.doctor(project) == []
+
+
+def test_a_torn_last_decision_is_cut(project: Project) -> None:
+    """What a killed process left half written was never decided."""
+    with project.layout.ledger.open("ab") as file:
+        file.write(b'{"seq": 3, "prev"')
+    assert texts(doctor.doctor(project)) == [("ledger", False)]
+    assert texts(doctor.doctor(project, fix=True)) == [("ledger", True)]
+    assert project.layout.ledger.read_bytes().endswith(b"}\n") and len(ledger.read(project.layout)) == 2
+
+
+def test_decisions_cut_off_the_ledger_are_put_back_from_the_database(project: Project) -> None:
+    """The file is byte for byte what it was; without --fix nothing is touched."""
+    before = project.layout.ledger.read_bytes()
+    project.layout.ledger.write_bytes(before.splitlines(keepends=True)[0])
+    assert texts(doctor.doctor(project)) == [("ledger", False)]
+    assert texts(doctor.doctor(project, fix=True)) == [("ledger", True)]
+    assert project.layout.ledger.read_bytes() == before and doctor.doctor(project) == []
+
+
+def test_decisions_made_after_a_cut_count_and_the_lost_ones_are_kept_aside(project: Project) -> None:
+    """Nobody can tell which should hold, so the ledger's do, and the others can still be read."""
+    lines = project.layout.ledger.read_bytes().splitlines(keepends=True)
+    project.layout.ledger.write_bytes(lines[0])
+    ledger.append(project.layout, events.ALIAS, "delay@challenger", "delay@1")
+    (found,) = doctor.doctor(project, fix=True)
+    assert found.fixed and "others were made since" in found.text
+    (aside,) = project.layout.journal.glob("lost-decisions.*.jsonl")
+    assert json.loads(aside.read_text())["subject"] == "delay@champion"
+    assert [row[0] for row in tables(project)["alias"]] == ["delay@challenger"]
+    assert doctor.doctor(project) == []
+
+
+def test_a_changed_decision_cannot_be_mended(project: Project) -> None:
+    """Tampering is said and stays open: only a backup helps."""
+    text = project.layout.ledger.read_text()
+    project.layout.ledger.write_text(text.replace('"reason":"first"', '"reason":"other"'))
+    found = doctor.doctor(project, fix=True)
+    assert texts(found) == [("ledger", False)] and "line 2 was altered" in found[0].text
+
+
+@pytest.mark.parametrize("kind", ["state", "metric"])
+def test_damaged_journal_lines_are_taken_out_and_the_run_stays_incomplete(project: Project, kind: str) -> None:
+    """The rest of the journal is kept; before, after and in a rebuild the tables are the same."""
+    (path,) = project.layout.done.glob(f"*.{kind}.*")
+    data = folding.unpack(path)
+    lines = data.splitlines(keepends=True)
+    folding.pack(path, b"".join([lines[0], b"\x00\x00 torn\n", *lines[1:]]))
+    database.rebuild(project)
+    (found,) = doctor.doctor(project)
+    assert found.kind == "journal" and "1 damaged lines" in found.text and not found.fixed
+    assert texts(doctor.doctor(project, fix=True)) == [("journal", True)]
+    assert doctor.doctor(project) == []
+    mended = tables(project)
+    with project.store.reader() as db:
+        assert [run.incomplete for run in history.runs(db)] == [True]
+    database.rebuild(project)
+    assert tables(project) == mended and len(mended["metric"]) == 10
+    assert [line for line in lines if line not in folding.unpack(path)] == []
+
+
+def test_a_damaged_put_away_journal_is_said(project: Project) -> None:
+    """One flipped byte in done/: the database still has the lines, a rebuild would not."""
+    (path,) = project.layout.done.glob("*.metric.*")
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    folding.unpack.cache_clear()
+    (found,) = doctor.doctor(project, fix=True)
+    assert found.kind == "journal" and "the database still has them" in found.text and not found.fixed
+
+
+def test_an_altered_data_object_is_set_aside_and_kept_again_from_the_project(project: Project) -> None:
+    """The file still lies in the project with that content, so nothing is lost."""
+    hash = next(hash for hash in objects.every(project.layout) if objects.get(project.layout, hash) == b"a\n1\n")
+    alter(objects.path(project.layout, hash), b"a\n2\n")
+    assert texts(doctor.doctor(project)) == [("object", False)]
+    assert objects.path(project.layout, hash).exists()
+    assert texts(doctor.doctor(project, fix=True)) == [("object", True), ("object", True)]
+    assert objects.verify(project.layout, hash) and doctor.doctor(project) == []
+
+
+def test_a_missing_model_file_names_its_version_and_stays_open(project: Project) -> None:
+    """It cannot be invented; the person reads which version cannot be served and what to do."""
+    hash = next(hash for hash in objects.every(project.layout) if objects.get(project.layout, hash) == b"model")
+    objects.path(project.layout, hash).unlink()
+    (found,) = doctor.doctor(project, fix=True)
+    assert not found.fixed and "version delay@1 model.onnx" in found.text and "train it again" in found.text
+
+
+def test_a_data_object_whose_file_changed_stays_open(project: Project) -> None:
+    """The project's file is something else by now: it is not put in the old one's place."""
+    hash = next(hash for hash in objects.every(project.layout) if objects.get(project.layout, hash) == b"a\n1\n")
+    objects.path(project.layout, hash).unlink()
+    (project.root / "data.csv").write_bytes(b"a\n9\n")
+    (found,) = doctor.doctor(project, fix=True)
+    assert not found.fixed and "data data.csv" in found.text and not objects.exists(project.layout, hash)
+
+
+def test_a_run_whose_journal_vanished_is_ended(project: Project) -> None:
+    """Nobody will ever say how it ended; with --fix it counts as crashed."""
+    writer = Journal.open(project.layout.journal)
+    run = journal.new_id()
+    writer.state(events.RUN_STARTED, run=run, name="lost", kind="train")
+    projection.fold(project.store)
+    for path in project.layout.journal.glob(f"{writer.id}.*"):
+        path.unlink()
+    writer.close()
+    (found,) = doctor.doctor(project)
+    assert found.kind == "run" and "lost (" in found.text
+    assert texts(doctor.doctor(project, fix=True)) == [("run", True)]
+    with project.store.reader() as db:
+        ended = history.run(db, run)
+    assert ended is not None and ended.state.value == "crashed" and doctor.doctor(project) == []
+
+
+def test_old_drafts_are_removed_and_young_ones_left(project: Project) -> None:
+    """What a killed process left a day ago goes; what may be in the making stays."""
+    layout: Layout = project.layout
+    for name, age in (("object.old", 2 * 86400), ("object.new", 10)):
+        path = layout.tmp / name
+        path.write_bytes(b"x")
+        os.utime(path, (path.stat().st_atime - age, path.stat().st_mtime - age))
+    assert doctor.doctor(project) == []
+    assert texts(doctor.doctor(project, fix=True)) == [("draft", True)]
+    assert [path.name for path in layout.tmp.iterdir() if path.name.startswith("object")] == ["object.new"]
+
+
+def test_rebuild_brings_back_tables_and_cache(project: Project) -> None:
+    """`mlops db rebuild`: the same answers, and the newest snapshot is known again."""
+    before = tables(project)
+    for path in project.layout.cache.rglob("*.json"):
+        path.unlink()
+    assert database.rebuild(project) > 10
+    assert tables(project) == before
+    snapshot = cache.snapshot(project.layout, "rows")
+    assert snapshot is not None and snapshot.id == "s1"
