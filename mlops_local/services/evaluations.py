@@ -27,7 +27,6 @@ from mlops_local.engines.models import metrics, score
 from mlops_local.services.project import Project
 from mlops_local.store import cache, objects
 
-
 _IMPLIED = "max_drop 0"
 
 
