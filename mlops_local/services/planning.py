@@ -74,12 +74,10 @@ def read_code(project: Project, *, load: Load | None = None, config: ProjectConf
             hint="write one (`mlops init DIR --template blank` shows how), or set [project] pipeline in mlops.toml",
         )
     sources = discover(entry, load)
-    key = fingerprints.digest(
-        "graph", __version__, sys.version, entry, *(f"{m}\0{s.path}\0{s.hash}" for m, s in sorted(sources.items()))
-    )
-    kept = cache.graph(project.layout, key)
-    if kept is not None and _still_true(kept, load):
-        return Code(sources=_with_reported(sources, kept["reported"], load), graph=from_json(kept["graph"]), key=key)
+    key = _key(entry, sources)
+    kept = _kept(project, sources, key, load)
+    if kept is not None:
+        return kept
     with Worker(project.root) as worker:
         graph = worker.describe(entry, sources)
     reported = {module: path for module, path in graph.modules.items() if module not in sources and load(path) is not None}
@@ -95,6 +93,28 @@ def read_code(project: Project, *, load: Load | None = None, config: ProjectConf
         },
     )
     return Code(sources=_with_reported(sources, reported, load), graph=graph, key=key)
+
+
+def known_code(project: Project) -> Code | None:
+    """As `read_code`, but only if these very bytes were described before; nothing is started to find out."""
+    load = working_tree(project.root)
+    if load(project.config.pipeline) is None:
+        return None
+    sources = discover(project.config.pipeline, load)
+    return _kept(project, sources, _key(project.config.pipeline, sources), load)
+
+
+def _key(entry: str, sources: Mapping[str, SourceFile]) -> str:
+    return fingerprints.digest(
+        "graph", __version__, sys.version, entry, *(f"{m}\0{s.path}\0{s.hash}" for m, s in sorted(sources.items()))
+    )
+
+
+def _kept(project: Project, sources: Mapping[str, SourceFile], key: str, load: Load) -> Code | None:
+    kept = cache.graph(project.layout, key)
+    if kept is None or not _still_true(kept, load):
+        return None
+    return Code(sources=_with_reported(sources, kept["reported"], load), graph=from_json(kept["graph"]), key=key)
 
 
 def _with_reported(sources: Mapping[str, SourceFile], reported: Mapping[str, str], load: Load) -> dict[str, SourceFile]:
