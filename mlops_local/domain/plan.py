@@ -41,6 +41,8 @@ class Reason:
             return f"never run{': ' + self.what if self.what else ''}"
         if self.kind == "forced":
             return "forced"
+        if self.kind == "data" and self.new and not self.old and " " in self.new:  # an input's state in words
+            return f"data {self.what} {self.new}"
         place = f" ({self.where})" if self.where else ""
         change = f": {self.old} → {self.new}" if self.old and self.new and self.kind in {"params", "env", "data"} else ""
         verb = " changed" if not change else ""

@@ -1,0 +1,163 @@
+"""What a step's result depends on, as one hash and as the named parts behind it.
+
+Code counts by its meaning, found without running it (`reach`); parameters and inputs by value; libraries and Python by version.
+A part says what it is and where, so that `why` can name what changed; the hash takes the parts' values and how they refer to
+each other, not where they are written: a helper moved unchanged changes nothing.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import json
+import os
+import sys
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from mlops_local import __version__
+from mlops_local.domain.graph import Graph, Model, Step, Symbol
+from mlops_local.domain.plan import Part
+from mlops_local.engines.pipeline.normal import text
+from mlops_local.engines.pipeline.reach import Piece, Project, Reached, reach
+from mlops_local.engines.pipeline.sources import SourceFile
+
+EDGES = "how its names connect"
+"""The part that holds which name means which definition."""
+_MODEL_KINDS = ("features", "evaluate")
+
+
+def digest(kind: str, *parts: str) -> str:
+    """Hash texts unambiguously; the same texts under another kind hash differently."""
+    hasher = hashlib.blake2b(digest_size=32)
+    for part in (kind, *parts):
+        data = part.encode("utf-8", "surrogatepass")
+        hasher.update(len(data).to_bytes(8, "little") + data)
+    return hasher.hexdigest()
+
+
+def fingerprint(
+    step: Step, code: Iterable[Part], params: Mapping[str, Any], inputs: Mapping[str, str]
+) -> tuple[str, tuple[Part, ...]]:
+    """The fingerprint of one execution, and all parts it covers.
+
+    Args:
+        step: the step.
+        code: what `parts` found: code and environment.
+        params: effective parameters.
+        inputs: argument -> hash of its content (a snapshot's id, an output's logical hash).
+    """
+    found = [
+        *code,
+        *(Part("params", name, json.dumps(params[name], sort_keys=True)) for name in sorted(params)),
+        *(Part("data", item.node + (f".{item.output}" if item.output else ""), inputs[item.argument]) for item in step.inputs),
+    ]
+    values = [f"{part.kind}\0{part.value if part.kind == 'code' else f'{part.what}={part.value}'}" for part in found]
+    return digest("step", step.name, *values), tuple(found)
+
+
+def parts(step: Step, graph: Graph, sources: Mapping[str, SourceFile]) -> tuple[Part, ...]:
+    """The code and environment a step depends on, without importing anything.
+
+    Args:
+        step: a step of the graph.
+        graph: says which distribution provides what, and the models.
+        sources: the project's modules.
+    """
+    return _analysis(graph, sources).parts(step)
+
+
+def imports(step: Step, graph: Graph, sources: Mapping[str, SourceFile]) -> tuple[str, ...]:
+    """Top-level names of the libraries a step's own code reaches."""
+    return tuple(_analysis(graph, sources).reached(step).libraries)
+
+
+class _Analysis:
+    """One version of the code: what each step reaches, worked out once."""
+
+    def __init__(self, graph: Graph, sources: Mapping[str, SourceFile]) -> None:
+        self.graph = graph
+        self.sources = sources
+        self.project = Project(sources)
+        self._reached: dict[str, Reached] = {}
+        self._parts: dict[str, tuple[Part, ...]] = {}
+        self._libraries: dict[str, frozenset[str]] = {}
+
+    def parts(self, step: Step) -> tuple[Part, ...]:
+        if step.name not in self._parts:
+            self._parts[step.name] = (*self._code(step), *self._environment(step))
+        return self._parts[step.name]
+
+    def reached(self, step: Step) -> Reached:
+        if step.name not in self._reached:
+            roots = [(symbol.module, symbol.name, step.kind in ("step", "candidate")) for symbol in step.code]
+            expressions = self._label(self.graph.model(step.model)) if step.kind in _MODEL_KINDS else []
+            self._reached[step.name] = reach(self.project, roots, expressions)
+        return self._reached[step.name]
+
+    def _code(self, step: Step) -> list[Part]:
+        reached = self.reached(step)
+        found = [Part("code", piece.what, _value(piece, reached), piece.where) for piece in reached.pieces]
+        found.append(Part("code", EDGES, digest("edges", *reached.edges)))
+        shape = [step.kind, *step.outputs, *(f"{item.argument}={item.node}.{item.output}:{item.wants}" for item in step.inputs)]
+        found.append(Part("code", f"{step.name}'s inputs and outputs", digest("shape", *shape), f"{step.file}:{step.line}"))
+        for key in sorted(step.extras):
+            found.append(Part("code", f"{step.model}'s {key}", digest("extra", step.extras[key]), f"{step.file}:{step.line}"))
+        return found
+
+    def _environment(self, step: Step) -> list[Part]:
+        found = {"python": f"{sys.version_info.major}.{sys.version_info.minor}"}
+        if step.kind in _MODEL_KINDS:
+            found["mlops_local"] = __version__
+        for name in self._all_libraries(step):
+            provider, _, version = self.graph.distributions.get(name, f"{name} (unknown)").partition(" ")
+            found[provider] = version
+        for name in sorted(self.reached(step).variables):
+            value = os.environ.get(name)
+            found[f"${name}"] = "(not set)" if value is None else digest("variable", value)[:16]
+        return [Part("env", name, found[name]) for name in sorted(found)]
+
+    def _all_libraries(self, step: Step) -> frozenset[str]:
+        """Its own and those of everything upstream: a value's methods are the code of the library that made it."""
+        if step.name not in self._libraries:
+            self._libraries[step.name] = frozenset()
+            known = {item.name: item for item in self.graph.steps}
+            found = set(self.reached(step).libraries)
+            found |= {"polars"} if any(item.wants in ("lazy", "frame", "xy") for item in step.inputs) else set()
+            for item in step.inputs:
+                if item.node in known:
+                    found |= self._all_libraries(known[item.node])
+            self._libraries[step.name] = frozenset(found)
+        return self._libraries[step.name]
+
+    def _label(self, model: Model) -> list[tuple[str, str, ast.AST]]:
+        """The label's expression in the model's declaration; the whole declaration where it is not plainly there."""
+        return [(model.declared.module, f"{model.name}'s label", node) for node in self._label_nodes(model.declared)]
+
+    def _label_nodes(self, declared: Symbol) -> list[ast.AST]:
+        if declared.module not in self.sources:
+            return []
+        found: list[ast.AST] = []
+        for node in self.project.module(declared.module).definitions.get(declared.name, []):
+            call = getattr(node, "value", None)
+            keywords = {item.arg: item.value for item in call.keywords} if isinstance(call, ast.Call) else {}
+            found.append(keywords.get("label", node) if None not in keywords else node)
+        return found
+
+
+_last: _Analysis | None = None
+
+
+def _analysis(graph: Graph, sources: Mapping[str, SourceFile]) -> _Analysis:
+    """The analysis of this version of the code; the newest one is kept, all steps ask in a row."""
+    global _last  # a cache of one, replaced whole
+    last = _last
+    if last is None or last.graph is not graph or last.sources is not sources:
+        last = _last = _Analysis(graph, sources)
+    return last
+
+
+def _value(piece: Piece, reached: Reached) -> str:
+    if piece.raw:
+        return digest("file", piece.raw)
+    return digest("code", *(text(node, reached.style, without=piece.without) for node in piece.nodes))

@@ -1,0 +1,192 @@
+"""Decide what is fresh and what is stale, and keep the reason. Pure: what is cached and what was run before come in.
+
+A step after a stale one is stale too, without a fingerprint: whether its input really changes is known only when that has
+been made again, and then the rest is decided again (early cutoff).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from mlops_local.domain.errors import ConfigError
+from mlops_local.domain.graph import Graph, Input, Step
+from mlops_local.domain.plan import Decision, Part, Plan, Reason, StepResult
+from mlops_local.engines.pipeline.fingerprint import EDGES, fingerprint
+
+AGAIN = "will be made again"
+NEVER = "cannot be made"
+
+
+@dataclass
+class _State:
+    """What is known of the steps decided so far."""
+
+    snapshots: Mapping[str, str]
+    results: dict[str, StepResult]
+    decisions: dict[str, Decision]
+
+
+def decide(
+    graph: Graph,
+    targets: Sequence[str],
+    *,
+    parts: Mapping[str, tuple[Part, ...]] | Callable[[Step], tuple[Part, ...]],
+    params: Mapping[str, Mapping[str, Any]],
+    snapshots: Mapping[str, str],
+    cached: Callable[[str], StepResult | None],
+    latest: Callable[[str], StepResult | None],
+    force: Sequence[str] = (),
+    seconds: Mapping[str, float] | None = None,
+) -> Plan:
+    """Plan the targets and everything they depend on.
+
+    Args:
+        graph: the project's graph.
+        targets: steps to bring up to date; all of them when empty.
+        parts: a step's code and environment, by name or on demand.
+        params: step -> effective parameters.
+        snapshots: source -> id of its current snapshot.
+        cached: the result kept under a fingerprint.
+        latest: a step's newest result, for the reasons.
+        force: steps that run whatever is cached.
+        seconds: step -> how long it took last time.
+
+    Raises:
+        ConfigError: a parameter without a default has no value.
+    """
+    state = _State(snapshots, {}, {})
+    wanted = _needed(graph, targets or [step.name for step in graph.steps])
+    for step in graph.steps:
+        if step.name not in wanted:
+            continue
+        values = params.get(step.name, {})
+        _check_params(step, values)
+        code = parts(step) if callable(parts) else parts[step.name]
+        decision, result = _decide(step, code, values, state, cached, latest, forced=step.name in force)
+        state.decisions[step.name] = Decision(
+            decision.name, decision.state, decision.reasons, decision.fingerprint, (seconds or {}).get(step.name)
+        )
+        if result is not None:
+            state.results[step.name] = result
+    return Plan(tuple(state.decisions.values()))
+
+
+def why(plan: Plan, graph: Graph, step: str) -> list[Decision]:
+    """The chain of decisions from a step to the root cause of its state; the root is last.
+
+    Raises:
+        KeyError: the plan does not hold the step.
+    """
+    decisions = {decision.name: decision for decision in plan.decisions}
+    chain = [decisions[step]]
+    while True:
+        current = chain[-1]
+        inputs = {_shown(item): item.node for item in graph.step(current.name).inputs}
+        upstream = [inputs[reason.what] for reason in current.reasons if reason.kind == "data" and reason.what in inputs]
+        again = [
+            name for name in upstream if name in decisions and decisions[name].state != "fresh" and decisions[name] not in chain
+        ]
+        own = [reason for reason in current.reasons if reason.kind != "data"]
+        if own or not again:
+            return chain
+        chain.append(decisions[again[0]])
+
+
+def _needed(graph: Graph, targets: Sequence[str]) -> set[str]:
+    steps = {step.name: step for step in graph.steps}
+    wanted: set[str] = set()
+    queue = list(targets)
+    while queue:
+        name = queue.pop()
+        if name in steps and name not in wanted:
+            wanted.add(name)
+            queue += [item.node for item in steps[name].inputs]
+    return wanted
+
+
+def _check_params(step: Step, values: Mapping[str, Any]) -> None:
+    for param in step.params:
+        if param.required and values.get(param.name) is None:
+            raise ConfigError(
+                f"{step.file}:{step.line}: step '{step.name}' needs a value for its parameter '{param.name}'",
+                hint=f"give it a default, a line under [params.{step.name}] in mlops.toml, or -S {step.name}.{param.name}=...",
+            )
+
+
+def _decide(
+    step: Step,
+    code: tuple[Part, ...],
+    values: Mapping[str, Any],
+    state: _State,
+    cached: Callable[[str], StepResult | None],
+    latest: Callable[[str], StepResult | None],
+    *,
+    forced: bool,
+) -> tuple[Decision, StepResult | None]:
+    inputs = {item.argument: _content(item, state) for item in step.inputs}
+    unknown = [item for item in step.inputs if inputs[item.argument] is None]
+    known = {argument: value for argument, value in inputs.items() if value is not None}
+    before = latest(step.name)
+    reasons = [Reason("forced")] if forced else []
+    if unknown:
+        blocked = [item for item in unknown if _is_blocked(item, state)]
+        now = fingerprint(step, code, values, {item.argument: known.get(item.argument, "") for item in step.inputs})[1]
+        open_names = {_shown(item) for item in unknown}
+        reasons += [reason for reason in _changes(before, now) if reason.what not in open_names]
+        text = {item.argument: (NEVER if _is_blocked(item, state) else AGAIN) for item in unknown}
+        reasons += [Reason("data", _shown(item), new=text[item.argument]) for item in unknown]
+        return Decision(step.name, "blocked" if blocked else "stale", tuple(reasons)), None
+    found, now = fingerprint(step, code, values, known)
+    result = cached(found)
+    if result is not None and not forced:
+        return Decision(step.name, "fresh", (), found), result
+    if not forced:
+        reasons += _changes(before, now)
+        reasons = reasons or [Reason("missing", "its result is gone" if before is not None else "")]
+    return Decision(step.name, "stale", tuple(reasons), found), None
+
+
+def _content(item: Input, state: _State) -> str | None:
+    """The hash of an input's content; None while it is unknown."""
+    if item.node in state.decisions:
+        result = state.results.get(item.node)
+        if result is None:
+            return None
+        return next((output.logical for output in result.outputs if not item.output or output.name == item.output), None)
+    return state.snapshots.get(item.node)
+
+
+def _is_blocked(item: Input, state: _State) -> bool:
+    decision = state.decisions.get(item.node)
+    return decision.state == "blocked" if decision is not None else item.node not in state.snapshots
+
+
+def _shown(item: Input) -> str:
+    return item.node + (f".{item.output}" if item.output else "")
+
+
+def _changes(before: StepResult | None, now: Sequence[Part]) -> list[Reason]:
+    """What differs from the newest result: changed things first, then new ones, then those gone."""
+    if before is None:
+        return [Reason("missing")]
+    old = {(part.kind, part.what): part for part in before.parts}
+    new = {(part.kind, part.what): part for part in now}
+    changed = [_reason(old[key], part) for key, part in new.items() if key in old and old[key].value != part.value]
+    added = [_reason(None, part) for key, part in new.items() if key not in old]
+    gone = [_reason(part, None) for key, part in old.items() if key not in new]
+    found = [*changed, *added, *gone]
+    telling = [reason for reason in found if reason.what != EDGES]
+    if any(reason.kind == "code" for reason in telling):
+        return telling
+    return found
+
+
+def _reason(old: Part | None, new: Part | None) -> Reason:
+    part = new or old
+    assert part is not None
+    values = [side.value if side is not None else "" for side in (old, new)]
+    if part.kind in ("code", "data"):
+        values = [value[:8] for value in values]
+    return Reason(part.kind, part.what, part.where, values[0], values[1])

@@ -1,0 +1,441 @@
+"""Everything of the project a piece of code depends on, followed by name from module to module.
+
+The walk is deterministic and starts at the step's own functions, so that the order in which definitions are met names them:
+where they are written does not count, how they refer to each other does. What cannot be followed widens to the whole file, or
+to the whole project, and the reason is kept.
+"""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from mlops_local.engines.pipeline import scopes
+from mlops_local.engines.pipeline.effects import Effects, Lead
+from mlops_local.engines.pipeline.modules import Module, parse
+from mlops_local.engines.pipeline.normal import Style, last_name, text
+from mlops_local.engines.pipeline.scopes import Target, Use
+from mlops_local.engines.pipeline.sources import SourceFile, executed
+
+_FILE = {"eval": "eval()", "exec": "exec()", "globals": "globals()", "vars": "vars()", "compile": "compile()"}
+"""Builtins that can reach any name of the file."""
+_IMPORTERS = {"importlib", "__import__", "pkgutil", "runpy", "imp", "zipimport"}
+_MODULE_NAMES = {
+    "__name__",
+    "__file__",
+    "__package__",
+    "__spec__",
+    "__path__",
+    "__debug__",
+    "__builtins__",
+    "__loader__",
+    "__class__",
+}
+_ANNOTATIONS = {"get_type_hints", "get_annotations", "signature", "__annotations__", "getfullargspec"}
+
+
+Place: TypeAlias = "int | str"
+"""Where a name leads: the number of a piece, or something outside the project by its name."""
+
+
+@dataclass(frozen=True)
+class Piece:
+    """One definition, statement or expression that is reached."""
+
+    what: str
+    """`pipeline.clean`."""
+    where: str
+    """`pipeline.py:31`."""
+    module: Module
+    nodes: tuple[ast.AST, ...]
+    without: tuple[ast.AST, ...] = ()
+    """Nodes in it that do not count."""
+    raw: str = ""
+    """For a whole file: what is hashed instead of the nodes."""
+
+
+@dataclass
+class Reached:
+    """What a walk found."""
+
+    pieces: list[Piece] = field(default_factory=list)
+    edges: list[str] = field(default_factory=list)
+    """`2:clean>5`: in piece 2 the name `clean` means piece 5."""
+    libraries: dict[str, None] = field(default_factory=dict)
+    """Top-level names of what is imported from outside the project."""
+    variables: dict[str, None] = field(default_factory=dict)
+    """Environment variables read by a literal name."""
+    style: Style = field(default_factory=Style)
+
+
+class Project:
+    """The project's modules, and where their names lead."""
+
+    def __init__(self, sources: Mapping[str, SourceFile]) -> None:
+        self.sources = sources
+        self.effects = Effects(self.lead)
+        self._loud: dict[str, list[ast.stmt]] = {}
+        self._executed: dict[str, tuple[str, ...]] = {}
+        self._uses: dict[tuple[int, Style], tuple[Use, ...]] = {}
+        self._modules: dict[str, Module] = {}
+
+    def module(self, name: str) -> Module:
+        """A project module by name."""
+        if name not in self._modules:
+            self._modules[name] = parse(name, self.sources[name])
+        return self._modules[name]
+
+    def executed(self, name: str) -> tuple[str, ...]:
+        """The project modules that importing this one executes."""
+        if name not in self._executed:
+            self._executed[name] = executed(name, self.sources)
+        return self._executed[name]
+
+    def loud(self, name: str) -> list[ast.stmt]:
+        """The statements of a module that do something when it is imported."""
+        if name not in self._loud:
+            self._loud[name] = self.effects.of(self.module(name))
+        return self._loud[name]
+
+    def uses(self, piece: Piece, style: Style) -> tuple[Use, ...]:
+        """The outside names of a piece; each node is analysed once."""
+        found: dict[Use, None] = {}
+        for node in piece.nodes:
+            key = (id(node), style)
+            if piece.without or key not in self._uses:
+                made = scopes.uses(node, piece.module.package, style, without=piece.without)
+                if piece.without:
+                    found.update(dict.fromkeys(made))
+                    continue
+                self._uses[key] = made
+            found.update(dict.fromkeys(self._uses[key]))
+        return tuple(found)
+
+    def is_project(self, module: str) -> bool:
+        """Whether a module, or a folder of modules, is the project's."""
+        return module in self.sources or any(name.startswith(module + ".") for name in self.sources)
+
+    def lead(self, module: Module, name: str, attributes: tuple[str, ...]) -> Lead | Target | None:
+        """The definition or outside import a name leads to (its last one); None when nobody knows."""
+        seen: set[tuple[str, str]] = set()
+        while (module.name, name) not in seen:
+            seen.add((module.name, name))
+            if name in module.definitions and name not in module.imports:
+                return module, module.definitions[name][-1]
+            if name not in module.imports:
+                star = next((s for s in module.stars if s in self.sources and self.module(s).has(name)), None)
+                if star is None:
+                    return None
+                module = self.module(star)
+                continue
+            target = module.imports[name][-1]
+            if not self.is_project(target.module):
+                return target
+            names = [*([target.name] if target.name else []), *attributes]
+            place = target.module
+            while (
+                names
+                and f"{place}.{names[0]}" in self.sources
+                and not (place in self.sources and self.module(place).has(names[0]))
+            ):
+                place = f"{place}.{names.pop(0)}"
+            if not names or place not in self.sources:
+                return None
+            module, name, attributes = self.module(place), names[0], tuple(names[1:])
+        return None
+
+
+class Walk:
+    """One walk from a step's functions."""
+
+    def __init__(self, project: Project) -> None:
+        self.project = project
+        self.reached = Reached()
+        self.index: dict[tuple[str, str], int] = {}
+        self.queue: list[int] = []
+        self.imported: dict[str, None] = {}
+        """Project modules that are executed."""
+        self.whole: dict[str, str] = {}
+        """Module -> why all of it counts."""
+        self.docs = False
+        self.annotations = False
+
+    def add(self, key: tuple[str, str], make: Callable[[], Piece]) -> int:
+        """Number a piece, the first time it is met."""
+        if key not in self.index:
+            self.index[key] = len(self.reached.pieces)
+            self.reached.pieces.append(make())
+            self.queue.append(self.index[key])
+        return self.index[key]
+
+    def root(self, module: str, name: str, *, step: bool) -> None:
+        """Start from a declared function: our decorators do not count, nor (for steps) defaults that travel as parameters."""
+        self.execute(module)
+        parsed = self.project.module(module)
+        nodes = parsed.definitions.get(name)
+        if not nodes or parsed.broken:
+            self.widen(module, f"'{name}' is not defined by a statement of its top level")
+            return
+        without: list[ast.AST] = []
+        for node in nodes:
+            for decorator in getattr(node, "decorator_list", []):
+                if self.project.effects.ours(parsed, decorator):
+                    without.append(decorator)
+            if step and isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+                without += [default for default in node.args.kw_defaults if default is not None]
+        line = getattr(nodes[-1], "lineno", 0)
+        piece = Piece(f"{module}.{name}", f"{parsed.path}:{line}", parsed, tuple(nodes), tuple(without))
+        self.add((module, f"root {name}"), lambda: piece)
+        self.drain()
+
+    def expression(self, module: str, what: str, node: ast.AST) -> None:
+        """Start from an expression, as a model's label."""
+        self.execute(module)
+        parsed = self.project.module(module)
+        where = f"{parsed.path}:{getattr(node, 'lineno', 0)}"
+        self.add((module, f"expression {what}"), lambda: Piece(what, where, parsed, (node,)))
+        self.drain()
+
+    def finish(self) -> Reached:
+        """Follow the effects of every executed module, then settle what counts."""
+        while True:
+            before = len(self.reached.pieces)
+            for module in sorted(self.imported):
+                parsed = self.project.module(module)
+                if parsed.broken:
+                    self.widen(module, "it does not parse")
+                loud = self.project.loud(module)
+                if loud:
+                    where = f"{parsed.path}:{loud[0].lineno}"
+                    ours = [
+                        d for node in loud for d in getattr(node, "decorator_list", []) if self.project.effects.ours(parsed, d)
+                    ]
+                    piece = Piece(f"{module} (what its import does)", where, parsed, tuple(loud), tuple(ours))
+                    self.add((module, "(effects)"), lambda piece=piece: piece)  # type: ignore[misc]
+            self.drain()
+            if len(self.reached.pieces) == before:
+                break
+        self.reached.style = Style(self.docs, self.annotations)
+        return self.reached
+
+    def drain(self) -> None:
+        """Follow everything that is queued, in order."""
+        while self.queue:
+            number = self.queue.pop(0)
+            piece = self.reached.pieces[number]
+            for node in piece.nodes:
+                self.reached.variables.update(dict.fromkeys(_variables(node)))
+            for use in self.project.uses(piece, Style()):
+                for found in self._follow(piece.module, use):
+                    spelled = ".".join((use.name or "import", *use.attributes))
+                    self.reached.edges.append(f"{number}:{spelled}>{found}")
+
+    # Where uses lead
+
+    def _follow(self, module: Module, use: Use) -> list[Place]:
+        self._notice(module, use)
+        if use.executed and use.target is not None:
+            self._executes(use.target)
+            return []
+        if use.target is not None:
+            return self._target(use.target, use.attributes)
+        return self._name(module, use) if use.name else []
+
+    def _notice(self, module: Module, use: Use) -> None:
+        """Names that look at code instead of using it."""
+        words = (use.name, *use.attributes)
+        if "__doc__" in words or "getdoc" in words or (use.name == "help" and not use.attributes):
+            self.docs = True
+        if _ANNOTATIONS.intersection(words):
+            self.annotations = True
+        if "__subclasses__" in words or words[:2] == ("sys", "modules"):
+            self.widen_all(f"{module.path} looks classes or modules up at run time")
+        if "__globals__" in words or "__dict__" in words[:2]:
+            self.widen(module.name, "it reaches names through a dictionary")
+
+    def _name(self, module: Module, use: Use) -> list[Place]:
+        found = self._resolve(module, use.name, use.attributes, frozenset())
+        if found is not None:
+            return found
+        if use.name in _FILE and not use.soft:
+            self.widen(module.name, f"it uses {_FILE[use.name]}")
+            return []
+        if use.name == "__import__":
+            self.widen_all(f"{module.path} imports by a computed name")
+        elif not use.soft and not hasattr(builtins, use.name) and use.name not in _MODULE_NAMES and use.name != "__doc__":
+            self.widen(module.name, f"'{use.name}' is defined nowhere in it")
+        return []
+
+    def _resolve(
+        self, module: Module, name: str, attributes: tuple[str, ...], seen: frozenset[tuple[str, str]]
+    ) -> list[Place] | None:
+        """The pieces a module's name means; None when the module does not have it."""
+        if (module.name, name) in seen:
+            return []
+        seen |= {(module.name, name)}
+        found: list[Place] = []
+        if name in module.definitions:
+            found.append(self._definition(module, name))
+        for target in module.imports.get(name, []):
+            found += self._target(target, attributes, seen)
+        if module.has(name):
+            return found
+        for star in reversed(module.stars):
+            if not self.project.is_project(star):
+                self._library(star)
+                if not hasattr(builtins, name):
+                    return [f"{star}:*"]
+            elif star in self.project.sources and self.project.module(star).exported(name):
+                through = self._resolve(self.project.module(star), name, attributes, seen)
+                if through is not None:
+                    return through
+        return None
+
+    def _definition(self, module: Module, name: str) -> int:
+        self.execute(module.name)
+        nodes = module.definitions[name]
+        without = [d for node in nodes for d in getattr(node, "decorator_list", []) if self.project.effects.ours(module, d)]
+        where = f"{module.path}:{getattr(nodes[-1], 'lineno', 0)}"
+        return self.add(
+            (module.name, name), lambda: Piece(f"{module.name}.{name}", where, module, tuple(nodes), tuple(without))
+        )
+
+    def _target(
+        self, target: Target, attributes: tuple[str, ...], seen: frozenset[tuple[str, str]] = frozenset()
+    ) -> list[Place]:
+        """What an import and the attributes after it mean."""
+        if not self.project.is_project(target.module):
+            self._outside(target, attributes)
+            return [f"{target.module}:{target.name}"]
+        if not target.name:
+            return self._module(target.module, attributes, seen)
+        found = self._in_module(target.module, target.name, attributes, seen)
+        if found is not None:
+            return found
+        submodule = f"{target.module}.{target.name}"
+        if self.project.is_project(submodule):
+            return self._module(submodule, attributes, seen)
+        self.widen(target.module, f"'{target.name}' is defined nowhere in it")
+        return []
+
+    def _in_module(
+        self, module: str, name: str, attributes: tuple[str, ...], seen: frozenset[tuple[str, str]]
+    ) -> list[Place] | None:
+        if module not in self.project.sources:
+            return None
+        self.execute(module)
+        return self._resolve(self.project.module(module), name, attributes, seen)
+
+    def _module(self, module: str, attributes: tuple[str, ...], seen: frozenset[tuple[str, str]]) -> list[Place]:
+        """A module behind a name: its attributes are its names; without any it may be used in every way."""
+        if module in self.project.sources:
+            self.execute(module)
+        if not attributes:
+            for name in [name for name in self.project.sources if name == module or name.startswith(module + ".")]:
+                self.widen(name, "it is passed on as a value")
+            return []
+        found = self._in_module(module, attributes[0], attributes[1:], seen)
+        if found is not None:
+            return found
+        submodule = f"{module}.{attributes[0]}"
+        if self.project.is_project(submodule):
+            return self._module(submodule, attributes[1:], seen)
+        if module in self.project.sources and attributes[0] not in _MODULE_NAMES | {"__doc__"}:
+            self.widen(module, f"'{attributes[0]}' is defined nowhere in it")
+        return []
+
+    def _executes(self, target: Target) -> None:
+        """An import statement inside a function runs the module."""
+        for name in (target.module, f"{target.module}.{target.name}" if target.name else target.module):
+            if name in self.project.sources:
+                self.execute(name)
+        if not self.project.is_project(target.module):
+            self._library(target.module)
+
+    def _outside(self, target: Target, attributes: tuple[str, ...]) -> None:
+        top = target.module.partition(".")[0]
+        words = tuple(word for word in (*target.module.split("."), target.name, *attributes) if word)
+        self._library(target.module)
+        if top in _IMPORTERS and words[1:2] not in (("metadata",), ("resources",)):
+            self.widen_all("modules are imported by code, not by statements")
+        if top == "inspect" or "getsource" in words:
+            self.widen_all("the code of functions is read at run time", raw=True)
+        if words[:2] == ("sys", "modules"):
+            self.widen_all("modules are looked up at run time")
+        if _ANNOTATIONS.intersection(words):
+            self.annotations = True
+
+    def _library(self, module: str) -> None:
+        top = module.partition(".")[0]
+        if top not in sys.stdlib_module_names and top != "mlops_local":
+            self.reached.libraries[top] = None
+
+    # Widening
+
+    def execute(self, module: str) -> None:
+        """Note that importing this project module, and what it imports, runs."""
+        if module not in self.imported:
+            for name in self.project.executed(module):
+                self.imported[name] = None
+                self._unused(name)
+
+    def _unused(self, name: str) -> None:
+        """A library that is imported and never named is imported for what its import does."""
+        parsed = self.project.module(name)
+        if parsed.broken:
+            return
+        spoken = {
+            use.name for node in parsed.statements() for use in self.project.uses(Piece("", "", parsed, (node,)), Style())
+        }
+        for bound, targets in parsed.imports.items():
+            for target in targets:
+                if bound not in spoken and not self.project.is_project(target.module) and target.module != "__future__":
+                    self._library(target.module)
+
+    def widen_all(self, reason: str, *, raw: bool = False) -> None:
+        """Every module of the project counts whole."""
+        for module in sorted(self.project.sources):
+            self.widen(module, reason, raw=raw)
+
+    def widen(self, module: str, reason: str, *, raw: bool = False) -> None:
+        """All of a module counts, and all it reaches."""
+        if module in self.whole and not (raw and not self.whole[module].startswith("raw ")):
+            return
+        self.whole[module] = ("raw " if raw else "") + reason
+        parsed = self.project.module(module)
+        source = self.project.sources[module]
+        self.execute(module)
+        whole = source.hash if raw or parsed.broken else text(ast.parse(source.data), Style(docs=True, annotations=True))
+        nodes = tuple(parsed.statements())
+        what = f"{parsed.path} (whole file: {reason})"
+        self.add((module, f"(whole file{' raw' if raw else ''})"), lambda: Piece(what, parsed.path, parsed, nodes, raw=whole))
+
+
+def _variables(node: ast.AST) -> Iterator[str]:
+    """Environment variables read by a literal name: `os.environ["X"]`, `os.environ.get("X")`, `os.getenv("X")`."""
+    for item in ast.walk(node):
+        key: ast.expr | None = None
+        if isinstance(item, ast.Subscript) and last_name(item.value) == "environ":
+            key = item.slice
+        elif isinstance(item, ast.Call) and item.args and isinstance(item.func, (ast.Attribute, ast.Name)):
+            through = item.func.value if isinstance(item.func, ast.Attribute) else None
+            if last_name(item.func) == "getenv" or (through is not None and last_name(through) == "environ"):
+                key = item.args[0]
+        if isinstance(key, ast.Constant) and isinstance(key.value, str):
+            yield key.value
+
+
+def reach(
+    project: Project, roots: Iterable[tuple[str, str, bool]], expressions: Iterable[tuple[str, str, ast.AST]] = ()
+) -> Reached:
+    """Walk from functions (module, name, whether it is the step's own) and expressions (module, what, node)."""
+    walk = Walk(project)
+    for module, name, step in roots:
+        walk.root(module, name, step=step)
+    for module, what, node in expressions:
+        walk.expression(module, what, node)
+    return walk.finish()
