@@ -94,9 +94,11 @@ def show(settings: Settings, ref: str) -> None:
     if view.verdict is not None:
         output.line()
         baseline = f" against {view.verdict.baseline}" if view.verdict.baseline else ""
+        from mlops_local.services.judging import describe_gate
+
         output.line(f"gates{baseline}: {view.verdict.verdict}")
         for gate in view.verdict.gates:
-            output.line("  " + service.describe_gate(gate))
+            output.line("  " + describe_gate(gate))
 
 
 @model.command(

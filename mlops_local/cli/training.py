@@ -95,16 +95,15 @@ def _show_result(settings: Settings, result: TrainResult, *, dry_run: bool) -> N
         _show_plan(result.plan)
         return
     if result.run:
-        output.line(
-            f"run {result.run[16:24]} {result.name}: {len(result.ran)} steps ran, {len(result.reused)} reused, {output.seconds(result.seconds)}"
-        )
+        counts = f"{len(result.ran)} steps ran, {len(result.reused)} reused"
+        output.line(f"run {result.run[16:24]} {result.name}: {counts}, {output.seconds(result.seconds)}")
     for version in result.versions:
         verdict = result.verdicts.get(version.id)
         mark = ", champion" if result.champions.get(version.model) == version.id else ""
-        interval = f" [{version.low:.3f}, {version.high:.3f}]" if version.low is not None and version.high is not None else ""
-        output.line(
-            f"{version.id} {version.candidate}: {version.metric} {version.value:.4f}{interval}, gates: {verdict.verdict if verdict else 'none'}{mark}"
-        )
+        known = version.low is not None and version.high is not None
+        interval = f" [{version.low:.3f}, {version.high:.3f}]" if known else ""
+        judged = verdict.verdict if verdict else "none"
+        output.line(f"{version.id} {version.candidate}: {version.metric} {version.value:.4f}{interval}, gates: {judged}{mark}")
 
 
 @click.command(epilog="\b\nExamples:\n  mlops plan\n  mlops plan gbm --json\n  mlops plan -S gbm.num_leaves=31")

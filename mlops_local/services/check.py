@@ -18,7 +18,7 @@ from mlops_local.domain.graph import Model, Step
 from mlops_local.domain.plan import Decision, Plan
 from mlops_local.domain.project import Gate, ProjectConfig
 from mlops_local.engines.data import patterns
-from mlops_local.services import evaluations, git, hook, model, planning
+from mlops_local.services import evaluations, git, hook, judging, planning
 from mlops_local.services import staged as staging
 from mlops_local.services.planning import Code, Load
 from mlops_local.services.project import CONFIG, Project, find, read_config
@@ -29,6 +29,7 @@ from mlops_local.store.database import Store
 from mlops_local.store.registry import Registry
 
 PASS, REGRESSION, NO_VERDICT, UNAFFECTED = "pass", "regression", "no-verdict", "unaffected"
+_LIMITS = ("max_drop", "min", "max")
 
 
 @dataclass(frozen=True)
@@ -187,7 +188,7 @@ def _model(tree: _Tree, declared: Model, state: Registry, unstaged: Sequence[str
     for step in steps:
         decision = decisions.get(step.name)
         version = (
-            model.registered(tree.project, declared.name, decision.fingerprint) if decision and decision.fingerprint else None
+            judging.registered(tree.project, declared.name, decision.fingerprint) if decision and decision.fingerprint else None
         )
         if version is not None:
             made.append((step, version))
@@ -207,11 +208,7 @@ def _judged(
     config = tree.project.config.models.get(declared.name)
     gates = config.gates if config is not None else ()
     verdict = state.verdicts.get(version.id)
-    if (
-        verdict is None
-        or verdict.baseline != (champion.id if champion else "")
-        or _rules(verdict) != {_rule(gate) for gate in gates}
-    ):
+    if verdict is None or verdict.baseline != (champion.id if champion else "") or _rules(verdict) != _asked(gates):
         verdict = _judge_now(tree, declared, step, version, champion, gates)
     outcome = {"pass": PASS, "fail": REGRESSION}.get(verdict.verdict, NO_VERDICT)
     lines = tuple(gate_line(declared.name, version.id, verdict.baseline, gate) for gate in verdict.gates)
@@ -237,15 +234,14 @@ def _judge_now(
 
 
 def _rules(verdict: Verdict) -> set[tuple[str, str]]:
-    return {(gate.metric, gate.rule) for gate in verdict.gates if not gate.rule.startswith("test ")}
+    """The rules of mlops.toml that made a verdict."""
+    return {(gate.metric, gate.rule) for gate in verdict.gates if gate.rule.partition(" ")[0] in _LIMITS}
 
 
-def _rule(gate: Gate) -> tuple[str, str]:
-    for name in ("max_drop", "min", "max"):
-        limit = getattr(gate, name)
-        if limit is not None:
-            return gate.metric, f"{name} {limit:g}"
-    raise ConfigError(f"a gate on {gate.metric} has no limit", hint="give max_drop, min or max")
+def _asked(gates: Sequence[Gate]) -> set[tuple[str, str]]:
+    """The rules of mlops.toml, spelt as verdicts spell them."""
+    limits = [(gate.metric, name, getattr(gate, name)) for gate in gates for name in _LIMITS]
+    return {(metric, f"{name} {limit:g}") for metric, name, limit in limits if limit is not None}
 
 
 def _untrained(
@@ -280,9 +276,11 @@ def gate_line(name: str, version: str, baseline: str, gate: GateResult) -> str:
         words.append(f"champion {baseline} {gate.champion:.4f},")
     if gate.candidate is not None:
         words.append(f"candidate {version} {gate.candidate:.4f},")
+    known = gate.low is not None and gate.high is not None
     if gate.difference is not None:
-        between = f" [{gate.low:+.4f}, {gate.high:+.4f}]" if gate.low is not None and gate.high is not None else ""
-        words.append(f"difference {gate.difference:+.4f}{between},")
+        words.append(f"difference {gate.difference:+.4f}{f' [{gate.low:+.4f}, {gate.high:+.4f}]' if known else ''},")
+    elif known:
+        words.append(f"interval [{gate.low:.4f}, {gate.high:.4f}],")
     words.append(f"{gate.rule.replace('max_drop', 'margin')},")
     if gate.rows:
         words.append(f"{gate.rows:,} rows{f' in {gate.clusters} clusters' if gate.clusters else ''},")

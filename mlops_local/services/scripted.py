@@ -8,7 +8,7 @@ from mlops_local.domain.assets import ModelVersion
 from mlops_local.domain.graph import Model, Symbol
 from mlops_local.domain.plan import Output, StepResult
 from mlops_local.domain.progress import Emit, ignore
-from mlops_local.services import model
+from mlops_local.services import judging
 from mlops_local.services.project import Project
 from mlops_local.store import pending
 
@@ -22,9 +22,9 @@ def adopt(project: Project, *, emit: Emit = ignore) -> list[ModelVersion]:
     for path, left in pending.waiting(project.layout):
         declared = Model(name=left["model"], split="", features=Symbol("", ""), metric=left["metric"], cluster=left["cluster"])
         result = _result(left)
-        version = model.register(project, declared, candidate="script", result=result, run=left["run"], snapshots={})
+        version = judging.register(project, declared, candidate="script", result=result, run=left["run"], snapshots={})
         raw = Output("rows", "parquet", left["rows"], {"rows.parquet": left["rows"]})
-        model.decide(project, declared, version, result, raw_rows=raw, emit=emit)
+        judging.decide(project, declared, version, result, raw_rows=raw, emit=emit)
         pending.taken(path)
         made.append(version)
     return made

@@ -39,9 +39,7 @@ class Tracked:
     versions: tuple[ModelVersion, ...] = ()
 
 
-def run_command(
-    project: Project, command: Sequence[str], *, name: str = "", message: str = "", emit: Emit = ignore
-) -> Tracked:
+def run_command(project: Project, command: Sequence[str], *, name: str = "", message: str = "", emit: Emit = ignore) -> Tracked:
     """Run a command in this terminal and keep it as a run.
 
     Its output is shown as it comes and kept in the run's log. Inside it, `mlops_local.run()` and `log` join this run.

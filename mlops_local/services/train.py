@@ -24,7 +24,7 @@ from mlops_local.domain.progress import Emit, Progress, ignore
 from mlops_local.domain.runs import RunState, short_id
 from mlops_local.engines.pipeline import fingerprint as fingerprints
 from mlops_local.engines.pipeline.runner import Worker
-from mlops_local.services import data, environment, locking, model, planning
+from mlops_local.services import data, environment, judging, locking, planning
 from mlops_local.services.planning import Code
 from mlops_local.services.project import Project
 from mlops_local.store import cache, layout, lock, objects
@@ -122,8 +122,8 @@ def _nothing_ran(
         plan=plan,
         reused=tuple(d.name for d in plan.decisions),
         versions=tuple(made),
-        verdicts=model.verdicts_of(project, made),
-        champions=model.champions(project),
+        verdicts=judging.verdicts_of(project, made),
+        champions=judging.champions(project),
     )
 
 
@@ -176,8 +176,8 @@ class _Execution:
             ran=tuple(self.ran),
             reused=tuple(self.reused),
             versions=tuple(versions),
-            verdicts=model.verdicts_of(self.project, versions),
-            champions=model.champions(self.project),
+            verdicts=judging.verdicts_of(self.project, versions),
+            champions=judging.champions(self.project),
             seconds=seconds,
         )
 
@@ -401,7 +401,7 @@ def _register_one(
     declared = graph.model(step.model)
     read = planning.sources_of(graph, planning.needed(graph, [step.name]))
     rows = results.get(f"{declared.name}.features")
-    version = model.register(
+    version = judging.register(
         project,
         declared,
         candidate=step.name.removesuffix(".evaluate"),
@@ -410,5 +410,5 @@ def _register_one(
         snapshots={name: current[name].id for name in read},
     )
     raw = next((o for o in rows.outputs if o.name == "test"), None) if rows is not None else None
-    model.decide(project, declared, version, result, raw_rows=raw, emit=emit)
+    judging.decide(project, declared, version, result, raw_rows=raw, emit=emit)
     return version
