@@ -112,14 +112,17 @@ class Folder:
 
     def _parts(self, whole: bool) -> list[Part]:
         """Every journal file, state files first. Whether a writer is gone is asked before its files are read."""
+        writers = {part.journal for part in _listing(self._layout.journal)}
+        alive = {name for name in writers if journal.live(self._layout.journal / f"{name}.state.jsonl")}
+        # Listed again: what a writer that is gone by now did in its last moments is all there.
         found = {part.name: part for part in _listing(self._layout.journal)}
+        alive |= {part.journal for part in found.values()} - writers
         if not whole:  # a new database: what was put away counts too
             for part in _listing(self._layout.done):
                 found.setdefault(part.name, part)
         newest: dict[str, int] = {}
         for part in found.values():
             newest[part.journal] = max(newest.get(part.journal, -1), part.segment)
-        alive = {name for name in newest if journal.live(self._layout.journal / f"{name}.state.jsonl")}
         positions = self._positions(list(found))
         for part in found.values():
             part.position = positions.get(part.name, 0)

@@ -125,8 +125,8 @@ def curves(db: Db, runs: Sequence[str], keys: Sequence[str] | None = None, point
         )
         SELECT run, key, coalesce(step, place), value FROM stretch
         QUALIFY total <= ? OR place = 0 OR place = total - 1
-            OR row_number() OVER (PARTITION BY run, key, part ORDER BY value, place) = 1
-            OR row_number() OVER (PARTITION BY run, key, part ORDER BY value DESC, place) = 1
+            OR row_number() OVER (PARTITION BY run, key, part ORDER BY isnan(value), value, place) = 1
+            OR row_number() OVER (PARTITION BY run, key, part ORDER BY isnan(value), value DESC, place) = 1
         ORDER BY run, key, place""",
         [list(runs), keys is None, list(keys or ()), points, points],
     ).fetchall()

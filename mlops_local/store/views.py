@@ -21,8 +21,9 @@ VIEWS: dict[str, str] = {
                 OR s.journal IN (SELECT left(file, 32) FROM store.damage) AS incomplete,
             s.targets, s.argv, s.env, s.python, s.host, s.pid, s.diff
         FROM store.run_start s
-        LEFT JOIN (FROM store.run_end QUALIFY row_number() OVER (PARTITION BY run ORDER BY time DESC, n DESC) = 1) e
-            ON e.run = s.run
+        LEFT JOIN (  -- crashed is what we conclude: a run's own word, also from another process's journal, goes before it
+            FROM store.run_end QUALIFY row_number() OVER (PARTITION BY run ORDER BY state = 'crashed', time DESC, n DESC) = 1
+        ) e ON e.run = s.run
         WHERE s.run NOT IN (SELECT subject FROM store.deleted)""",
     "param": """
         SELECT run, name, value FROM store.param WHERE run NOT IN (SELECT subject FROM store.deleted)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from mlops_local.domain.errors import IntegrityError, NewerStore
+from mlops_local.domain.errors import IntegrityError, NewerStore, UsageError
 from mlops_local.store import layout as layouts
 from mlops_local.store.layout import Layout
 
@@ -88,3 +88,16 @@ def test_no_path_of_the_machine_is_stored(layout: Layout) -> None:
     for path in layout.state.rglob("*"):
         if path.is_file():
             assert str(layout.root) not in path.read_text()
+
+
+def test_a_network_file_system_is_refused_unless_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Locks there cannot be trusted; a store that exists already is opened without asking again."""
+    kind = layouts._filesystem(tmp_path)
+    assert kind
+    monkeypatch.setattr(layouts, "_SHARED_FILESYSTEMS", frozenset({kind}))
+    layout = Layout(tmp_path)
+    with pytest.raises(UsageError, match="network file system") as caught:
+        layouts.create(layout)
+    assert "--unsafe-fs" in caught.value.hint and not layout.state.exists()
+    layouts.create(layout, unsafe_fs=True)
+    layouts.create(layout)

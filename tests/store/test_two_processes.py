@@ -13,10 +13,12 @@ from collections import Counter
 from collections.abc import Callable
 
 import duckdb
+import pytest
 import zstandard
 
 from mlops_local.store import history, projection
 from mlops_local.store.database import Store
+from mlops_local.store.journal import Journal, new_id
 from mlops_local.store.layout import Layout
 
 Start = Callable[..., "subprocess.Popen[str]"]
@@ -170,3 +172,53 @@ def test_a_folder_killed_while_putting_files_away_loses_nothing(layout: Layout, 
     projection.rebuild(store)
     store.close()
     assert sum(_stored(layout).values()) == 1000
+
+
+FULL = """
+import resource, sys
+from pathlib import Path
+from mlops_local.store import projection
+from mlops_local.store.database import Store
+from mlops_local.store.layout import Layout
+store = Store(Layout(Path(sys.argv[1])))
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), resource.RLIM_INFINITY))
+try:
+    projection.fold(store)
+    print("folded")
+except Exception as error:
+    print(type(error).__name__, error)
+"""
+
+
+@pytest.mark.parametrize("limit", [1_000, 400_000, 900_000])
+def test_a_disk_that_fills_while_folding_loses_nothing(layout: Layout, store: Store, start: Start, limit: int) -> None:
+    """Wherever room runs out (the draft, the database, putting away): one clear error, and later every point is there once."""
+    writer = start(WRITER, "w", 20_000, "ends")
+    out, err = writer.communicate(timeout=60)
+    run = out.strip()
+    out, err = start(FULL, limit).communicate(timeout=60)
+    assert out.startswith("MlopsError no space left"), (out, err)
+    projection.fold(store)
+    store.close()
+    expected = Counter({(run, f"m{i % 3}", float(i)): 1 for i in range(20_000)})
+    assert _journalled(layout) == expected and _stored(layout) == expected
+
+
+def test_another_process_may_have_the_last_word_on_a_run(layout: Layout, store: Store) -> None:
+    """A tracker ends the run of a script that died: its word goes before our conclusion, whichever is folded first."""
+    for order in (("a", "b"), ("b", "a")):
+        run = new_id()
+        owner, tracker = (new_id(random=int(name, 16)) for name in order)
+        script = Journal.open(layout.journal, journal_id=owner)
+        script.state("run_started", run=run, name="".join(order), kind="script")
+        other = Journal.open(layout.journal, journal_id=tracker)
+        other.state("run_ended", run=run, state="failed", error="exit 1", seconds=1.0)
+        script.state("note", run=run, text="later than the end")
+        script.close()
+        projection.fold(store)
+        other.close()
+        projection.fold(store)
+    for _ in range(2):
+        with store.reader() as db:
+            assert [(run.state.value, run.error) for run in history.runs(db)] == [("failed", "exit 1")] * 2
+        projection.rebuild(store)
