@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Mapping, Sequence
+from functools import reduce
 from typing import Any
 
 from mlops_local.domain.errors import StepFailed
@@ -39,7 +40,7 @@ def features(
     """
     import polars as pl
 
-    from mlops_local.engines.models import rowwise, transform
+    from mlops_local.engines.models import rowwise
 
     made = rowwise.Transform(declaration.features, states, model.rows)
     label = label_of(declaration)
@@ -58,13 +59,12 @@ def features(
             )
         seen = rows.drop(unseen(label, hidden), strict=False)
         frame = _made(made, seen, unseen(label, hidden))
+        _numbers(frame)
         if part != "valid":
             rowwise.check(made, seen, frame, seed=seed)
-        _numbers(frame)
-        names = frame.columns
         report["notes"] += [note for note in _notes(frame, part) if note not in report["notes"]]
-        X = pl.DataFrame(transform.matrix(frame, names), schema=dict.fromkeys(names, pl.Float32))
-        outputs[part] = XY(X, y, rows)
+        # One cast at one place: LightGBM compares in float64 and ONNX in float32, so both are given float32.
+        outputs[part] = XY(frame.select(pl.all().cast(pl.Float32)), y, rows)
     _one_schema(outputs)
     report["features"] = outputs["train"].X.columns
     report["label"] = {part: float(xy.y.cast(pl.Float64).mean()) for part, xy in outputs.items()}  # type: ignore[arg-type]
@@ -80,8 +80,17 @@ def frame_of(value: Any) -> Any:
     if isinstance(value, pl.DataFrame):
         return value
     if type(value).__module__.split(".")[0] == "pandas":
-        return pl.DataFrame({str(name): value[name].to_numpy() for name in value.columns})
+        return pl.DataFrame({str(name): _from_pandas(value[name]) for name in value.columns})
     raise StepFailed(f"a part of the split is a {type(value).__name__}, not a frame", hint="return frames of raw rows")
+
+
+def _from_pandas(column: Any) -> Any:
+    """A pandas column without pyarrow: numbers and times as numpy, the rest as a list with None for gaps."""
+    import polars as pl
+
+    if column.dtype.kind in "biufmM":
+        return pl.Series(column.to_numpy())
+    return pl.Series([None if gone else value for value, gone in zip(column.tolist(), column.isna().tolist(), strict=True)])
 
 
 def label_of(declaration: Any) -> Any:
@@ -113,7 +122,9 @@ def _label(rows: Any, label: Any, model: Model) -> Any:
             f"the label of '{model.name}' is one value for all rows", hint="an expression per row, as pl.col(...) > 0"
         )
     if y.dtype == pl.Boolean:
-        return y.cast(pl.Int8)
+        # pandas writes gaps as NaN, and polars holds NaN for greater than any number: a gap would be a positive.
+        known = [~rows.get_column(name).is_nan() for name in label.meta.root_names() if rows.schema[name].is_float()]
+        return reduce(lambda made, here: made.set(~here.fill_null(False), None), known, y).cast(pl.Int8)
     if y.dtype.is_decimal():
         y = y.cast(pl.Float64)
     if y.dtype.is_float():
