@@ -12,9 +12,10 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from mlops_local.domain.assets import ModelVersion, Verdict
+from mlops_local.domain.errors import MlopsError
 from mlops_local.domain.runs import Run, RunState
 from mlops_local.services.project import CONFIG, Project
-from mlops_local.store import recent, registry
+from mlops_local.store import cache, recent, registry
 from mlops_local.store.registry import Registry
 
 NEWEST_RUNS = 5
@@ -212,16 +213,41 @@ def _about_runs(runs: Sequence[Run]) -> Iterator[Attention]:
 
 
 def _about_files(project: Project, runs: Sequence[Run]) -> Iterator[Attention]:
-    """Code saved after the last training: cheap to see, and `mlops plan` says whether it means anything."""
+    """Code saved after the last training. The stamps are cheap; only when they speak is the code itself looked at."""
     trained = next((run for run in runs if run.kind == "train"), None)
     if trained is None:
         return
     looked = max(_moment(trained.started), _stamp(project.layout.lockfile))
     edited = [path for path in _code(project.root) if _stamp(path) > looked]
-    if edited:
+    if not edited:
+        return
+    stale = _stale(project)
+    if stale is None:
         names = ", ".join(path.relative_to(project.root).as_posix() for path in edited[:3])
         more = f" and {len(edited) - 3} more" if len(edited) > 3 else ""
         yield Attention(f"{names}{more} edited since the last training", "mlops plan")
+    elif stale:
+        yield Attention(f"steps to run after an edit: {', '.join(stale)}", "mlops train")
+
+
+def _stale(project: Project) -> tuple[str, ...] | None:
+    """The steps today's code would run on the newest snapshots; None when only starting the code could tell."""
+    from mlops_local.services import planning  # noqa: PLC0415  (20 ms, and only after an edit)
+
+    try:
+        code = planning.known_code(project)
+        if code is None:
+            return None
+        targets = planning.resolve_targets(code.graph, project.config, ())
+        needed = planning.sources_of(code.graph, planning.needed(code.graph, targets))
+        snapshots = {name: cache.snapshot(project.layout, name) for name in needed}
+        ids = {name: snapshot.id for name, snapshot in snapshots.items() if snapshot is not None}
+        if len(ids) < len(needed):
+            return None
+        plan = planning.make_plan(project, code, targets, params=planning.parameters(code.graph, project.config), snapshots=ids)
+    except MlopsError:  # a status is no place to complain about the code: `mlops plan` does
+        return None
+    return tuple(decision.name for decision in plan.stale)
 
 
 def _code(root: Path) -> Iterator[Path]:
@@ -266,7 +292,7 @@ def _next(
             yield Suggestion("mlops run python train.py", "track a script as it is")
             yield Suggestion("mlops init DIR --template blank", "see what a pipeline looks like")
         return
-    if any(item.command == "mlops plan" for item in attention):
+    if any(item.command in {"mlops plan", "mlops train"} for item in attention):
         yield Suggestion("mlops train", "run what the edit affects")
     if any(champion.version and (champion.served is None or not champion.served.alive) for champion in champions):
         yield Suggestion("mlops serve", "answer predictions over HTTP")
