@@ -147,7 +147,8 @@ class Effects:
     def _quiet_use(self, module: Module, node: ast.stmt, attributes: tuple[str, ...]) -> bool:
         """Whether calling a project's definition, or a method of it, changes nothing but what it returns."""
         if isinstance(node, (ast.Assign, ast.AnnAssign)):
-            return bool(attributes) and not _is_loud(attributes[-1])
+            made = self._lead_of_call(module, node.value)  # an object of the project's own may collect what it is given
+            return bool(attributes) and not _is_loud(attributes[-1]) and not isinstance(made, tuple)
         if id(node) not in self.judged:
             self.judged[id(node)] = True  # one that calls itself is as quiet as the rest of it
             if isinstance(node, FUNCTIONS):
@@ -159,14 +160,18 @@ class Effects:
                 )
         return self.judged[id(node)]
 
+    def _lead_of_call(self, module: Module, node: ast.expr | None) -> Lead | Target | None:
+        root, attributes = _chain(node.func) if isinstance(node, ast.Call) else ("", ())
+        return self.find(module, root, attributes) if root else None
+
     def _quiet_function(self, module: Module, node: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
-        given = {argument.arg for argument in ast.walk(node.args) if isinstance(argument, ast.arg)} - {"self", "cls"}
-        own = {item.id for item in ast.walk(node) if isinstance(item, ast.Name) and isinstance(item.ctx, ast.Store)} | {
-            "self",
-            "cls",
-        }
-        own |= {item.name for item in ast.walk(node) if isinstance(item, FUNCTIONS)}
-        return all(self._quiet_part(module, item, own, given) for item in ast.walk(node))
+        parts = list(ast.walk(node))
+        given = {argument.arg for argument in ast.walk(node.args) if isinstance(argument, ast.arg)} - {"self"}
+        own = {item.id for item in parts if isinstance(item, ast.Name) and isinstance(item.ctx, ast.Store)} | {"self"}
+        own |= {item.name for item in parts if isinstance(item, FUNCTIONS)}
+        renamed = [item for item in parts if isinstance(item, ast.Assign) and isinstance(item.value, (ast.Name, ast.Attribute))]
+        own -= {target.id for item in renamed for target in item.targets if isinstance(target, ast.Name)}
+        return all(self._quiet_part(module, item, own, given) for item in parts)
 
     def _quiet_part(self, module: Module, node: ast.AST, own: set[str], given: set[str]) -> bool:
         if isinstance(node, (ast.Global, ast.Nonlocal)):

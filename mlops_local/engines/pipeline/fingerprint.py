@@ -80,20 +80,36 @@ class _Analysis:
         self.sources = sources
         self.project = Project(sources)
         self._reached: dict[str, Reached] = {}
-        self._parts: dict[str, tuple[Part, ...]] = {}
+        self._parts: dict[str, tuple[Step, tuple[Part, ...]]] = {}
         self._libraries: dict[str, frozenset[str]] = {}
 
     def parts(self, step: Step) -> tuple[Part, ...]:
-        if step.name not in self._parts:
-            self._parts[step.name] = (*self._code(step), *self._environment(step))
-        return self._parts[step.name]
+        held = self._parts.get(step.name)
+        if held is None or held[0] != step:
+            held = self._parts[step.name] = (step, (*self._code(step), *self._environment(step)))
+        return held[1]
 
     def reached(self, step: Step) -> Reached:
         if step.name not in self._reached:
             roots = [(symbol.module, symbol.name, step.kind in ("step", "candidate")) for symbol in step.code]
             expressions = self._label(self.graph.model(step.model)) if step.kind in _MODEL_KINDS else []
+            self._reached[step.name] = Reached()  # only met again where steps need each other in a circle
+            roots += [(module, name, False) for module, name in self._classes(step)]
             self._reached[step.name] = reach(self.project, roots, expressions)
         return self._reached[step.name]
+
+    def _classes(self, step: Step) -> list[tuple[str, str]]:
+        """Project classes behind the step's inputs: an object's methods are code the step may run without naming it."""
+        known = {item.name: item for item in self.graph.steps}
+        found: dict[tuple[str, str], None] = {}
+        for item in step.inputs:
+            if item.wants == "value" and item.node in known:
+                pieces = self.reached(known[item.node]).pieces
+                names = [
+                    (piece.module.name, node.name) for piece in pieces for node in piece.nodes if isinstance(node, ast.ClassDef)
+                ]
+                found.update(dict.fromkeys(names))
+        return list(found)
 
     def _code(self, step: Step) -> list[Part]:
         reached = self.reached(step)
@@ -102,7 +118,9 @@ class _Analysis:
         shape = [step.kind, *step.outputs, *(f"{item.argument}={item.node}.{item.output}:{item.wants}" for item in step.inputs)]
         found.append(Part("code", f"{step.name}'s inputs and outputs", digest("shape", *shape), f"{step.file}:{step.line}"))
         for key in sorted(step.extras):
-            found.append(Part("code", f"{step.model}'s {key}", digest("extra", step.extras[key]), f"{step.file}:{step.line}"))
+            found.append(
+                Part("code", f"{step.model}'s declared {key}", digest("extra", step.extras[key]), f"{step.file}:{step.line}")
+            )
         return found
 
     def _environment(self, step: Step) -> list[Part]:

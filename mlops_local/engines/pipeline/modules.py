@@ -46,7 +46,9 @@ class Module:
 
     def exported(self, name: str) -> bool:
         """Whether a star import takes the name."""
-        return name in self.public if self.public is not None else not name.startswith("_")
+        if self.public is not None:
+            return name in self.public
+        return "__all__" in self.definitions or not name.startswith("_")
 
     def statements(self) -> Iterator[ast.stmt]:
         """Every statement, each once."""

@@ -282,18 +282,16 @@ class Walk:
             found.append(self._definition(module, name))
         for target in module.imports.get(name, []):
             found += self._target(target, attributes, seen)
-        if module.has(name):
-            return found
-        for star in reversed(module.stars):
+        for star in reversed(module.stars):  # also where the module has the name: who binds it last is not worked out
             if not self.project.is_project(star):
                 self._library(star)
-                if not hasattr(builtins, name):
+                if not hasattr(builtins, name) and not module.has(name):
                     return [f"{star}:*"]
             elif star in self.project.sources and self.project.module(star).exported(name):
                 through = self._resolve(self.project.module(star), name, attributes, seen)
                 if through is not None:
-                    return through
-        return None
+                    return [*found, *through]
+        return found if module.has(name) else None
 
     def _definition(self, module: Module, name: str) -> int:
         self.execute(module.name)

@@ -49,7 +49,7 @@ class Worker:
             cancel: when set, the running step is ended and later ones are refused.
             python: the interpreter.
         """
-        self.root = root
+        self.root = root.absolute()
         self.python = python
         self._cancelled = cancel or threading.Event()
         self._process: subprocess.Popen[bytes] | None = None
