@@ -356,7 +356,7 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     yield tmp_path_factory.mktemp("stores")
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(LINES)
 def test_folding_twice_is_folding_once_and_when_does_not_matter(many: Path, script: list[tuple[Any, ...]]) -> None:
     """However a process logs and whenever somebody folds: a second fold changes nothing, and a rebuild gives the same."""

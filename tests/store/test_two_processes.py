@@ -193,14 +193,17 @@ except Exception as error:
 @pytest.mark.parametrize("limit", [1_000, 400_000, 900_000])
 def test_a_disk_that_fills_while_folding_loses_nothing(layout: Layout, store: Store, start: Start, limit: int) -> None:
     """Wherever room runs out (the draft, the database, putting away): one clear error, and later every point is there once."""
-    writer = start(WRITER, "w", 20_000, "ends")
-    out, err = writer.communicate(timeout=60)
-    run = out.strip()
+    writer = Journal.open(layout.journal)
+    run = new_id()
+    writer.state("run_started", run=run, name="w", kind="train")
+    for step in range(POINTS):
+        writer.metric(run, f"m{step % 3}", float(step), step)
+    writer.close()
     out, err = start(FULL, limit).communicate(timeout=60)
     assert out.startswith("MlopsError no space left"), (out, err)
     projection.fold(store)
     store.close()
-    expected = Counter({(run, f"m{i % 3}", float(i)): 1 for i in range(20_000)})
+    expected = Counter({(run, f"m{i % 3}", float(i)): 1 for i in range(POINTS)})
     assert _journalled(layout) == expected and _stored(layout) == expected
 
 
