@@ -52,7 +52,7 @@ class _Instance:
                     "autoinstall_known_extensions": "false",  # an unknown function would otherwise try the network
                     "autoload_known_extensions": "false",
                     "python_enable_replacements": "false",
-                    # A checkpoint at each DETACH took 27 of the 40 ms a small fold held the lock; replaying a short log takes 2.
+                    # A checkpoint at each DETACH took 27 of the 40 ms a small fold held the lock; replaying the log takes 2.
                     "checkpoint_on_detach": "DISABLED",
                     "wal_autocheckpoint": "512KiB",
                 },
