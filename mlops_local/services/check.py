@@ -18,7 +18,7 @@ from mlops_local.domain.graph import Model, Step
 from mlops_local.domain.plan import Decision, Plan
 from mlops_local.domain.project import Gate, ProjectConfig
 from mlops_local.engines.data import patterns
-from mlops_local.services import evaluations, git, hook, judging, planning
+from mlops_local.services import git, hook, judging, planning
 from mlops_local.services import staged as staging
 from mlops_local.services.planning import Code, Load
 from mlops_local.services.project import CONFIG, Project, find, read_config
@@ -230,6 +230,8 @@ def _judge_now(
     if result is None:
         return Verdict(version.id, champion.id if champion else "", "inconclusive")
     raw = next((output for output in rows.outputs if output.name == "test"), None) if rows is not None else None
+    from mlops_local.services import evaluations  # noqa: PLC0415  (polars and numpy, 200 ms: only to compare again)
+
     return evaluations.judge(tree.project, declared, version, result, champion=champion, gates=tuple(gates), raw_rows=raw)
 
 

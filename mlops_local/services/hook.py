@@ -210,8 +210,9 @@ def _code(project: Project) -> Code:
     try:
         return planning.read_code(project)
     except ConfigError:
-        found = discover(project.config.pipeline, planning.working_tree(project.root))
-        return Code(sources=found, graph=Graph(), key="")
+        load = planning.working_tree(project.root)
+        entry = project.config.pipeline
+        return Code(sources=discover(entry, load) if load(entry) is not None else {}, graph=Graph(), key="")
 
 
 def _inside(path: str) -> bool:

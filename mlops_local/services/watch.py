@@ -11,12 +11,11 @@ import hashlib
 import os
 import threading
 import time
+import tomllib
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
-
-import tomllib
 
 from mlops_local.domain.errors import ConfigError, MlopsError
 from mlops_local.domain.graph import Graph

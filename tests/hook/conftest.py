@@ -76,6 +76,40 @@ def copied(source: Path, target: Path) -> Repository:
     return Repository(target)
 
 
+PLAIN = """\
+import mlops_local as mlops
+from cleaning import scale
+
+visits = mlops.data("data/visits-*.parquet")
+
+
+@mlops.step
+def count(visits: list) -> int:
+    return scale(len(visits))
+"""
+
+
+def make_plain(root: Path, top: Path | None = None) -> Repository:
+    """A project without libraries, quick to describe, not yet in a repository."""
+    (root / "data").mkdir(parents=True)
+    (root / "data" / "visits-1.parquet").write_bytes(b"not looked at")
+    (root / "pipeline.py").write_text(PLAIN)
+    (root / "cleaning.py").write_text("def scale(count):\n    return count\n")
+    (root / "mlops.toml").write_text('[project]\nname = "plain"\n')
+    return Repository(root, top)
+
+
+def record_starts(repository: Repository, folder: Path) -> Path:
+    """Make the installed hook start a recorder instead of Python; return the file it writes the checked projects to."""
+    mark, recorder = folder / "started", folder / "recorder"
+    recorder.write_text(f'#!/bin/sh\necho "$4" >> "{mark}"\n')
+    recorder.chmod(0o755)
+    state = repository.json("hook", "status")
+    hook = Path(state["path"])
+    hook.write_text(hook.read_text().replace(state["python"], str(recorder)))
+    return mark
+
+
 @pytest.fixture(scope="session")
 def trained_repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Trained, mlops.lock committed, hook installed."""
@@ -99,8 +133,12 @@ def judged_repository(trained_repository: Path, tmp_path_factory: pytest.TempPat
 
 @pytest.fixture
 def fresh(tmp_path: Path) -> Repository:
-    """A repository with a project, nothing trained, no hook."""
-    return make_repository(tmp_path / "fresh")
+    """A repository with a plain project, nothing run, no hook."""
+    made = make_plain(tmp_path / "fresh")
+    made.git("init", "-q", "-b", "main")
+    made.git("add", "-A")
+    made.commit()
+    return made
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.hook.conftest import Repository, make_shop
+from tests.hook.conftest import Repository, make_plain, record_starts
 
 FOREIGN = b"#!/bin/sh\n# not ours \xff\necho foreign ran\nexit ${FOREIGN_CODE:-0}\n"
 
@@ -89,15 +89,23 @@ def test_two_earlier_hooks_are_refused(fresh: Repository) -> None:
     assert fresh.hook().read_bytes() == b"#!/bin/sh\n# another\n"
 
 
-def test_core_hooks_path(fresh: Repository) -> None:
+def change(repository: Repository, *, code: int = 0) -> str:
+    """Commit a change that matters."""
+    with (repository.root / "pipeline.py").open("a") as file:
+        file.write("LAST = 1\n")
+    repository.git("add", "-A")
+    return repository.commit(code=code)
+
+
+def test_core_hooks_path(fresh: Repository, tmp_path: Path) -> None:
     """A hooks folder inside the repository is used, made when it is missing."""
     fresh.git("config", "core.hooksPath", "tools/hooks")
     fresh.mlops("hook", "install")
     assert names(fresh.root / "tools" / "hooks") == {"pre-commit"}
     assert not fresh.hook().exists()
-    fresh.edit("pipeline.py", "ROUNDS = 30", "ROUNDS = 31")
-    fresh.git("add", "pipeline.py")
-    assert "never evaluated" in fresh.commit()
+    mark = record_starts(fresh, tmp_path)
+    change(fresh)
+    assert mark.read_text() == ".\n"
 
 
 def test_a_hooks_folder_shared_by_repositories_acts_in_this_one_only(fresh: Repository, tmp_path: Path) -> None:
@@ -105,14 +113,15 @@ def test_a_hooks_folder_shared_by_repositories_acts_in_this_one_only(fresh: Repo
     shared = tmp_path / "shared"
     fresh.git("config", "core.hooksPath", str(shared))
     fresh.mlops("hook", "install")
-    other = Repository(make_shop(tmp_path / "other").root)
+    mark = record_starts(fresh, tmp_path)
+    other = make_plain(tmp_path / "other")
     other.git("init", "-q")
     other.git("config", "core.hooksPath", str(shared))
     other.git("add", "-A")
-    assert "mlops" not in other.commit()
-    fresh.edit("pipeline.py", "ROUNDS = 30", "ROUNDS = 31")
-    fresh.git("add", "pipeline.py")
-    assert "never evaluated" in fresh.commit()
+    other.commit()
+    assert not mark.exists()
+    change(fresh)
+    assert mark.read_text() == ".\n"
     assert fresh.json("hook", "status")["state"] == "installed"
 
 
@@ -123,30 +132,31 @@ def test_a_linked_worktree_installs_for_all(fresh: Repository, tmp_path: Path) -
     linked.mlops("hook", "install")
     assert fresh.hook().exists()
     assert fresh.json("hook", "status")["state"] == "installed"
-    for one in (fresh, linked):
-        one.edit("pipeline.py", "ROUNDS = 30", "ROUNDS = 31")
-        one.git("add", "pipeline.py")
-        assert "never evaluated" in one.commit()
+    mark = record_starts(fresh, tmp_path)
+    change(fresh)
+    change(linked)
+    assert mark.read_text() == ".\n.\n"
 
 
 def test_several_projects_in_one_repository(tmp_path: Path) -> None:
     """Each project has its section; a commit is checked by those it touches; the file goes with the last."""
     top = tmp_path / "top"
-    first = Repository(make_shop(top / "first").root, top)
-    second = Repository(make_shop(top / "it's second").root, top)
+    first = make_plain(top / "first", top)
+    second = make_plain(top / "it's second", top)
     first.git("init", "-q")
     first.git("add", "-A")
     first.commit()
     first.mlops("hook", "install")
     assert second.json("hook", "status")["state"] == "elsewhere"
     second.mlops("hook", "install")
-    for one in (first, second):
-        one.edit("pipeline.py", "ROUNDS = 30", "ROUNDS = 31")
-        one.git("add", "-A")
-        said = one.commit()
-        assert said.count("never evaluated") == 1, said
+    mark = record_starts(first, tmp_path)
+    change(first)
+    change(second)
+    assert mark.read_text() == "first\nit's second\n"
     first.mlops("hook", "uninstall")
-    assert second.json("hook", "status")["state"] == "installed"
+    change(first)
+    change(second)
+    assert mark.read_text() == "first\nit's second\nit's second\n"
     second.mlops("hook", "uninstall")
     assert not first.hook().exists()
 
@@ -161,7 +171,7 @@ def test_husky_is_left_alone(fresh: Repository) -> None:
 
 def test_without_a_repository(tmp_path: Path) -> None:
     """Outside git the command says what to do."""
-    shop = make_shop(tmp_path / "shop")
+    shop = make_plain(tmp_path / "shop")
     done = shop.mlops("hook", "install", code=2)
     assert "not in a git repository" in done.stderr and "git init" in done.stderr
 

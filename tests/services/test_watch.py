@@ -1,0 +1,272 @@
+"""A real project watched by the real watcher: real saves, real runs."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from mlops_local.domain.progress import Progress
+from mlops_local.services.project import find
+from mlops_local.services.watch import watch
+from tests.e2e.conftest import Shop, make_shop, visits
+
+WITHIN_S = 60.0
+
+
+class Watched(Shop):
+    """A project under a watcher in this process; `lines` is what it said."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self.events: list[Progress] = []
+        self._changed = threading.Condition()
+        self._stop = threading.Event()
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._watch)
+
+    def _watch(self) -> None:
+        try:
+            watch(find(self.root), emit=self._take, stop=self._stop)
+        except BaseException as error:  # noqa: BLE001  (shown by the test that waits)
+            self._error = error
+            with self._changed:
+                self._changed.notify_all()
+
+    def _take(self, event: Progress) -> None:
+        with self._changed:
+            self.events.append(event)
+            self._changed.notify_all()
+
+    def __enter__(self) -> Watched:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._stop.set()
+        self._thread.join(WITHIN_S)
+        assert not self._thread.is_alive(), "the watcher did not stop"
+        if self._error is not None:
+            raise self._error
+
+    def lines(self) -> list[Progress]:
+        """The events that are a change's one line."""
+        return [event for event in self.events if event.kind == "watch"]
+
+    def said(self, text: str, *, state: str = "", kind: str = "watch") -> Progress:
+        """Wait for a line with this text; return it and forget everything up to it."""
+
+        def found() -> Progress | None:
+            for event in self.events:
+                if event.kind == kind and text in event.text and (not state or event.data.get("state") == state):
+                    return event
+            return None
+
+        with self._changed:
+            self._changed.wait_for(lambda: found() is not None or self._error is not None, timeout=WITHIN_S)
+            event = found()
+            assert event is not None, f"{text!r} was not said but: {[item.text for item in self.events]}, {self._error!r}"
+            del self.events[: self.events.index(event) + 1]
+            return event
+
+
+@pytest.fixture(scope="session")
+def trained_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A shop trained once."""
+    shop = make_shop(tmp_path_factory.mktemp("watched") / "shop")
+    shop.mlops("train")
+    return shop.root
+
+
+@pytest.fixture
+def copy(trained_once: Path, tmp_path: Path) -> Path:
+    """A trained project of its own."""
+    return Path(shutil.copytree(trained_once, tmp_path / "shop", symlinks=True))
+
+
+@pytest.fixture
+def watched(copy: Path) -> Iterator[Watched]:
+    """A trained project under a watcher that has said that there is nothing to do."""
+    with Watched(copy) as made:
+        first = made.said("nothing to do, 5 steps fresh")
+        assert "watching ., data" in first.text
+        yield made
+
+
+def test_an_edit_that_means_nothing_says_so(watched: Watched) -> None:
+    """A comment in the pipeline or a helper, a docstring, a reordered mlops.toml: one line, no run."""
+    watched.edit("pipeline.py", "ROUNDS = 30", "ROUNDS = 30  # a comment")
+    watched.said("pipeline.py saved: nothing to do, 5 steps fresh", state="nothing")
+    watched.edit("cleaning.py", '    """Centre a column."""\n', "")
+    watched.said("cleaning.py saved: nothing to do, 5 steps fresh")
+    (watched.root / "mlops.toml").write_text("# x\n" + (watched.root / "mlops.toml").read_text())
+    watched.said("mlops.toml saved: nothing to do, 5 steps fresh")
+    assert len(watched.json("runs")["items"]) == 1
+
+
+def test_an_edit_runs_what_depends_on_it_and_says_what_it_did(watched: Watched) -> None:
+    """One line names what changed, ran and was reused, the metric, the difference to the champion and the verdict."""
+    watched.edit("pipeline.py", "ROUNDS = 30", "ROUNDS = 40")
+    line = watched.said("pipeline.py saved: ran gbm, gbm.evaluate", state="done").text
+    assert "reused 3" in line
+    assert "purchase@2 auc 0." in line and "against purchase@1" in line
+    assert ", pass, champion" in line or "purchase@1 stays champion" in line
+    watched.edit("cleaning.py", "return column - mean", "return column - mean / 2")
+    assert "cleaning.py saved: ran purchase.features" in watched.said("cleaning.py saved").text
+
+
+def test_the_same_bytes_again_are_no_change(watched: Watched) -> None:
+    """Touching a file, or writing what is there, does nothing at all."""
+    for name in ("pipeline.py", "data/visits-1.parquet", "mlops.toml"):
+        content = (watched.root / name).read_bytes()
+        (watched.root / name).write_bytes(content)
+    (watched.root / "unrelated.py").write_text("A = 1\n")
+    (watched.root / "data" / "notes.txt").write_text("not data of the project\n")
+    time.sleep(1.5)
+    watched.edit("pipeline.py", "ROUNDS = 30", "ROUNDS = 30  # now")
+    watched.said("pipeline.py saved: nothing to do")
+    assert watched.lines() == []
+
+
+def test_data_parameters_and_new_modules_wake_it(watched: Watched) -> None:
+    """A new file of a source, a parameter in mlops.toml, a module the pipeline begins to import: each runs what it affects."""
+    visits(300, first_day=21, days=2, seed=2).write_parquet(watched.root / "data" / "visits-2.parquet")
+    assert "ran split" in watched.said("data/visits-2.parquet changed", state="done").text
+    with (watched.root / "mlops.toml").open("a") as file:
+        file.write("\n[params.gbm]\nleaves = 5\n")
+    assert "ran gbm, gbm.evaluate" in watched.said("mlops.toml saved", state="done").text
+    watched.edit("pipeline.py", "from cleaning import scale\n", "from cleaning import scale\nfrom rounds import ROUNDS\n")
+    failed = watched.said("rounds", state="failed")
+    assert "ModuleNotFoundError" in failed.text + str(failed.data)
+    (watched.root / "rounds.py").write_text("ROUNDS = 20\n")
+    watched.said("rounds.py saved", state="done")
+    (watched.root / "rounds.py").write_text("ROUNDS = 21\n")
+    watched.said("rounds.py saved", state="done")
+
+
+def test_a_save_during_a_run_ends_it_and_starts_anew(watched: Watched) -> None:
+    """The run in progress is cancelled, the newest code is what is trained; a comment meanwhile lets the run go on."""
+    watched.edit("pipeline.py", "    options = {", "    import time\n    time.sleep(60)\n    options = {")
+    watched.said("gbm:", kind="step_started")
+    watched.edit("cleaning.py", '    """Centre a column."""\n', "")
+    watched.said("cleaning.py saved: means the same, the run goes on", state="same")
+    watched.edit("pipeline.py", "    time.sleep(60)\n", "    time.sleep(0.01)\n")
+    watched.said("the run in progress is ended and begun anew", state="superseded")
+    watched.said("pipeline.py saved: ran gbm", state="done")
+    states = [run["state"] for run in watched.json("runs")["items"]]
+    assert states[:2] == ["done", "cancelled"]
+
+
+def test_nothing_the_user_breaks_ends_it(watched: Watched) -> None:
+    """A syntax error, a failing step, a broken mlops.toml and a deleted data file are shown; the mended file goes on."""
+    good = (watched.root / "pipeline.py").read_text()
+    (watched.root / "pipeline.py").write_text(good.replace("ROUNDS = 30", "ROUNDS = = 30"))
+    assert "pipeline.py" in watched.said("pipeline.py saved:", state="failed").text
+    (watched.root / "pipeline.py").write_text(good)
+    watched.said("pipeline.py saved: nothing to do", state="done")
+
+    (watched.root / "pipeline.py").write_text(
+        good.replace("    options = {", "    raise ValueError('no luck')\n    options = {")
+    )
+    failed = watched.said("step gbm failed", state="failed")
+    assert "no luck" in failed.data["traceback"] and "pipeline.py" in failed.data["traceback"]
+    assert "mlops_local" not in failed.data["traceback"], "our own frames are cut off"
+    (watched.root / "pipeline.py").write_text(good)
+    watched.said("pipeline.py saved: nothing to do", state="done")
+
+    config = (watched.root / "mlops.toml").read_text()
+    (watched.root / "mlops.toml").write_text("[project\n")
+    watched.said("mlops.toml is not valid TOML", state="failed")
+    (watched.root / "mlops.toml").write_text(config)
+    watched.said("mlops.toml saved: nothing to do", state="done")
+
+    data = watched.root / "data" / "visits-1.parquet"
+    content = data.read_bytes()
+    data.unlink()
+    assert "no file matches" in watched.said("data/visits-1.parquet deleted", state="failed").text
+    data.write_bytes(content)
+    watched.said("data/visits-1.parquet changed: nothing to do", state="done")
+
+
+def test_a_project_that_is_broken_from_the_start_can_be_mended(copy: Path) -> None:
+    """The watcher starts on a pipeline that does not load and picks it up when it does."""
+    good = (copy / "pipeline.py").read_text()
+    (copy / "pipeline.py").write_text("import nothing_like_this\n")
+    with Watched(copy) as watched:
+        watched.said("nothing_like_this", state="failed")
+        (copy / "pipeline.py").write_text(good)
+        watched.said("pipeline.py saved: nothing to do, 5 steps fresh")
+
+
+def test_git_checkouts_are_one_change_and_wait_for_git(watched: Watched) -> None:
+    """While git holds its index lock nothing runs; what it changed is then one change."""
+    subprocess.run(["git", "init", "-q"], cwd=watched.root, check=True)
+    watched.edit("pipeline.py", "ROUNDS = 30", "ROUNDS = 30  # learn of the repository")
+    watched.said("nothing to do")
+    watched.edit("pipeline.py", "ROUNDS = 30", "ROUNDS = 33")
+    watched.said("pipeline.py saved: ran gbm", state="done")
+    lock = watched.root / ".git" / "index.lock"
+    lock.touch()
+    watched.edit("pipeline.py", "ROUNDS = 33", "ROUNDS = 34")
+    watched.edit("cleaning.py", "return column - mean", "return column - mean * 1.0")
+    time.sleep(1.0)
+    assert watched.lines() == []
+    lock.unlink()
+    watched.said("cleaning.py and pipeline.py saved: ran", state="done")
+
+
+def answers(port: int) -> bool:
+    """Whether a server is ready there."""
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/ready", timeout=2) as answer:
+            return int(answer.status) == 200
+    except (urllib.error.URLError, OSError):
+        return False
+
+
+def eventually(condition: Callable[[], bool]) -> bool:
+    """Whether the condition comes true in time."""
+    end = time.monotonic() + WITHIN_S
+    while time.monotonic() < end:
+        if condition():
+            return True
+        time.sleep(0.1)
+    return False
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_the_server_lives_and_ends_with_the_watcher(copy: Path, how: signal.Signals) -> None:
+    """`mlops watch --serve` serves the champion; however the watcher ends, no server is left."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    variables = {key: value for key, value in os.environ.items() if not key.startswith("MLOPS_")}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "mlops_local", "watch", "--serve", "--port", str(port)],
+        cwd=copy,
+        env=variables,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    try:
+        assert eventually(lambda: answers(port)), "the champion is not served"
+        process.send_signal(how)
+        said, _ = process.communicate(timeout=WITHIN_S)
+        assert "nothing to do, 5 steps fresh" in said
+        assert process.returncode == {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGKILL: -9}[how]
+        assert eventually(lambda: not answers(port)), "the server outlived the watcher"
+    finally:
+        process.kill()
+        process.communicate()
