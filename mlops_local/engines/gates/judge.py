@@ -131,7 +131,8 @@ def judge(
         resamples: draws of an interval.
         seed: of the draws.
     """
-    kept = np.flatnonzero(~np.isin(candidate.row, list(candidate.trained))) if candidate.trained else np.arange(len(candidate))
+    # A set, not np.isin: over text that compares every row with every other (160 s for a quarter of a million).
+    kept = np.array([at for at, row in enumerate(candidate.row) if row not in candidate.trained], dtype=np.intp)
     overlap = len(candidate) - len(kept)
     bench = _Bench(candidate.at(kept), overlap, champion, metric, resamples, seed)
     results = [bench.apply(gate, rule, bound) for gate in gates for rule, bound in _rules(gate)]
