@@ -126,7 +126,7 @@ def run_in_order(lines: list[str], folder: Path) -> None:
             env=environment,
             capture_output=True,
             text=True,
-            timeout=300,
+            timeout=900,
             stdin=subprocess.DEVNULL,
         )
         assert ended.returncode == expected, (
@@ -150,7 +150,7 @@ def test_a_shown_command_that_fails_is_noticed(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 def test_the_readmes_commands_run(tmp_path: Path) -> None:
     """A reader who types the README's commands from top to bottom gets no error."""
     lines = commands(ROOT / "README.md")
@@ -159,7 +159,7 @@ def test_the_readmes_commands_run(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize(
     "document", [path for path in DOCUMENTS if path.name != "README.md" and commands(path)], ids=lambda path: path.name
 )

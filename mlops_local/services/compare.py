@@ -122,10 +122,12 @@ def _facts(project: Project, reference: references.Reference) -> _Facts:
 def _of_run(detail: RunDetail) -> dict[str, Mapping[str, Any]]:
     code: dict[str, Any] = {}
     env: dict[str, Any] = {}
-    for result in detail.results.values():
+    for step, result in detail.results.items():
         for part in result.parts:
             if part.kind == "code":
-                code[part.what + (f" ({part.where})" if not part.what else "")] = part.value[:8]
+                # A symbol is the same thing in every step; what is said of a step itself is that step's.
+                own = part.where or step in part.what
+                code[part.what if own else f"{part.what} ({step})"] = part.value[:8]
             elif part.kind == "env":
                 env[part.what] = part.value
     return {

@@ -154,3 +154,30 @@ def test_status_with_nothing_new_loads_no_duckdb(story: Any) -> None:
     )
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     assert ended.stdout.strip() == "[]"
+
+
+def test_an_edit_that_means_nothing_needs_no_attention_once_it_was_looked_at(story: Any) -> None:
+    """A comment: silent after the next plan. A changed constant: the steps to run are named, without starting anything."""
+    from mlops_local.services import planning
+    from mlops_local.services.train import train
+
+    pipeline = story.project.root / "pipeline.py"
+    code = (
+        "import mlops_local as mlops\n\nSIZE = 3\n\n\n@mlops.step\ndef numbers() -> list[int]:\n    return list(range(SIZE))\n"
+    )
+
+    def edit(text: str) -> None:
+        pipeline.write_text(text)
+        future = time.time() + 60
+        os.utime(pipeline, (future, future))
+
+    pipeline.write_text(code)
+    train(story.project)
+    edit(code + "# a remark\n")
+    assert [item.command for item in status(story.project).attention] == ["mlops plan"]
+    assert planning.plan(story.project).stale == ()
+    assert status(story.project).attention == ()
+    edit(code.replace("SIZE = 3", "SIZE = 4"))
+    assert [decision.name for decision in planning.plan(story.project).stale] == ["numbers"]
+    (attention,) = status(story.project).attention
+    assert (attention.text, attention.command) == ("steps to run after an edit: numbers", "mlops train")
