@@ -56,7 +56,12 @@ def described(command: click.Command, name: str, parent: click.Context, *, level
     context = click.Context(command, info_name=name, parent=parent, terminal_width=WIDTH, max_content_width=WIDTH)
     text = f"{'#' * level} {context.command_path}\n\n```text\n{command.get_help(context).rstrip()}\n```\n"
     members = command.commands if isinstance(command, click.Group) else {}
-    return "\n".join([text, *(described(member, key, context, level=level + 1) for key, member in sorted(members.items()))])
+    return "\n".join(
+        [
+            text,
+            *(described(member, key, context, level=level + 1) for key, member in sorted(members.items()) if not member.hidden),
+        ]
+    )
 
 
 if __name__ == "__main__":

@@ -30,6 +30,8 @@ def _context() -> click.Context:
 
 
 def _walk(command: click.Command, path: str) -> Iterator[tuple[str, click.Command]]:
+    if command.hidden:
+        return
     yield path, command
     if isinstance(command, click.Group):
         for name, member in command.commands.items():
