@@ -297,7 +297,7 @@ def test_a_flipped_byte(trained: Shop) -> None:
     data[len(data) // 2] ^= 1
     path.chmod(0o600)
     path.write_bytes(bytes(data))
-    assert "altered" in said(trained, "serve", "--port", "0", code=6)
+    assert "is not what was written" in said(trained, "serve", "--port", "0", code=6)
     done = subprocess.run(
         [sys.executable, "-c", "import mlops_local as m; m.load_model()"],
         cwd=trained.root,
