@@ -83,7 +83,7 @@ def why(plan: Plan, graph: Graph, step: str) -> list[Decision]:
     chain = [decisions[step]]
     while True:
         current = chain[-1]
-        inputs = {_shown(item): item.node for item in graph.step(current.name).inputs}
+        inputs = {name: item.node for item in graph.step(current.name).inputs for name in (item.node, _shown(item))}
         upstream = [inputs[reason.what] for reason in current.reasons if reason.kind == "data" and reason.what in inputs]
         again = [
             name for name in upstream if name in decisions and decisions[name].state != "fresh" and decisions[name] not in chain
@@ -135,8 +135,9 @@ def _decide(
         now = fingerprint(step, code, values, {item.argument: known.get(item.argument, "") for item in step.inputs})[1]
         open_names = {_shown(item) for item in unknown}
         reasons += [reason for reason in _changes(before, now) if reason.what not in open_names]
-        text = {item.argument: (NEVER if _is_blocked(item, state) else AGAIN) for item in unknown}
-        reasons += [Reason("data", _shown(item), new=text[item.argument]) for item in unknown]
+        if blocked or before is not None:  # "never run" says enough
+            texts = {item.node: NEVER if item in blocked else AGAIN for item in unknown}
+            reasons += [Reason("data", node, new=text) for node, text in texts.items()]
         return Decision(step.name, "blocked" if blocked else "stale", tuple(reasons)), None
     found, now = fingerprint(step, code, values, known)
     result = cached(found)
