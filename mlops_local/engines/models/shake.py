@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import ast
 import builtins
-import symtable
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Protocol, TypeAlias
+
+from mlops_local.engines.models import toplevel
 
 OURS = "mlops_local"
 _HEADER = (
@@ -106,12 +107,12 @@ class _Module:
         self.names: set[str] = set()
         """Names asked for; decides which names of an import are kept."""
         for index, node in enumerate(self.body):
-            for bound in _bound(node):
+            for bound in toplevel.bound(node):
                 self.binds.setdefault(bound, []).append(index)
             if isinstance(node, ast.ImportFrom) and any(alias.name == "*" for alias in node.names):
                 self.stars.append(self.absolute(node))
         for index, node in enumerate(self.body):
-            for changed in _changed(node) & set(self.binds):
+            for changed in toplevel.changed(node) & set(self.binds):
                 self.binds[changed] = sorted({*self.binds[changed], index})
 
     def absolute(self, node: ast.ImportFrom) -> str:
@@ -169,8 +170,7 @@ class _Module:
     def references(self, node: ast.stmt) -> set[str]:
         """Module-level names the statement needs when it runs or is called."""
         ours = {name for name in self.binds if self._is_ours(name)}
-        bare = _Bare(ours).visit(ast.parse(ast.unparse(node)))
-        return set(_global_names(symtable.symtable(ast.unparse(ast.fix_missing_locations(bare)), self.name, "exec")))
+        return toplevel.needed(node, ours)
 
 
 class _Reach:
@@ -217,7 +217,7 @@ class _Reach:
 
     def _statement(self, found: _Module, index: int, name: str) -> None:
         node = found.body[index]
-        if isinstance(node, ast.If) and _is_main_guard(node):
+        if isinstance(node, ast.If) and toplevel.is_main_guard(node):
             return
         inside = [item for item in ast.walk(node) if isinstance(item, (ast.Import, ast.ImportFrom))]
         top = isinstance(node, (ast.Import, ast.ImportFrom))
@@ -275,7 +275,7 @@ class _Reach:
 
     def _attributes(self, found: _Module, node: ast.stmt) -> None:
         """For `helpers.rate` take `rate` of helpers; for `helpers` used in any other way, all of it."""
-        for chain in sorted(set(_chains(node))):
+        for chain in sorted(set(toplevel.chains(node))):
             if not found.binds.get(chain[0]):
                 continue
             target = _bound_module(found, chain[0], self.project)
@@ -290,38 +290,6 @@ class _Reach:
                 self.take(target, "*")
 
 
-class _Bare(ast.NodeTransformer):
-    """Drops what does not run: function annotations and our own decorators."""
-
-    def __init__(self, ours: set[str]) -> None:
-        self.ours = ours
-        self.in_class = False
-
-    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
-        outer, self.in_class = self.in_class, False
-        node.decorator_list = [item for item in node.decorator_list if _root(item) not in self.ours]
-        node.returns = None
-        for argument in ast.walk(node.args):
-            if isinstance(argument, ast.arg):
-                argument.annotation = None
-        self.generic_visit(node)
-        self.in_class = outer
-        return node
-
-    def visit_ClassDef(self, node: ast.ClassDef) -> ast.AST:
-        outer, self.in_class = self.in_class, True
-        node.decorator_list = [item for item in node.decorator_list if _root(item) not in self.ours]
-        self.generic_visit(node)
-        self.in_class = outer
-        return node
-
-    def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.AST:
-        self.generic_visit(node)
-        if self.in_class:
-            return node
-        return ast.Assign([node.target], node.value, lineno=node.lineno) if node.value else ast.Pass()
-
-
 class _Rewriter(ast.NodeTransformer):
     """Imports of project modules become look-ups in the bundle; our decorators go."""
 
@@ -331,7 +299,7 @@ class _Rewriter(ast.NodeTransformer):
         self.ours = ours
 
     def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
-        node.decorator_list = [item for item in node.decorator_list if _root(item) not in self.ours]
+        node.decorator_list = [item for item in node.decorator_list if toplevel.root(item) not in self.ours]
         self.generic_visit(node)
         return node
 
@@ -373,41 +341,6 @@ def _assign(name: str, value: str) -> ast.stmt:
     return ast.parse(f"{name} = {value}").body[0]
 
 
-def _root(node: ast.expr) -> str:
-    while isinstance(node, (ast.Attribute, ast.Call, ast.Subscript)):
-        node = node.func if isinstance(node, ast.Call) else node.value
-    return node.id if isinstance(node, ast.Name) else ""
-
-
-def _bound(node: ast.stmt) -> Iterator[str]:
-    """Names a top-level statement binds, inside its blocks too but not inside functions and classes."""
-    table = symtable.symtable(ast.unparse(node), "statement", "exec")
-    for symbol in table.get_symbols():
-        if symbol.is_assigned() or symbol.is_imported() or symbol.is_namespace():
-            yield symbol.get_name()
-
-
-def _changed(node: ast.stmt) -> set[str]:
-    """Names whose values a statement changes in place: `TABLE["x"] = 1`, `NAMES.append("y")`, also inside loops."""
-    if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
-        return set()
-    found: set[str] = set()
-    for item in ast.walk(node):
-        if isinstance(item, (ast.Subscript, ast.Attribute)) and isinstance(item.ctx, ast.Store):
-            found.add(_root(item))
-        elif isinstance(item, ast.Expr) and isinstance(item.value, ast.Call) and isinstance(item.value.func, ast.Attribute):
-            found.add(_root(item.value.func))
-    return found
-
-
-def _global_names(table: symtable.SymbolTable) -> Iterator[str]:
-    for symbol in table.get_symbols():
-        if (table.get_type() == "module" and symbol.is_referenced()) or (table.get_type() != "module" and symbol.is_global()):
-            yield symbol.get_name()
-    for child in table.get_children():
-        yield from _global_names(child)
-
-
 def _bound_module(found: _Module, name: str, project: Mapping[str, _Module]) -> str | None:
     """The project module an import binds to that name."""
     for index in found.binds[name]:
@@ -425,25 +358,6 @@ def _bound_module(found: _Module, name: str, project: Mapping[str, _Module]) -> 
                 if (alias.asname or alias.name) == name and target in project and alias.name not in binds:
                     return target
     return None
-
-
-def _chains(node: ast.AST) -> Iterator[tuple[str, ...]]:
-    """Every dotted name in a statement, longest form: `a.b.c` once, not also `a.b`."""
-    if isinstance(node, (ast.Attribute, ast.Name)):
-        parts: list[str] = []
-        item: ast.AST = node
-        while isinstance(item, ast.Attribute):
-            parts.insert(0, item.attr)
-            item = item.value
-        if isinstance(item, ast.Name):
-            yield (item.id, *parts)
-            return
-    for child in ast.iter_child_nodes(node):
-        yield from _chains(child)
-
-
-def _is_main_guard(node: ast.If) -> bool:
-    return "__name__" in {item.id for item in ast.walk(node.test) if isinstance(item, ast.Name)}
 
 
 def _with_parents(order: list[str]) -> set[str]:

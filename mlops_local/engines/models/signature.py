@@ -20,9 +20,8 @@ import polars as pl
 
 from mlops_local.domain.assets import Column
 from mlops_local.domain.errors import DataError
+from mlops_local.engines.models.convert import CONVERT, PLAIN, Misfit
 
-EXACT = 2**53
-"""Beyond this not every whole number is a float64."""
 _SHOWN = 100
 """Errors kept of one request; the count is exact."""
 
@@ -49,10 +48,6 @@ class RowErrors(DataError):
         super().__init__(f"{place}: expected {first.expected}, got {first.got}{more}")
         self.errors = tuple(errors[:_SHOWN])
         self.count = len(errors)
-
-
-class _Misfit(ValueError):
-    """A value that breaks the column's rule; its text says what was expected."""
 
 
 def validate(signature: Sequence[Column], rows: Sequence[Any]) -> pl.DataFrame:
@@ -211,8 +206,8 @@ def _widens(given: pl.DataType, wanted: pl.DataType) -> bool:
 
 def _series(column: Column, values: list[Any], errors: list[RowError]) -> pl.Series:
     dtype = polars_type(column.polars)
-    convert = _CONVERT[column.type]
-    plain = _PLAIN[column.type]
+    convert = CONVERT[column.type]
+    plain = PLAIN[column.type]
     kinds = set(map(type, values))
     clean = kinds <= plain and (column.type != "number" or not any(map(_odd, values)))
     if not clean:
@@ -254,7 +249,7 @@ def _value(column: Column, convert: Callable[[Any], Any], at: int, value: Any, e
         return None
     try:
         return convert(value)
-    except _Misfit as misfit:
+    except Misfit as misfit:
         errors.append(RowError(at, column.name, str(misfit) or _expected(column), shown(value)))
         return None
 
@@ -266,84 +261,6 @@ def _expected(column: Column) -> str:
 
 def _odd(value: float) -> bool:
     return not math.isfinite(value)
-
-
-def _boolean(value: Any) -> bool:
-    if isinstance(value, (bool, int, float)) and value in (0, 1):
-        return bool(value)
-    raise _Misfit("a boolean, 0 or 1")
-
-
-def _integer(value: Any) -> int:
-    if isinstance(value, (bool, int)):
-        return int(value)
-    if isinstance(value, float) and value.is_integer() and abs(value) <= EXACT:
-        return int(value)
-    raise _Misfit("an integer")
-
-
-def _number(value: Any) -> float:
-    if not isinstance(value, (bool, int, float)):
-        raise _Misfit("a number")
-    try:
-        made = float(value)
-    except OverflowError:
-        made = math.inf
-    if not math.isfinite(made):
-        raise _Misfit("a finite number")
-    return made
-
-
-def _string(value: Any) -> str:
-    if isinstance(value, str):
-        return value
-    raise _Misfit("a string")
-
-
-def _datetime(value: Any) -> dt.datetime:
-    if isinstance(value, str):
-        try:
-            value = dt.datetime.fromisoformat(value[:-1] + "+00:00" if value[-1:] in {"Z", "z"} else value)
-        except ValueError:
-            raise _Misfit("a datetime in ISO 8601") from None
-    if not isinstance(value, dt.datetime):
-        if not isinstance(value, dt.date):
-            raise _Misfit("a datetime in ISO 8601")
-        value = dt.datetime(value.year, value.month, value.day)
-    try:
-        found: dt.datetime = value if value.tzinfo is None else value.astimezone(dt.timezone.utc)
-    except OverflowError:
-        raise _Misfit("a datetime within years 1 to 9999") from None
-    return found.replace(tzinfo=None)
-
-
-def _date(value: Any) -> dt.date:
-    if isinstance(value, str):
-        try:
-            return dt.date.fromisoformat(value)
-        except ValueError:
-            raise _Misfit("a date as YYYY-MM-DD") from None
-    if isinstance(value, dt.date) and not isinstance(value, dt.datetime):
-        return value
-    raise _Misfit("a date as YYYY-MM-DD")
-
-
-_CONVERT: dict[str, Callable[[Any], Any]] = {
-    "boolean": _boolean,
-    "integer": _integer,
-    "number": _number,
-    "string": _string,
-    "datetime": _datetime,
-    "date": _date,
-}
-_PLAIN: dict[str, set[type]] = {
-    "boolean": {bool},
-    "integer": {int},
-    "number": {float},
-    "string": {str},
-    "datetime": set(),
-    "date": {dt.date},
-}
 
 
 def _example(series: pl.Series) -> Any:

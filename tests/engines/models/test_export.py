@@ -196,6 +196,17 @@ def test_native_form_when_onnx_disagrees(monkeypatch: pytest.MonkeyPatch, tmp_pa
     assert np.array_equal(predictor.native_score("lightgbm", path)(rows()), model.predict(rows()))
 
 
+def test_a_torch_module_answers_natively_from_any_file_name(tmp_path: Path) -> None:
+    """The native form loads without the class's code, from an object store's nameless file."""
+    model = Small()
+    made = export(model, NAMES, rows(), binary=True)
+    path = tmp_path / "0f3a"
+    path.write_bytes(made.native)
+    with torch.inference_mode():
+        own = model.eval()(torch.from_numpy(rows())).numpy().reshape(-1)
+    assert predictor.native_score("torch", path)(rows()) == pytest.approx(own, abs=1e-6)
+
+
 @pytest.mark.parametrize("what", [{"a": 1}, None, "model", np.zeros(3)])
 def test_what_is_no_model_is_said(what: Any) -> None:
     """The candidate's return value is named by its type."""
