@@ -1,6 +1,6 @@
 """What a user's name for a thing means.
 
-    run        id prefix · name · @latest · @1 (newest), @2 … · HEAD~1, git:COMMIT (newest run of that commit) · a version's name
+    run        id prefix · name · @latest · @1 (newest), @2 … · HEAD~1, git:COMMIT (its newest run) · a version's name
     version    delay@3 · delay@champion · @champion · @latest · delay@best · delay · a run that made exactly one
     snapshot   flights · flights@~1 (the one before) · flights@git:HEAD~1 (what that commit's mlops.lock says) · id prefix
 
