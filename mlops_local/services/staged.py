@@ -44,7 +44,9 @@ def tree_data(project: Project, sources: Iterable[Source], tree: git.Tree) -> Da
             hashes = {path: files.digest(project.root / path) for path in beside}
             found[source.name] = files.identity({**hashes, **_hashes(project, tracked, tree)}.items())
             if beside:
-                notes.append(f"{source.name}: {len(beside)} files ignored by git taken as they are now")
+                notes.append(
+                    f"{source.name}: {len(beside)} file{'s' if len(beside) > 1 else ''} ignored by git, taken as on disk"
+                )
         except DataError as error:
             notes.append(error.message)
     return Data(found, tuple(notes))
