@@ -21,6 +21,7 @@ from mlops_local.domain.errors import UsageError
 from mlops_local.domain.progress import Emit, Progress, ignore
 from mlops_local.services import environment, scripted
 from mlops_local.services.project import Project
+from mlops_local.store import projection
 from mlops_local.store.journal import Journal, new_id
 
 LOG_BYTES = 50_000_000
@@ -76,7 +77,9 @@ def run_command(project: Project, command: Sequence[str], *, name: str = "", mes
                 cpu_seconds=round(usage.ru_utime + usage.ru_stime, 3),
                 peak_bytes=usage.ru_maxrss * 1024,
             )
-    return Tracked(run_id, name, code, seconds, tuple(scripted.adopt(project, emit=emit)))
+    made = scripted.adopt(project, emit=emit)
+    projection.settle(project.layout)
+    return Tracked(run_id, name, code, seconds, tuple(made))
 
 
 def _ending(code: int) -> str:

@@ -19,15 +19,16 @@ from mlops_local.domain.assets import ModelVersion, Snapshot, Verdict
 from mlops_local.domain.errors import MlopsError, StepFailed
 from mlops_local.domain.graph import Graph, Input, Step
 from mlops_local.domain.jobs import Given, StepJob, StepOutcome
-from mlops_local.domain.plan import Decision, Output, Plan, StepResult, result_to_json
+from mlops_local.domain.plan import Decision, Output, Part, Plan, Reason, StepResult, result_to_json
 from mlops_local.domain.progress import Emit, Progress, ignore
 from mlops_local.domain.runs import RunState, short_id
 from mlops_local.engines.pipeline import fingerprint as fingerprints
+from mlops_local.engines.pipeline.plan import changes
 from mlops_local.engines.pipeline.runner import Worker
 from mlops_local.services import data, environment, judging, locking, planning
 from mlops_local.services.planning import Code
 from mlops_local.services.project import Project
-from mlops_local.store import cache, layout, lock, objects
+from mlops_local.store import cache, layout, lock, objects, projection
 from mlops_local.store.journal import Journal, new_id
 
 
@@ -168,6 +169,7 @@ class _Execution:
                 raise
             seconds = time.monotonic() - started
             journal.state(events.RUN_ENDED, run=run_id, state=RunState.DONE.value, error="", seconds=round(seconds, 6))
+        projection.settle(self.project.layout)
         return TrainResult(
             run=run_id,
             name=name,
@@ -213,13 +215,21 @@ class _Execution:
             with lock.hold(self._lease(fingerprint), wait_s=24 * 3600, command=f"train {step.name}"):
                 kept = None if step.name in self.forced else self._reusable(fingerprint)
                 if kept is None:
-                    self._execute(worker, journal, run_id, step, decision, fingerprint, parts)
+                    reason = self._reason(step, decision, parts)
+                    self._execute(worker, journal, run_id, step, reason, fingerprint, parts)
                     return
         self.results[step.name] = kept
         cache.record(self.project.layout, kept)
         self.reused.append(step.name)
         journal.state(events.STEP_ENDED, run=run_id, step=step.name, state="reused", result=result_to_json(kept))
         self.emit(Progress("step_ended", f"{step.name}: reused", step=step.name, data={"state": "reused"}))
+
+    def _reason(self, step: Step, decision: Decision, parts: Sequence[Part]) -> str:
+        """Why it runs, now that its inputs are known: the plan could only say that they will be made again."""
+        if step.name in self.forced:
+            return Reason("forced").text()
+        found = changes(cache.latest(self.project.layout, step.name), parts) or list(decision.reasons)
+        return "; ".join(reason.text() for reason in found)
 
     def _lease(self, fingerprint: str) -> Path:
         folder = self.project.layout.tmp / "leases"
@@ -264,11 +274,10 @@ class _Execution:
         journal: Journal,
         run_id: str,
         step: Step,
-        decision: Decision,
+        reason: str,
         fingerprint: str,
-        parts: Sequence[Any],
+        parts: Sequence[Part],
     ) -> None:
-        reason = "; ".join(r.text() for r in decision.reasons)
         journal.state(events.STEP_STARTED, run=run_id, step=step.name, reason=reason, fingerprint=fingerprint)
         self.emit(Progress("step_started", f"{step.name}: {reason}", step=step.name, data={"reason": reason}))
         folder = self.project.layout.tmp / f"{run_id}-{step.name}"
@@ -336,7 +345,7 @@ class _Execution:
                     hint="run `mlops train` again when they are complete",
                 )
 
-    def _keep(self, run_id: str, step: Step, fingerprint: str, parts: Sequence[Any], outcome: StepOutcome) -> StepResult:
+    def _keep(self, run_id: str, step: Step, fingerprint: str, parts: Sequence[Part], outcome: StepOutcome) -> StepResult:
         outputs = []
         for made in outcome.outputs:
             hashes = {name: objects.put_file(self.project.layout, Path(path)) for name, path in sorted(made.files.items())}

@@ -245,6 +245,7 @@ class Store:
                 db.execute(f"CHECKPOINT {CATALOG}")  # its log would stay behind under the draft's name
         finally:
             _detach(None, db)
+        draft.chmod(0o600)
         draft.rename(self.layout.database)
 
     def _attach_file(self, db: Db, path: Path, read_only: bool) -> None:

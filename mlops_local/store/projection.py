@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mlops_local.domain.errors import MlopsError
 from mlops_local.domain.plan import result_from_json
 from mlops_local.store import cache, files, history, journal, ledger
 from mlops_local.store.database import Store
@@ -20,7 +21,7 @@ from mlops_local.store.tail import Tail
 if TYPE_CHECKING:
     from mlops_local.store.folding import Step
 
-__all__ = ["Tail", "fold", "rebuild"]
+__all__ = ["Tail", "fold", "rebuild", "settle"]
 
 _SEEN = "folded.json"
 
@@ -52,6 +53,17 @@ def fold(store: Store, *, budget_s: float | None = None) -> int:
         if step.finished or (budget_s is not None and time.monotonic() - started > budget_s):
             break
     return lines
+
+
+def settle(layout: Layout) -> None:
+    """Fold what this process just did, unless the store is in use or full: the next command folds it then."""
+    store = Store(layout, wait_s=0.2)
+    try:
+        fold(store, budget_s=1.0)
+    except MlopsError:
+        return
+    finally:
+        store.close()
 
 
 def rebuild(store: Store) -> int:

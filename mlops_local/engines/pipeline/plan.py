@@ -134,7 +134,7 @@ def _decide(
         blocked = [item for item in unknown if _is_blocked(item, state)]
         now = fingerprint(step, code, values, {item.argument: known.get(item.argument, "") for item in step.inputs})[1]
         open_names = {_shown(item) for item in unknown}
-        reasons += [reason for reason in _changes(before, now) if reason.what not in open_names]
+        reasons += [reason for reason in changes(before, now) if reason.what not in open_names]
         if blocked or before is not None:  # "never run" says enough
             texts = {item.node: NEVER if item in blocked else AGAIN for item in unknown}
             reasons += [Reason("data", node, new=text) for node, text in texts.items()]
@@ -144,7 +144,7 @@ def _decide(
     if result is not None and not forced:
         return Decision(step.name, "fresh", (), found), result
     if not forced:
-        reasons += _changes(before, now)
+        reasons += changes(before, now)
         reasons = reasons or [Reason("missing", "its result is gone" if before is not None else "")]
     return Decision(step.name, "stale", tuple(reasons), found), None
 
@@ -168,8 +168,8 @@ def _shown(item: Input) -> str:
     return item.node + (f".{item.output}" if item.output else "")
 
 
-def _changes(before: StepResult | None, now: Sequence[Part]) -> list[Reason]:
-    """What differs from the newest result: changed things first, then new ones, then those gone."""
+def changes(before: StepResult | None, now: Sequence[Part]) -> list[Reason]:
+    """What differs from a step's newest result: changed things first, then new ones, then those gone."""
     if before is None:
         return [Reason("missing")]
     old = {(part.kind, part.what): part for part in before.parts}

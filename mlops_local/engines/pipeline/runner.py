@@ -266,7 +266,6 @@ def _environment() -> dict[str, str]:
     settings = {
         "PYTHONHASHSEED": "0",  # sets and the order they are walked in
         "POLARS_ENGINE_AFFINITY": "in-memory",  # the streaming engine joins in another order each time (measured)
-        "OMP_WAIT_POLICY": "passive",  # spinning at barriers made LightGBM 6 times slower on a busy machine (measured)
         "OMP_WAIT_POLICY": "PASSIVE",  # waiting threads sleep: on a busy machine LightGBM is seven times as fast (measured)
         "_RJEM_MALLOC_CONF": "background_thread:false",  # polars' allocator: no thread in a process that forks
     }
