@@ -29,7 +29,7 @@ imports: $(STAMP)
 	PYTHONPATH=. $(BIN)/lint-imports
 
 tests: $(STAMP)
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile
 
 fix: $(STAMP)
 	$(BIN)/ruff format .

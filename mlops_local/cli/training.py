@@ -57,7 +57,7 @@ def train(
             force=("*",) if force else (),
             dry_run=dry_run,
             message=message,
-            emit=emit,
+            emit=lambda event: None if event.kind == "version" else emit(event),  # the result below says it
         )
     _show_result(settings, result, dry_run=dry_run)
     if gate:
