@@ -7,6 +7,7 @@ import importlib
 import importlib.metadata
 import importlib.util
 import os
+import re
 import sys
 from collections.abc import Iterable
 from dataclasses import replace
@@ -62,7 +63,8 @@ def load(finder: Finder, name: str) -> Any:
     except MlopsError as error:
         place = tracebacks.place(error, finder.root)
         traceback = getattr(error, "traceback", "") or tracebacks.render(error, finder.root)
-        text = error.message if not place or error.message.startswith(place.partition(":")[0]) else f"{place}: {error.message}"
+        told = re.match(r"\S+\.py:\d+: ", error.message) or not place
+        text = error.message if told else f"{place}: {error.message}"
         raise ConfigError(text, hint=error.hint, traceback=traceback) from error
     except (Exception, SystemExit) as error:
         what = f"it called sys.exit({error.code!r})" if isinstance(error, SystemExit) else f"{type(error).__name__}: {error}"

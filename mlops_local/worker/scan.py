@@ -140,6 +140,7 @@ def _line(value: Any) -> int:
 
 def annotation(function: Callable[..., Any], raw: Any) -> Any:
     """An annotation as an object; its text where it cannot be evaluated (a library that is not installed)."""
+    raw = getattr(raw, "__forward_arg__", raw)  # what a NamedTuple makes of a quoted annotation
     if not isinstance(raw, str):
         return raw
     scope = getattr(inspect.unwrap(function), "__globals__", {})

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import traceback
 from pathlib import Path
 
 import mlops_local
 
+_MACHINERY = ("<frozen importlib", importlib.__file__)
 OURS = str(Path(mlops_local.__file__).resolve().parent) + os.sep
 
 
@@ -31,7 +33,7 @@ def place(error: BaseException, root: Path) -> str:
 def _cut(shown: traceback.TracebackException, prefix: str) -> None:
     frames = []
     for frame in shown.stack:
-        if frame.filename.startswith((OURS, "<frozen importlib")):
+        if frame.filename.startswith((OURS, *_MACHINERY)):
             continue
         if frame.filename.startswith(prefix):
             frame.filename = frame.filename.removeprefix(prefix)
