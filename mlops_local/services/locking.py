@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from mlops_local.domain.assets import ModelVersion, Snapshot
+from mlops_local.domain.errors import ConfigError
 from mlops_local.domain.graph import Graph
 from mlops_local.services.project import Project
 from mlops_local.store import lockfile, registry
@@ -17,7 +18,10 @@ def write(project: Project, graph: Graph, snapshots: Mapping[str, Snapshot]) -> 
 
     Returns whether the file changed.
     """
-    before = _before(project)
+    try:
+        before = _before(project)
+    except ConfigError:
+        before = LockFile()  # an unfinished merge or a damaged line: written anew, as the error's hint promises elsewhere
     known = {source.name for source in graph.sources}
     sources = {name: entry for name, entry in before.sources.items() if name in known}
     sources.update({name: SourceEntry(s.id, s.rows, s.bytes) for name, s in snapshots.items()})

@@ -26,8 +26,9 @@ from mlops_local.engines.watch.changes import Settler, Stamp, kind
 from mlops_local.engines.watch.observer import Observer
 from mlops_local.services import git, planning, watch_lines
 from mlops_local.services.companion import Companion
+from mlops_local.services.execution import Cancelled
 from mlops_local.services.project import CONFIG, Project, read_config
-from mlops_local.services.train import Cancelled, TrainResult, train
+from mlops_local.services.train import TrainResult, train
 from mlops_local.store import cache, registry
 
 _PATCH_S = 600.0

@@ -1,0 +1,275 @@
+"""Execute a plan: one run, one journal, steps one after another in a worker, each output kept before it counts.
+
+What a child leaves behind after a crash is never used: an output exists when the parent has journalled it.
+"""
+
+from __future__ import annotations
+
+import shutil
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mlops_local.domain import events, names
+from mlops_local.domain.assets import Snapshot
+from mlops_local.domain.errors import MlopsError, StepFailed
+from mlops_local.domain.graph import Input, Step
+from mlops_local.domain.jobs import Given, StepJob, StepOutcome
+from mlops_local.domain.plan import Decision, Output, Part, Plan, Reason, StepResult, result_to_json
+from mlops_local.domain.progress import Emit, Progress
+from mlops_local.domain.runs import RunState, short_id
+from mlops_local.engines.pipeline import fingerprint as fingerprints
+from mlops_local.engines.pipeline.plan import changes
+from mlops_local.engines.pipeline.runner import Worker
+from mlops_local.services import data, environment
+from mlops_local.services.planning import Code, Parameters
+from mlops_local.services.project import Project
+from mlops_local.store import cache, layout, lock, objects, projection
+from mlops_local.store.journal import Journal, new_id
+
+LONGEST_LEASE_S = 24 * 3600.0
+"""How long a run waits for another that makes the same result."""
+
+Finish = Callable[["Execution", Journal], None]
+
+
+class Cancelled(MlopsError):
+    """The run was ended on purpose; what was finished is kept."""
+
+    exit_code = 130
+
+
+@dataclass
+class Execution:
+    """One run in progress: what each step left, and the journal it is written to."""
+
+    project: Project
+    code: Code
+    steps: Sequence[Step]
+    params: Parameters
+    snapshots: Mapping[str, Snapshot]
+    forced: set[str]
+    emit: Emit
+    cancel: threading.Event
+    finish: Finish
+    """Called with the run's id when every step is done; may add state lines before the run ends."""
+    results: dict[str, StepResult] = field(default_factory=dict)
+    ran: list[str] = field(default_factory=list)
+    reused: list[str] = field(default_factory=list)
+    id: str = field(default_factory=new_id)
+    seconds: float = 0.0
+
+    @property
+    def name(self) -> str:
+        """The run's readable name."""
+        return names.readable(self.id)
+
+    def run(self, plan: Plan, targets: Sequence[str], message: str) -> None:
+        """Execute the plan as one journalled run.
+
+        Raises:
+            StepFailed: a step failed; the run is `failed`.
+            Cancelled: the cancel event was set; the run is `cancelled`.
+        """
+        started = time.monotonic()
+        with ExitStack() as stack:
+            journal = stack.enter_context(closing(Journal.open(self.project.layout.journal)))
+            self._begin(journal, targets, message)
+            state, said = RunState.FAILED, ""
+            try:
+                worker = stack.enter_context(Worker(self.project.root, cancel=self.cancel))
+                for decision in plan.decisions:
+                    self._step(worker, journal, decision)
+                self.finish(self, journal)
+                state = RunState.DONE
+            except BaseException as error:
+                said = str(error)
+                if isinstance(error, (Cancelled, KeyboardInterrupt, SystemExit)):
+                    state = RunState.CANCELLED
+                raise
+            finally:
+                self.seconds = round(time.monotonic() - started, 6)
+                journal.state(events.RUN_ENDED, run=self.id, state=state.value, error=said, seconds=self.seconds)
+        projection.settle(self.project.layout)
+
+    def _begin(self, journal: Journal, targets: Sequence[str], message: str) -> None:
+        facts = environment.capture(self.project)
+        journal.state(
+            events.RUN_STARTED,
+            run=self.id,
+            name=self.name,
+            kind="train",
+            targets=list(targets),
+            message=message,
+            snapshots={name: snapshot.id for name, snapshot in self.snapshots.items()},
+            **facts,
+        )
+        flat = {f"{step}.{key}": value for step in self._names() for key, value in self.params.get(step, {}).items()}
+        if flat:
+            journal.state(events.PARAMS, run=self.id, values=environment.safe(flat))
+        self.emit(Progress("run", f"run {short_id(self.id)} {self.name}", data={"run": self.id, "name": self.name}))
+
+    def _names(self) -> list[str]:
+        return [step.name for step in self.steps]
+
+    def _step(self, worker: Worker, journal: Journal, decision: Decision) -> None:
+        step = self.code.graph.step(decision.name)
+        inputs = {item.argument: self._logical(item) for item in step.inputs}
+        fingerprint, parts = fingerprints.fingerprint(
+            step, fingerprints.parts(step, self.code.graph, self.code.sources), self.params.get(step.name, {}), inputs
+        )
+        kept = None if step.name in self.forced else self._reusable(fingerprint)
+        if kept is None:
+            # Two runs of one fingerprint: the second waits here and then reuses.
+            with lock.hold(self._lease(fingerprint), wait_s=LONGEST_LEASE_S, command=f"train {step.name}"):
+                kept = None if step.name in self.forced else self._reusable(fingerprint)
+                if kept is None:
+                    reason = self._reason(step, decision, parts)
+                    self._execute(worker, journal, step, reason, fingerprint, parts)
+                    return
+        self.results[step.name] = kept
+        cache.record(self.project.layout, kept)
+        self.reused.append(step.name)
+        journal.state(events.STEP_ENDED, run=self.id, step=step.name, state="reused", result=result_to_json(kept))
+        self.emit(Progress("step_ended", f"{step.name}: reused", step=step.name, data={"state": "reused"}))
+
+    def _reason(self, step: Step, decision: Decision, parts: Sequence[Part]) -> str:
+        """Why it runs, now that its inputs are known: the plan could only say that they will be made again."""
+        if step.name in self.forced:
+            return Reason("forced").text()
+        found = changes(cache.latest(self.project.layout, step.name), parts) or list(decision.reasons)
+        return "; ".join(reason.text() for reason in found)
+
+    def _lease(self, fingerprint: str) -> Path:
+        folder = self.project.layout.tmp / "leases"
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder / fingerprint[:32]
+
+    def _reusable(self, fingerprint: str) -> StepResult | None:
+        kept = cache.step_result(self.project.layout, fingerprint)
+        if kept is None:
+            return None
+        missing = [
+            part for output in kept.outputs for part in output.parts.values() if not objects.exists(self.project.layout, part)
+        ]
+        if missing:
+            self.emit(
+                Progress("warning", f"{kept.name}: {len(missing)} stored objects are gone; it runs again", step=kept.name)
+            )
+            return None
+        return kept
+
+    def _logical(self, item: Input) -> str:
+        if item.node in self.snapshots:
+            return self.snapshots[item.node].id
+        return self._output(item).logical
+
+    def _output(self, item: Input) -> Output:
+        outputs = self.results[item.node].outputs
+        return next(o for o in outputs if not item.output or o.name == item.output)
+
+    def _given(self, item: Input) -> Given:
+        root = self.project.root
+        if item.node in self.snapshots:
+            files = {entry.path: str(root / entry.path) for entry in self.snapshots[item.node].files}
+            return Given(item, kind="source", files=files)
+        output = self._output(item)
+        files = {name: str(objects.path(self.project.layout, part)) for name, part in output.parts.items()}
+        return Given(item, kind=output.kind, files=files)
+
+    def _execute(
+        self,
+        worker: Worker,
+        journal: Journal,
+        step: Step,
+        reason: str,
+        fingerprint: str,
+        parts: Sequence[Part],
+    ) -> None:
+        journal.state(events.STEP_STARTED, run=self.id, step=step.name, reason=reason, fingerprint=fingerprint)
+        self.emit(Progress("step_started", f"{step.name}: {reason}", step=step.name, data={"reason": reason}))
+        folder = self.project.layout.tmp / f"{self.id}-{step.name}"
+        folder.mkdir(parents=True)
+        logs = self.project.layout.logs / self.id
+        logs.mkdir(parents=True, exist_ok=True)
+        try:
+            job = StepJob(
+                step=step,
+                graph=self.code.graph,
+                sources=self.code.sources,
+                params=self.params.get(step.name, {}),
+                seed=environment.seed(self.project, step.name),
+                inputs=tuple(self._given(item) for item in step.inputs),
+                out=folder,
+                log=logs / f"{step.name}.log",
+                run=self.id,
+                state=self.project.layout.state,
+                key=layout.hmac_key(self.project.layout).hex(),
+            )
+            outcome = worker.run_step(job)
+            if self.cancel.is_set():
+                raise Cancelled("cancelled", hint="finished steps are kept; run the command again to go on")
+            if not outcome.ok:
+                raise self._failed(journal, step, outcome)
+            self._inputs_unchanged(step)
+            result = self._keep(step, fingerprint, parts, outcome)
+        except BaseException as error:
+            if not isinstance(error, StepFailed):
+                state = "cancelled" if isinstance(error, (Cancelled, KeyboardInterrupt, SystemExit)) else "failed"
+                journal.state(events.STEP_ENDED, run=self.id, step=step.name, state=state, error=str(error))
+            raise
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+        journal.state(events.STEP_ENDED, run=self.id, step=step.name, state="done", result=result_to_json(result))
+        cache.record(self.project.layout, result)
+        self.results[step.name] = result
+        self.ran.append(step.name)
+        self.emit(
+            Progress(
+                "step_ended",
+                f"{step.name}: done in {outcome.seconds:.1f} s",
+                step=step.name,
+                data={"state": "done", "seconds": outcome.seconds, "report": outcome.report, "peak_bytes": outcome.peak_bytes},
+            )
+        )
+
+    def _failed(self, journal: Journal, step: Step, outcome: StepOutcome) -> StepFailed:
+        journal.state(
+            events.STEP_ENDED, run=self.id, step=step.name, state="failed", error=outcome.error, traceback=outcome.traceback
+        )
+        return StepFailed(
+            f"step {step.name} failed: {outcome.error}",
+            hint=outcome.hint or f"its output: mlops logs {short_id(self.id)} {step.name}",
+            traceback=outcome.traceback,
+        )
+
+    def _inputs_unchanged(self, step: Step) -> None:
+        """A source that changed while the step read it would give a result nobody can name: it is thrown away."""
+        for item in step.inputs:
+            snapshot = self.snapshots.get(item.node)
+            if snapshot is not None and data.current(self.project, self.code.graph.source(item.node)).id != snapshot.id:
+                raise StepFailed(
+                    f"step {step.name}: the files of {item.node} changed while it ran; its result is discarded",
+                    hint="run `mlops train` again when they are complete",
+                )
+
+    def _keep(self, step: Step, fingerprint: str, parts: Sequence[Part], outcome: StepOutcome) -> StepResult:
+        outputs = []
+        for made in outcome.outputs:
+            hashes = {name: objects.put_file(self.project.layout, Path(path)) for name, path in sorted(made.files.items())}
+            size = sum(objects.path(self.project.layout, part).stat().st_size for part in hashes.values())
+            outputs.append(Output(made.name, made.kind, made.logical, hashes, size, made.rows))
+        return StepResult(
+            name=step.name,
+            fingerprint=fingerprint,
+            outputs=tuple(outputs),
+            run=self.id,
+            seconds=outcome.seconds,
+            cpu_seconds=outcome.cpu_seconds,
+            peak_bytes=outcome.peak_bytes,
+            parts=tuple(parts),
+            report=outcome.report,
+        )
