@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from mlops_local.api.declare import data, model, seed, step, transform
     from mlops_local.api.load import load, load_model
-    from mlops_local.api.run import log, log_params, run
+    from mlops_local.api.run import log, log_eval, log_model, log_params, run
     from mlops_local.domain.xy import XY, concat
 
 __all__ = [
@@ -19,6 +19,8 @@ __all__ = [
     "load",
     "load_model",
     "log",
+    "log_eval",
+    "log_model",
     "log_params",
     "model",
     "run",
@@ -34,6 +36,8 @@ _HOMES = {
     "load": "mlops_local.api.load",
     "load_model": "mlops_local.api.load",
     "log": "mlops_local.api.run",
+    "log_eval": "mlops_local.api.run",
+    "log_model": "mlops_local.api.run",
     "log_params": "mlops_local.api.run",
     "model": "mlops_local.api.declare",
     "run": "mlops_local.api.run",

@@ -181,6 +181,23 @@ def log_params(values: Mapping[str, Any] | None = None, /, **more: Any) -> None:
         current.log_params(values, **more)
 
 
+def log_model(model: Any, *, example: Any, name: str = "model", metric: str = "", target: str = "") -> None:
+    """`Run.log_model` of the current run. Raises UsageError outside any run."""
+    _needed("log_model").log_model(model, example=example, name=name, metric=metric, target=target)
+
+
+def log_eval(rows: Any, y: Sequence[float] | Any, *, cluster: str = "") -> dict[str, float]:
+    """`Run.log_eval` of the current run. Raises UsageError outside any run."""
+    return _needed("log_eval").log_eval(rows, y, cluster=cluster)
+
+
+def _needed(what: str) -> Run:
+    current = _current()
+    if current is None:
+        raise UsageError(f"{what}: there is no run", hint="call it inside `with mlops.run():` or under `mlops run`")
+    return current
+
+
 def _current() -> Run | None:
     if _stack:
         return _stack[-1]

@@ -22,9 +22,9 @@ frame = pl.DataFrame({"a": random.normal(size=2000), "b": random.normal(size=200
 y = (frame["a"].to_numpy() + random.normal(size=2000) > 0).astype(int)
 options = {"objective": "binary", "verbose": -1, "num_threads": 1, "deterministic": True}
 booster = lgb.train(options, lgb.Dataset(frame[:1500].to_numpy(), y[:1500]), rounds)
-with mlops.run() as run:
-    run.log_model(booster, example=frame[:1500], name="churn")
-    run.log_eval(frame[1500:], y[1500:])
+with mlops.run():
+    mlops.log_model(booster, example=frame[:1500], name="churn")
+    mlops.log_eval(frame[1500:], y[1500:])
 """
 
 
