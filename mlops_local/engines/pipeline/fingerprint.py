@@ -18,8 +18,9 @@ from typing import Any
 from mlops_local import __version__
 from mlops_local.domain.graph import Graph, Model, Step, Symbol
 from mlops_local.domain.plan import Part
+from mlops_local.engines.pipeline.names import Piece, Project
 from mlops_local.engines.pipeline.normal import text
-from mlops_local.engines.pipeline.reach import Piece, Project, Reached, reach
+from mlops_local.engines.pipeline.reach import Reached, reach
 from mlops_local.engines.pipeline.sources import SourceFile
 
 EDGES = "how its names connect"

@@ -10,16 +10,14 @@ from __future__ import annotations
 import ast
 import builtins
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from mlops_local.engines.pipeline import scopes
-from mlops_local.engines.pipeline.effects import Effects, Lead
-from mlops_local.engines.pipeline.modules import Module, parse
+from mlops_local.engines.pipeline.modules import Module
+from mlops_local.engines.pipeline.names import Piece, Project
 from mlops_local.engines.pipeline.normal import Style, last_name, text
 from mlops_local.engines.pipeline.scopes import Target, Use
-from mlops_local.engines.pipeline.sources import SourceFile, executed
 
 _FILE = {"eval": "eval()", "exec": "exec()", "globals": "globals()", "vars": "vars()", "compile": "compile()"}
 """Builtins that can reach any name of the file."""
@@ -42,22 +40,6 @@ Place: TypeAlias = "int | str"
 """Where a name leads: the number of a piece, or something outside the project by its name."""
 
 
-@dataclass(frozen=True)
-class Piece:
-    """One definition, statement or expression that is reached."""
-
-    what: str
-    """`pipeline.clean`."""
-    where: str
-    """`pipeline.py:31`."""
-    module: Module
-    nodes: tuple[ast.AST, ...]
-    without: tuple[ast.AST, ...] = ()
-    """Nodes in it that do not count."""
-    raw: str = ""
-    """For a whole file: what is hashed instead of the nodes."""
-
-
 @dataclass
 class Reached:
     """What a walk found."""
@@ -70,83 +52,6 @@ class Reached:
     variables: dict[str, None] = field(default_factory=dict)
     """Environment variables read by a literal name."""
     style: Style = field(default_factory=Style)
-
-
-class Project:
-    """The project's modules, and where their names lead."""
-
-    def __init__(self, sources: Mapping[str, SourceFile]) -> None:
-        self.sources = sources
-        self.effects = Effects(self.lead)
-        self._loud: dict[str, list[ast.stmt]] = {}
-        self._executed: dict[str, tuple[str, ...]] = {}
-        self._uses: dict[tuple[int, Style], tuple[Use, ...]] = {}
-        self._modules: dict[str, Module] = {}
-
-    def module(self, name: str) -> Module:
-        """A project module by name."""
-        if name not in self._modules:
-            self._modules[name] = parse(name, self.sources[name])
-        return self._modules[name]
-
-    def executed(self, name: str) -> tuple[str, ...]:
-        """The project modules that importing this one executes."""
-        if name not in self._executed:
-            self._executed[name] = executed(name, self.sources)
-        return self._executed[name]
-
-    def loud(self, name: str) -> list[ast.stmt]:
-        """The statements of a module that do something when it is imported."""
-        if name not in self._loud:
-            self._loud[name] = self.effects.of(self.module(name))
-        return self._loud[name]
-
-    def uses(self, piece: Piece, style: Style) -> tuple[Use, ...]:
-        """The outside names of a piece; each node is analysed once."""
-        found: dict[Use, None] = {}
-        for node in piece.nodes:
-            key = (id(node), style)
-            if piece.without or key not in self._uses:
-                made = scopes.uses(node, piece.module.package, style, without=piece.without)
-                if piece.without:
-                    found.update(dict.fromkeys(made))
-                    continue
-                self._uses[key] = made
-            found.update(dict.fromkeys(self._uses[key]))
-        return tuple(found)
-
-    def is_project(self, module: str) -> bool:
-        """Whether a module, or a folder of modules, is the project's."""
-        return module in self.sources or any(name.startswith(module + ".") for name in self.sources)
-
-    def lead(self, module: Module, name: str, attributes: tuple[str, ...]) -> Lead | Target | None:
-        """The definition or outside import a name leads to (its last one); None when nobody knows."""
-        seen: set[tuple[str, str]] = set()
-        while (module.name, name) not in seen:
-            seen.add((module.name, name))
-            if name in module.definitions and name not in module.imports:
-                return module, module.definitions[name][-1]
-            if name not in module.imports:
-                star = next((s for s in module.stars if s in self.sources and self.module(s).has(name)), None)
-                if star is None:
-                    return None
-                module = self.module(star)
-                continue
-            target = module.imports[name][-1]
-            if not self.is_project(target.module):
-                return target
-            names = [*([target.name] if target.name else []), *attributes]
-            place = target.module
-            while (
-                names
-                and f"{place}.{names[0]}" in self.sources
-                and not (place in self.sources and self.module(place).has(names[0]))
-            ):
-                place = f"{place}.{names.pop(0)}"
-            if not names or place not in self.sources:
-                return None
-            module, name, attributes = self.module(place), names[0], tuple(names[1:])
-        return None
 
 
 class Walk:
