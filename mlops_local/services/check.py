@@ -18,6 +18,7 @@ from mlops_local.domain.graph import Model, Step
 from mlops_local.domain.plan import Decision, Plan
 from mlops_local.domain.project import Gate, ProjectConfig
 from mlops_local.engines.data import patterns
+from mlops_local.engines.pipeline.plan import needed
 from mlops_local.services import git, hook, judging, planning
 from mlops_local.services import staged as staging
 from mlops_local.services.planning import Code, Load
@@ -142,7 +143,7 @@ def _plan(project: Project, tree: git.Tree | None) -> _Tree:
     load: Load = tree.read if tree is not None else planning.working_tree(project.root)
     code = planning.read_code(project, load=load, config=project.config)
     targets = _targets(project, code)
-    steps = planning.needed(code.graph, targets)
+    steps = needed(code.graph, targets)
     sources = [code.graph.source(name) for name in planning.sources_of(code.graph, steps)]
     data = staging.tree_data(project, sources, tree) if tree is not None else staging.current_data(project, sources)
     plan = Plan()

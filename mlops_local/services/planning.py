@@ -22,7 +22,7 @@ from mlops_local.domain.plan import Decision, Plan
 from mlops_local.domain.progress import Emit, ignore
 from mlops_local.domain.project import ProjectConfig
 from mlops_local.engines.pipeline import fingerprint as fingerprints
-from mlops_local.engines.pipeline.plan import decide
+from mlops_local.engines.pipeline.plan import decide, needed
 from mlops_local.engines.pipeline.plan import why as why_chain
 from mlops_local.engines.pipeline.runner import Worker
 from mlops_local.engines.pipeline.sources import SourceFile, discover
@@ -182,19 +182,6 @@ def resolve_targets(graph: Graph, config: ProjectConfig, names: Sequence[str]) -
                 hint="known: " + ", ".join([*models, *(s for s in steps if "." not in s)]),
             )
     return tuple(dict.fromkeys(found))
-
-
-def needed(graph: Graph, targets: Sequence[str]) -> tuple[Step, ...]:
-    """The steps the targets depend on, themselves included, in an order in which they can run."""
-    steps = {step.name: step for step in graph.steps}
-    wanted: set[str] = set()
-    queue = list(targets)
-    while queue:
-        name = queue.pop()
-        if name in steps and name not in wanted:
-            wanted.add(name)
-            queue += [item.node for item in steps[name].inputs]
-    return tuple(step for step in graph.steps if step.name in wanted)
 
 
 def sources_of(graph: Graph, steps: Iterable[Step]) -> tuple[str, ...]:

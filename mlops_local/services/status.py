@@ -232,17 +232,18 @@ def _about_files(project: Project, runs: Sequence[Run]) -> Iterator[Attention]:
 
 def _stale(project: Project) -> tuple[str, ...] | None:
     """The steps today's code would run on the newest snapshots; None when only starting the code could tell."""
-    from mlops_local.services import planning  # noqa: PLC0415  (20 ms, and only after an edit)
+    from mlops_local.engines.pipeline.plan import needed  # noqa: PLC0415  (20 ms, and only after an edit)
+    from mlops_local.services import planning  # noqa: PLC0415  (the same)
 
     try:
         code = planning.known_code(project)
         if code is None:
             return None
         targets = planning.resolve_targets(code.graph, project.config, ())
-        needed = planning.sources_of(code.graph, planning.needed(code.graph, targets))
-        snapshots = {name: cache.snapshot(project.layout, name) for name in needed}
+        read = planning.sources_of(code.graph, needed(code.graph, targets))
+        snapshots = {name: cache.snapshot(project.layout, name) for name in read}
         ids = {name: snapshot.id for name, snapshot in snapshots.items() if snapshot is not None}
-        if len(ids) < len(needed):
+        if len(ids) < len(read):
             return None
         plan = planning.make_plan(project, code, targets, params=planning.parameters(code.graph, project.config), snapshots=ids)
     except MlopsError:  # a status is no place to complain about the code: `mlops plan` does

@@ -16,6 +16,7 @@ from mlops_local.domain.graph import Graph, Step
 from mlops_local.domain.plan import Plan, StepResult
 from mlops_local.domain.progress import Emit, Progress, ignore
 from mlops_local.domain.runs import RunState
+from mlops_local.engines.pipeline.plan import needed
 from mlops_local.services import judging, locking, planning
 from mlops_local.services.execution import Execution
 from mlops_local.services.planning import Code
@@ -72,7 +73,7 @@ def train(
     """
     code = planning.read_code(project)
     wanted = planning.resolve_targets(code.graph, project.config, targets)
-    steps = planning.needed(code.graph, wanted)
+    steps = needed(code.graph, wanted)
     current = planning.snapshots(project, code.graph, steps, emit=emit)
     values = planning.parameters(code.graph, project.config, params)
     ids = {name: snapshot.id for name, snapshot in current.items()}
@@ -171,7 +172,7 @@ def _register_one(
     emit: Emit,
 ) -> ModelVersion:
     declared = graph.model(step.model)
-    read = planning.sources_of(graph, planning.needed(graph, [step.name]))
+    read = planning.sources_of(graph, needed(graph, [step.name]))
     rows = results.get(f"{declared.name}.features")
     version = judging.register(
         project,

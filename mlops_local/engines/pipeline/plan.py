@@ -57,10 +57,7 @@ def decide(
         ConfigError: a parameter without a default has no value.
     """
     state = _State(snapshots, {}, {})
-    wanted = _needed(graph, targets or [step.name for step in graph.steps])
-    for step in graph.steps:
-        if step.name not in wanted:
-            continue
+    for step in needed(graph, targets or [step.name for step in graph.steps]):
         values = params.get(step.name, {})
         _check_params(step, values)
         code = parts(step) if callable(parts) else parts[step.name]
@@ -94,7 +91,8 @@ def why(plan: Plan, graph: Graph, step: str) -> list[Decision]:
         chain.append(decisions[again[0]])
 
 
-def _needed(graph: Graph, targets: Sequence[str]) -> set[str]:
+def needed(graph: Graph, targets: Sequence[str]) -> tuple[Step, ...]:
+    """The steps the targets depend on, themselves included, in an order in which they can run."""
     steps = {step.name: step for step in graph.steps}
     wanted: set[str] = set()
     queue = list(targets)
@@ -103,7 +101,7 @@ def _needed(graph: Graph, targets: Sequence[str]) -> set[str]:
         if name in steps and name not in wanted:
             wanted.add(name)
             queue += [item.node for item in steps[name].inputs]
-    return wanted
+    return tuple(step for step in graph.steps if step.name in wanted)
 
 
 def _check_params(step: Step, values: Mapping[str, Any]) -> None:
