@@ -171,6 +171,8 @@ def _watch_lines(show: Emit) -> Emit:
         for problem in list(data.get("problems", ()))[1:]:
             diagnostics.say(f"       {problem}")
         if data.get("state") == "failed":
-            diagnostics.say(f"hint: {data['hint']}" if data.get("hint") else "waiting for the next save")
+            if data.get("hint"):
+                diagnostics.say(f"hint: {data['hint']}")
+            diagnostics.say("waiting for the next save")
 
     return emit

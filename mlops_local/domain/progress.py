@@ -11,7 +11,8 @@ from typing import Any
 class Progress:
     """One thing that happened.
 
-    `kind`: snapshot, plan, step_started, step_ended, output, version, verdict, alias, note or warning.
+    `kind`: snapshot, plan, run, step_started, step_ended, output, version, verdict, alias, note, warning, watch (the one line a
+    watched change ends in) or served (what the watcher's server said).
     """
 
     kind: str

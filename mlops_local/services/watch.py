@@ -308,13 +308,21 @@ def _meaning(path: str, content: bytes | None) -> str:
 
 def _stashed_by_pre_commit() -> bool:
     """Whether the pre-commit framework has put unstaged edits aside for a moment: its patch file carries the process's id."""
-    home = os.environ.get("PRE_COMMIT_HOME") or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pre-commit"
-    young = time.time() - _PATCH_S
-    return any(patch.stat().st_mtime > young and _alive(patch.name.rpartition("-")[2]) for patch in Path(home).glob("patch*-*"))
+    home = os.environ.get("PRE_COMMIT_HOME")
+    cache_home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")  # noqa: PTH111  (never raises without HOME)
+    patches = Path(home or f"{cache_home}/pre-commit").glob("patch*-*")
+    return any(_young(patch) and _alive(patch.name.rpartition("-")[2]) for patch in patches)
+
+
+def _young(file: Path) -> bool:
+    try:
+        return file.stat().st_mtime > time.time() - _PATCH_S
+    except OSError:
+        return False
 
 
 def _alive(pid: str) -> bool:
-    if not pid.isdigit():
+    if not pid.isdigit() or int(pid) == 0:
         return False
     try:
         os.kill(int(pid), 0)

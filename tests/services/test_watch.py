@@ -270,3 +270,18 @@ def test_the_server_lives_and_ends_with_the_watcher(copy: Path, how: signal.Sign
     finally:
         process.kill()
         process.communicate()
+
+
+def test_edits_put_aside_by_pre_commit_are_not_trained(
+    watched: Watched, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While the pre-commit framework has unstaged edits stashed, nothing is trained; afterwards the tree is looked at."""
+    monkeypatch.setenv("PRE_COMMIT_HOME", str(tmp_path))
+    patch = tmp_path / f"patch1700000000-{os.getpid()}"
+    patch.write_text("")
+    (tmp_path / "patch1700000000-0").write_text("")
+    watched.edit("pipeline.py", "ROUNDS = 30", "ROUNDS = 30  # put aside")
+    time.sleep(0.8)
+    assert watched.lines() == []
+    patch.unlink()
+    watched.said("pipeline.py saved: nothing to do")
