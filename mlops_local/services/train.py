@@ -17,7 +17,7 @@ from mlops_local.domain.plan import Plan, StepResult
 from mlops_local.domain.progress import Emit, Progress, ignore
 from mlops_local.domain.runs import RunState
 from mlops_local.engines.pipeline.plan import needed
-from mlops_local.services import judging, locking, planning
+from mlops_local.services import hook, judging, locking, planning
 from mlops_local.services.execution import Execution
 from mlops_local.services.planning import Code
 from mlops_local.services.project import Project
@@ -89,6 +89,7 @@ def train(
         if made:
             journal.state(events.SUMMARY, run=execution.id, **_summary(made))
         locking.write(project, code.graph, current)
+        hook.refresh(project, code)
 
     execution = Execution(project, code, steps, values, current, set(forced), emit, cancel or threading.Event(), finish=finish)
     execution.run(plan, wanted, message)
@@ -123,6 +124,7 @@ def _nothing_ran(
     }
     made = _register(project, code, results, current, run="", emit=emit)
     locking.write(project, code.graph, current)
+    hook.refresh(project, code)
     return TrainResult(
         run="",
         name="",

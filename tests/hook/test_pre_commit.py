@@ -196,3 +196,17 @@ def test_the_hook_file_is_executable_and_plain_sh(repository: Repository) -> Non
     repository.edit("pipeline.py", "ROUNDS = 30", "ROUNDS = 30  # x")
     repository.git("add", "-A")
     assert "unaffected" in repository.git("commit", "-qm", "x", PATH="/usr/bin:/bin").stderr
+
+
+def test_training_brings_the_list_of_paths_up_to_date(repository: Repository, tmp_path: Path) -> None:
+    """A module that the trained code began to import is looked at by the shell part from then on."""
+    (repository.root / "prices.py").write_text("FACTOR = 2\n")
+    repository.edit("pipeline.py", "from cleaning import scale\n", "from cleaning import scale\nfrom prices import FACTOR\n")
+    repository.mlops("train")
+    repository.git("add", "-A")
+    repository.commit()
+    mark = record_starts(repository, tmp_path)
+    (repository.root / "prices.py").write_text("FACTOR = 3\n")
+    repository.git("add", "-A")
+    repository.commit()
+    assert mark.exists()
