@@ -139,7 +139,7 @@ def _decision(decision: Decision) -> dict[str, Any]:
 def _show_plan(made: Plan) -> None:
     from mlops_local.cli import output
 
-    columns = [
+    columns: list[output.Column | str] = [
         output.Column("step", keep=True),
         output.Column("state", keep=True),
         "because",

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import difflib
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from mlops_local.domain.assets import ModelVersion, Snapshot, Verdict
 from mlops_local.domain.errors import UsageError
 from mlops_local.domain.plan import StepResult
-from mlops_local.domain.runs import Run, StepRun, short_id
+from mlops_local.domain.runs import Curve, Run, StepRun, short_id
 from mlops_local.services import query, references
 from mlops_local.services.project import Project
 from mlops_local.store import history, projection, registry
@@ -158,6 +158,12 @@ def detail(project: Project, identifier: str) -> RunDetail:
             artifacts=tuple(Artifact(*row) for row in history.artifacts(db, identifier)),
             environment=history.environment(db, identifier),
         )
+
+
+def curves(project: Project, runs: Sequence[str], *, points: int = 400) -> list[Curve]:
+    """Return every metric of some runs over its steps, thinned to about `points` each."""
+    with project.store.reader() as db:
+        return history.curves(db, runs, points=points)
 
 
 def _versions(project: Project, run: str) -> tuple[ModelVersion, ...]:
