@@ -113,7 +113,7 @@ def _for_data(root: Path, data: Path, target: str) -> tuple[dict[str, str], dict
         raise DataError(
             f"there is no file {data}", hint=around if around.startswith("did you mean") else "name a CSV or Parquet file"
         )
-    if profile.form(data.name) not in ("csv", "parquet"):
+    if data.suffix.lower() not in (".csv", ".parquet"):
         raise DataError(f"{data.name} is neither CSV nor Parquet", hint="its name must end in .csv or .parquet")
     inside = data.absolute().is_relative_to(root)
     pattern = data.absolute().relative_to(root).as_posix() if inside else f"data/{data.name}"
