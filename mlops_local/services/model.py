@@ -27,14 +27,14 @@ class VersionView:
     verdict: Verdict | None = None
     aliases: tuple[str, ...] = ()
     deployed: bool = False
-    """The newest deployment of its model is this version."""
+    """The newest server of its model that did not say it stopped serves it."""
 
 
 def versions(project: Project, model: str | None = None) -> list[VersionView]:
     """All versions, newest first, with verdict, aliases and deployment; what scripts left is registered first."""
     scripted.adopt(project)
     state = registry.load(project.layout)
-    deployed = {d.model: d.version for d in state.deployments if d.event == "deployed"}
+    deployed = {name: found.version for name in state.models() if (found := state.deployed(name)) is not None}
     views = [
         VersionView(
             version,

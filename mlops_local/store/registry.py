@@ -41,13 +41,18 @@ class Registry:
         return [version for version in reversed(list(self.versions.values())) if version.model == model]
 
     def deployed(self, model: str) -> Deployment | None:
-        """Return what a server said last that it serves; None when it said it stopped, or nothing.
+        """Return what the newest server that has not said it stopped serves; None when there is none.
 
         Whether that process still lives is for the caller to ask.
         """
+        stopped = set()
         for deployment in reversed(self.deployments):
-            if deployment.model == model and deployment.event != "rejected":
-                return deployment if deployment.event == "deployed" else None
+            server = (deployment.pid, deployment.port)
+            if deployment.model != model or server in stopped or deployment.event == "rejected":
+                continue
+            if deployment.event == "deployed":
+                return deployment
+            stopped.add(server)
         return None
 
 

@@ -113,8 +113,8 @@ def number(value: float | None, *, signed: bool = False) -> str:
     if math.isinf(value):
         return "∞" if value > 0 else "−∞"
     size = abs(value)
-    if size == 0:
-        text = "0"
+    if size == 0 or (size == int(size) and 1 < size < 1_000_000):
+        text = f"{int(size):,}"
     elif size >= 1_000_000 or size < 0.0001:
         text = f"{size:.2e}"
     elif size >= 1000:

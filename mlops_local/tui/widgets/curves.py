@@ -38,6 +38,8 @@ def charts_of(
     """
     groups: dict[str, list[Series]] = {}
     for curve in curves:
+        if len(curve.steps) < 2:
+            continue  # one value is a metric, and shown as one
         title, line = split(curve.key)
         if len(runs) > 1:
             slot = runs.index(curve.run)
