@@ -9,7 +9,7 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack, closing
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -53,6 +53,7 @@ class Execution:
     snapshots: Mapping[str, Snapshot]
     forced: set[str]
     emit: Emit
+    worker: Worker
     cancel: threading.Event
     finish: Finish
     """Called with the run's id when every step is done; may add state lines before the run ends."""
@@ -75,14 +76,12 @@ class Execution:
             Cancelled: the cancel event was set; the run is `cancelled`.
         """
         started = time.monotonic()
-        with ExitStack() as stack:
-            journal = stack.enter_context(closing(Journal.open(self.project.layout.journal)))
+        with closing(Journal.open(self.project.layout.journal)) as journal:
             self._begin(journal, targets, message)
             state, said = RunState.FAILED, ""
             try:
-                worker = stack.enter_context(Worker(self.project.root, cancel=self.cancel))
                 for decision in plan.decisions:
-                    self._step(worker, journal, decision)
+                    self._step(journal, decision)
                 self.finish(self, journal)
                 state = RunState.DONE
             except BaseException as error:
@@ -115,7 +114,7 @@ class Execution:
     def _names(self) -> list[str]:
         return [step.name for step in self.steps]
 
-    def _step(self, worker: Worker, journal: Journal, decision: Decision) -> None:
+    def _step(self, journal: Journal, decision: Decision) -> None:
         step = self.code.graph.step(decision.name)
         inputs = {item.argument: self._logical(item) for item in step.inputs}
         fingerprint, parts = fingerprints.fingerprint(
@@ -128,7 +127,7 @@ class Execution:
                 kept = None if step.name in self.forced else self._reusable(fingerprint)
                 if kept is None:
                     reason = self._reason(step, decision, parts)
-                    self._execute(worker, journal, step, reason, fingerprint, parts)
+                    self._execute(journal, step, reason, fingerprint, parts)
                     return
         self.results[step.name] = kept
         cache.record(self.project.layout, kept)
@@ -182,7 +181,6 @@ class Execution:
 
     def _execute(
         self,
-        worker: Worker,
         journal: Journal,
         step: Step,
         reason: str,
@@ -209,7 +207,7 @@ class Execution:
                 state=self.project.layout.state,
                 key=layout.hmac_key(self.project.layout).hex(),
             )
-            outcome = worker.run_step(job)
+            outcome = self.worker.run_step(job)
             if self.cancel.is_set():
                 raise Cancelled("cancelled", hint="finished steps are kept; run the command again to go on")
             if not outcome.ok:

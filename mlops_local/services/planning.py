@@ -8,8 +8,10 @@ from __future__ import annotations
 import difflib
 import importlib.metadata
 import json
+import os
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -29,6 +31,7 @@ from mlops_local.engines.pipeline.sources import SourceFile, discover
 from mlops_local.services import data
 from mlops_local.services.project import Project
 from mlops_local.store import cache
+from mlops_local.worker.describe import content
 
 Load = Callable[[str], bytes | None]
 Parameters = Mapping[str, Mapping[str, Any]]
@@ -55,13 +58,16 @@ def working_tree(root: Path) -> Load:
     return load
 
 
-def read_code(project: Project, *, load: Load | None = None, config: ProjectConfig | None = None) -> Code:
+def read_code(
+    project: Project, *, load: Load | None = None, config: ProjectConfig | None = None, worker: Worker | None = None
+) -> Code:
     """Read the project's code and the graph it declares, from the store when these bytes were described before.
 
     Args:
         project: the project.
         load: where the bytes come from; the working tree unless given (the hook reads the git index).
         config: checked mlops.toml of the same tree, when it is not the working tree's.
+        worker: one that goes on to run steps: what it imported to describe the graph is there already. Its own otherwise.
 
     Raises:
         ConfigError: no pipeline module, or it does not import or declares something that cannot be.
@@ -78,10 +84,11 @@ def read_code(project: Project, *, load: Load | None = None, config: ProjectConf
     kept = _kept(project, sources, key, load)
     if kept is not None:
         return kept
-    with Worker(project.root) as worker:
-        graph = worker.describe(entry, sources)
+    with nullcontext(worker) if worker is not None else Worker(project.root) as describing:
+        graph = describing.describe(entry, sources)
     reported = {module: path for module, path in graph.modules.items() if module not in sources and load(path) is not None}
     stamps = {path: _hash(load(path)) for path in {*graph.reads, *reported.values()}}
+    graph = replace(graph, contents={path: stamps[path] for path in graph.reads})
     cache.save_graph(
         project.layout,
         key,
@@ -90,6 +97,8 @@ def read_code(project: Project, *, load: Load | None = None, config: ProjectConf
             "reported": reported,
             "stamps": stamps,
             "distributions": _records(graph.distributions.values()),
+            "variables": {name: _variable(name) for name in graph.variables},
+            "places": {path: content(Path(path)) for path in graph.places.values()},
         },
     )
     return Code(sources=_with_reported(sources, reported, load), graph=graph, key=key)
@@ -128,9 +137,18 @@ def _with_reported(sources: Mapping[str, SourceFile], reported: Mapping[str, str
 
 
 def _still_true(kept: Mapping[str, Any], load: Load) -> bool:
-    return all(_hash(load(path)) == old for path, old in kept["stamps"].items()) and all(
-        _mtime(path) == mtime for path, mtime in kept["distributions"].items()
+    return (
+        all(_hash(load(path)) == old for path, old in kept["stamps"].items())
+        and all(_mtime(path) == mtime for path, mtime in kept["distributions"].items())
+        and all(_variable(name) == old for name, old in kept.get("variables", {}).items())
+        and all(content(Path(path)) == old for path, old in kept.get("places", {}).items())
     )
+
+
+def _variable(name: str) -> str:
+    """An environment variable as it may be kept: never its value."""
+    value = os.environ.get(name)
+    return "" if value is None else fingerprints.digest("variable", value)
 
 
 def _hash(content: bytes | None) -> str:

@@ -17,6 +17,7 @@ from mlops_local.domain.plan import Plan, StepResult
 from mlops_local.domain.progress import Emit, Progress, ignore
 from mlops_local.domain.runs import RunState
 from mlops_local.engines.pipeline.plan import needed
+from mlops_local.engines.pipeline.runner import Worker
 from mlops_local.services import hook, judging, locking, planning
 from mlops_local.services.execution import Execution
 from mlops_local.services.planning import Code
@@ -71,17 +72,36 @@ def train(
         Cancelled: `cancel` was set.
         ConfigError, UsageError, DataError: before anything ran.
     """
-    code = planning.read_code(project)
-    wanted = planning.resolve_targets(code.graph, project.config, targets)
+    ended = cancel or threading.Event()
+    # One worker describes the graph and runs the steps; its process starts with the first of the two that is needed.
+    with Worker(project.root, cancel=ended) as worker:
+        order = _Order(targets, params or {}, force, dry_run, message)
+        return _train(project, order, worker, ended, emit)
+
+
+@dataclass(frozen=True)
+class _Order:
+    """What was asked for."""
+
+    targets: Sequence[str]
+    params: Mapping[str, str]
+    force: Sequence[str]
+    dry_run: bool
+    message: str
+
+
+def _train(project: Project, order: _Order, worker: Worker, cancel: threading.Event, emit: Emit) -> TrainResult:
+    code = planning.read_code(project, worker=worker)
+    wanted = planning.resolve_targets(code.graph, project.config, order.targets)
     steps = needed(code.graph, wanted)
     current = planning.snapshots(project, code.graph, steps, emit=emit)
-    values = planning.parameters(code.graph, project.config, params)
+    values = planning.parameters(code.graph, project.config, order.params)
     ids = {name: snapshot.id for name, snapshot in current.items()}
-    forced = [step.name for step in steps] if "*" in force else list(force)
+    forced = [step.name for step in steps] if "*" in order.force else list(order.force)
     plan = planning.make_plan(project, code, wanted, params=values, snapshots=ids, force=forced)
     emit(Progress("plan", _plan_line(plan), data={"plan": plan}))
-    if dry_run or not plan.stale:
-        return _nothing_ran(project, code, plan, current, dry_run=dry_run, emit=emit)
+    if order.dry_run or not plan.stale:
+        return _nothing_ran(project, code, plan, current, dry_run=order.dry_run, emit=emit)
     made: list[ModelVersion] = []
 
     def finish(execution: Execution, journal: Journal) -> None:
@@ -91,8 +111,8 @@ def train(
         locking.write(project, code.graph, current)
         hook.refresh(project, code)
 
-    execution = Execution(project, code, steps, values, current, set(forced), emit, cancel or threading.Event(), finish=finish)
-    execution.run(plan, wanted, message)
+    execution = Execution(project, code, steps, values, current, set(forced), emit, worker, cancel, finish=finish)
+    execution.run(plan, wanted, order.message)
     return TrainResult(
         run=execution.id,
         name=execution.name,
