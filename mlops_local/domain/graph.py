@@ -120,6 +120,12 @@ class Graph:
     """Top-level module -> "name version" of the installed distribution that provides it, for what the project imports."""
     reads: tuple[str, ...] = ()
     """Files opened while importing, relative to the root."""
+    contents: Mapping[str, str] = field(default_factory=dict)
+    """File of `reads` -> digest of its bytes: what the described code saw."""
+    variables: tuple[str, ...] = ()
+    """Environment variables the project's code asked for while it was imported."""
+    places: Mapping[str, str] = field(default_factory=dict)
+    """Top-level module -> file or folder, of imports whose version does not say what they hold (editable, on PYTHONPATH)."""
 
     def step(self, name: str) -> Step:
         """Return the step of that name. Raises KeyError."""
@@ -159,6 +165,9 @@ def from_json(value: Mapping[str, Any]) -> Graph:
         modules=dict(value["modules"]),
         distributions=dict(value["distributions"]),
         reads=tuple(value["reads"]),
+        contents=dict(value.get("contents", {})),
+        variables=tuple(value.get("variables", ())),
+        places=dict(value.get("places", {})),
     )
 
 

@@ -13,9 +13,11 @@ import json
 import os
 import sys
 from collections.abc import Iterable, Mapping
+from functools import cached_property
 from typing import Any
 
 from mlops_local import __version__
+from mlops_local.domain import secrets
 from mlops_local.domain.graph import Graph, Model, Step, Symbol
 from mlops_local.domain.plan import Part
 from mlops_local.engines.pipeline.names import Piece, Project
@@ -50,11 +52,17 @@ def fingerprint(
     """
     found = [
         *code,
-        *(Part("params", name, json.dumps(params[name], sort_keys=True)) for name in sorted(params)),
+        *(Part("params", name, _kept(name, params[name])) for name in sorted(params)),
         *(Part("data", item.node + (f".{item.output}" if item.output else ""), inputs[item.argument]) for item in step.inputs),
     ]
     values = [f"{part.kind}\0{part.value if part.kind == 'code' else f'{part.what}={part.value}'}" for part in found]
     return digest("step", step.name, *values), tuple(found)
+
+
+def _kept(name: str, value: Any) -> str:
+    """A parameter's value as parts keep it: in words, and only as a digest where it looks like a secret."""
+    text = json.dumps(value, sort_keys=True)
+    return text if secrets.parameters({name: value})[name] == value else f"secret {digest('secret', text)[:16]}"
 
 
 def parts(step: Step, graph: Graph, sources: Mapping[str, SourceFile]) -> tuple[Part, ...]:
@@ -122,6 +130,8 @@ class _Analysis:
             found.append(
                 Part("code", f"{step.model}'s declared {key}", digest("extra", step.extras[key]), f"{step.file}:{step.line}")
             )
+        # Which step uses what a file held when the code was imported cannot be seen: each may.
+        found += [Part("code", f"{path}, read at import", digest("read", path, held)) for path, held in self.read_at_import]
         return found
 
     def _environment(self, step: Step) -> list[Part]:
@@ -131,7 +141,7 @@ class _Analysis:
         for name in self._all_libraries(step):
             provider, _, version = self.graph.distributions.get(name, f"{name} (unknown)").partition(" ")
             found[provider] = version
-        for name in sorted(self.reached(step).variables):
+        for name in sorted({*self.reached(step).variables, *self.unseen_variables}):
             value = os.environ.get(name)
             found[f"${name}"] = "(not set)" if value is None else digest("variable", value)[:16]
         return [Part("env", name, found[name]) for name in sorted(found)]
@@ -148,6 +158,16 @@ class _Analysis:
                     found |= self._all_libraries(known[item.node])
             self._libraries[step.name] = frozenset(found)
         return self._libraries[step.name]
+
+    @cached_property
+    def read_at_import(self) -> list[tuple[str, str]]:
+        return sorted(self.graph.contents.items())
+
+    @cached_property
+    def unseen_variables(self) -> frozenset[str]:
+        """Variables the code asked for while it was imported, in a way that does not show who uses them."""
+        seen = {name for step in self.graph.steps for name in self.reached(step).variables}
+        return frozenset(self.graph.variables) - seen
 
     def _label(self, model: Model) -> list[tuple[str, str, ast.AST]]:
         """The label's expression in the model's declaration; the whole declaration where it is not plainly there."""
