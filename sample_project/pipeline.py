@@ -123,10 +123,8 @@ def _curve(now: lgb.callback.CallbackEnv) -> None:
 @delay.candidate
 def mlp(train: mlops.XY, valid: mlops.XY, *, epochs: int = 6, width: int = 64, learning_rate: float = 0.001) -> object:
     """A small network with embeddings for carrier, airport and weekday. Needs torch: nothing else here does."""
-    try:
-        from network import fit  # noqa: PLC0415 - torch loads only where it is used
-    except ModuleNotFoundError as missing:
-        raise RuntimeError(f"the candidate mlp needs {missing.name}: pip install 'mlops-local[torch]'") from None
+    from network import fit  # noqa: PLC0415 - torch is imported only by who trains the network
+
     return fit(train, valid, epochs=epochs, width=width, learning_rate=learning_rate)
 
 

@@ -41,12 +41,13 @@ def run(job: StepJob, finder: Finder) -> StepOutcome:
         return _failed(f"it called sys.exit({error.code!r})", started, traceback=tracebacks.render(error, finder.root))
     except BaseException as error:  # noqa: BLE001 - the user's code may raise anything; all of it is the step's failure
         place = tracebacks.place(error, finder.root)
-        text = f"{type(error).__name__}: {error}".strip().removesuffix(":")
+        missing = _missing(error)
+        text = f"{missing} is not installed" if missing else f"{type(error).__name__}: {error}".strip().removesuffix(":")
         return _failed(
             f"{place}: {text}" if place else text,
             started,
             hint=_hint(error),
-            traceback=tracebacks.render(error, finder.root),
+            traceback="" if missing else tracebacks.render(error, finder.root),  # the line says it all
         )
 
 
@@ -58,9 +59,16 @@ def _failed(error: str, started: float, *, hint: str = "", traceback: str = "") 
     return StepOutcome(False, error=error, hint=hint, traceback=traceback, seconds=time.monotonic() - started)
 
 
+def _missing(error: BaseException) -> str:
+    """The library a step imports and does not find; empty for any other error."""
+    return (error.name or "").partition(".")[0] if isinstance(error, ModuleNotFoundError) else ""
+
+
 def _hint(error: BaseException) -> str:
-    if isinstance(error, ModuleNotFoundError) and error.name:
-        return f"install it in the project's environment: pip install {error.name.partition('.')[0]}"
+    missing = _missing(error)
+    if missing:
+        wanted = "'mlops-local[torch]'" if missing in ("torch", "onnxscript") else missing
+        return f"install it in the project's environment: pip install {wanted}"
     if isinstance(error, MemoryError):
         return "the step needs more memory than there is"
     return ""

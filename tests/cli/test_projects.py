@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import subprocess
 import sys
@@ -103,3 +104,27 @@ def test_a_ragged_line_stops_training_with_its_place(tmp_path: Path) -> None:
     done = _mlops(tmp_path / "p", "train", expect=2)
     assert "data/people.csv, line 302: 2 values where the header has 6" in done.stderr and "Traceback" not in done.stderr
     assert _json(tmp_path / "p", "runs")["items"] == []
+
+
+def test_the_network_without_torch_is_one_clear_error(tmp_path: Path) -> None:
+    """Where torch is missing, `mlops train mlp` ends with 1, one error and the install command, and keeps what was done."""
+    absent = tmp_path / "absent"
+    absent.mkdir()
+    (absent / "torch.py").write_text("raise ModuleNotFoundError(\"No module named 'torch'\", name='torch')\n")
+    _mlops(tmp_path, "init", "flights", "--template", "flights")
+    done = subprocess.run(
+        [sys.executable, "-m", "mlops_local", "train", "mlp"],
+        cwd=tmp_path / "flights",
+        env={**os.environ, "PYTHONPATH": str(absent)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert done.stderr.count("error:") == 1 and "torch is not installed" in done.stderr
+    assert "pip install 'mlops-local[torch]'" in done.stderr
+    (run,) = _json(tmp_path / "flights", "runs")["items"]
+    assert run["state"] == "failed"
+    fresh = {item["name"] for item in _json(tmp_path / "flights", "plan", "mlp")["items"] if item["state"] == "fresh"}
+    assert {"split", "delay.features"} <= fresh
