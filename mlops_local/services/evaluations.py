@@ -81,8 +81,9 @@ def judge(
         StepFailed: the champion's bundle cannot score the rows.
         IntegrityError: a stored object is missing or altered.
     """
-    candidate = _evaluation(project, version.id, declared.cluster, result)
-    baseline = _baseline(project, declared, candidate, version, champion, raw_rows) if champion is not None else None
+    # The version's own predictions: a step that was forced to run again may have left others under the same fingerprint.
+    candidate = _evaluation(project, version.id, declared.cluster, result, stored=version.predictions)
+    baseline = _baseline(project, declared, candidate, version, result, champion, raw_rows) if champion is not None else None
     if gates:
         return apply_gates(gates, candidate, baseline, metric=metrics.metric, primary=declared.metric)
     implied = Gate(declared.metric, max_drop=0.0)
@@ -112,6 +113,7 @@ def _baseline(
     declared: Model,
     candidate: Evaluation,
     version: ModelVersion,
+    result: StepResult,
     champion: ModelVersion,
     raw_rows: Output | None,
 ) -> Evaluation:
@@ -119,9 +121,13 @@ def _baseline(
     kept = cache.step_result(project.layout, champion.fingerprint)
     if champion.evaluation == version.evaluation or raw_rows is None:
         frame = _table(project, champion.predictions)
-        return evaluation(
+        found = evaluation(
             champion.id, frame, cluster=declared.cluster, trained=_trained(project, kept), report=kept.report if kept else None
         )
+        # Its values of a metric that was edited since are values of another metric.
+        ours, theirs = (report.report.get("own_metrics", {}) if report else {} for report in (result, kept))
+        same = {name: values for name, values in found.own.items() if name in theirs and theirs[name] == ours.get(name)}
+        return replace(found, own=same)
     rows = _table(project, raw_rows.parts["rows.parquet"])
     with tempfile.TemporaryDirectory(prefix="mlops-champion-") as place:
         answers = score.fresh(_bundle(project, champion, Path(place)), rows)
@@ -135,8 +141,8 @@ def _baseline(
     )
 
 
-def _evaluation(project: Project, version: str, cluster: str, result: StepResult) -> Evaluation:
-    predictions = _table(project, _only(result, "predictions"))
+def _evaluation(project: Project, version: str, cluster: str, result: StepResult, *, stored: str = "") -> Evaluation:
+    predictions = _table(project, stored or _only(result, "predictions"))
     return evaluation(version, predictions, cluster=cluster, trained=_trained(project, result), report=result.report)
 
 

@@ -12,10 +12,11 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from mlops_local.domain import events, names
+from mlops_local.domain import events, names, secrets
 from mlops_local.domain.assets import Snapshot
-from mlops_local.domain.errors import MlopsError, StepFailed
+from mlops_local.domain.errors import IntegrityError, MlopsError, StepFailed
 from mlops_local.domain.graph import Input, Step
 from mlops_local.domain.jobs import Given, StepJob, StepOutcome
 from mlops_local.domain.plan import Decision, Output, Part, Plan, Reason, StepResult, result_to_json
@@ -77,15 +78,16 @@ class Execution:
         """
         started = time.monotonic()
         with closing(Journal.open(self.project.layout.journal)) as journal:
-            self._begin(journal, targets, message)
+            facts = environment.capture(self.project)
             state, said = RunState.FAILED, ""
             try:
+                self._begin(journal, targets, message, facts)
                 for decision in plan.decisions:
                     self._step(journal, decision)
                 self.finish(self, journal)
                 state = RunState.DONE
             except BaseException as error:
-                said = str(error)
+                said = secrets.strike(str(error))
                 if isinstance(error, (Cancelled, KeyboardInterrupt, SystemExit)):
                     state = RunState.CANCELLED
                 raise
@@ -94,8 +96,7 @@ class Execution:
                 journal.state(events.RUN_ENDED, run=self.id, state=state.value, error=said, seconds=self.seconds)
         projection.settle(self.project.layout)
 
-    def _begin(self, journal: Journal, targets: Sequence[str], message: str) -> None:
-        facts = environment.capture(self.project)
+    def _begin(self, journal: Journal, targets: Sequence[str], message: str, facts: Mapping[str, Any]) -> None:
         journal.state(
             events.RUN_STARTED,
             run=self.id,
@@ -176,6 +177,12 @@ class Execution:
             files = {entry.path: str(root / entry.path) for entry in self.snapshots[item.node].files}
             return Given(item, kind="source", files=files)
         output = self._output(item)
+        for name, part in output.parts.items():
+            if not objects.verify(self.project.layout, part):
+                raise IntegrityError(
+                    f"{name} of {item.node} is not what was written ({part[:12]})",
+                    hint="`mlops doctor --fix` puts it aside; the next `mlops train` makes it again",
+                )
         files = {name: str(objects.path(self.project.layout, part)) for name, part in output.parts.items()}
         return Given(item, kind=output.kind, files=files)
 
@@ -217,7 +224,7 @@ class Execution:
         except BaseException as error:
             if not isinstance(error, StepFailed):
                 state = "cancelled" if isinstance(error, (Cancelled, KeyboardInterrupt, SystemExit)) else "failed"
-                journal.state(events.STEP_ENDED, run=self.id, step=step.name, state=state, error=str(error))
+                journal.state(events.STEP_ENDED, run=self.id, step=step.name, state=state, error=secrets.strike(str(error)))
             raise
         finally:
             shutil.rmtree(folder, ignore_errors=True)
@@ -228,16 +235,17 @@ class Execution:
         self.emit(
             Progress(
                 "step_ended",
-                f"{step.name}: done in {outcome.seconds:.1f} s",
+                f"{step.name}: done in {outcome.seconds:.1f} s{_told(outcome.report)}",
                 step=step.name,
                 data={"state": "done", "seconds": outcome.seconds, "report": outcome.report, "peak_bytes": outcome.peak_bytes},
             )
         )
+        for note in (*outcome.report.get("notes", ()), *outcome.report.get("warnings", ())):
+            self.emit(Progress("note", f"  {note}", step=step.name))
 
     def _failed(self, journal: Journal, step: Step, outcome: StepOutcome) -> StepFailed:
-        journal.state(
-            events.STEP_ENDED, run=self.id, step=step.name, state="failed", error=outcome.error, traceback=outcome.traceback
-        )
+        said, traceback = secrets.strike(outcome.error), secrets.strike(outcome.traceback)
+        journal.state(events.STEP_ENDED, run=self.id, step=step.name, state="failed", error=said, traceback=traceback)
         return StepFailed(
             f"step {step.name} failed: {outcome.error}",
             hint=outcome.hint or f"its output: mlops logs {short_id(self.id)} {step.name}",
@@ -269,5 +277,35 @@ class Execution:
             cpu_seconds=outcome.cpu_seconds,
             peak_bytes=outcome.peak_bytes,
             parts=tuple(parts),
-            report=outcome.report,
+            report={**outcome.report, **self._own_metrics(step), **self._nondeterministic(step, fingerprint, outputs)},
         )
+
+    def _nondeterministic(self, step: Step, fingerprint: str, outputs: Sequence[Output]) -> dict[str, Any]:
+        """A step that gave something else before, from the very same inputs, cannot be reproduced: that is said and kept."""
+        before = cache.step_result(self.project.layout, fingerprint)
+        if before is None:
+            return {}
+        old = {output.name: output.logical for output in before.outputs}
+        other = [output.name for output in outputs if output.logical != old.get(output.name)]
+        if other:
+            text = f"{step.name} is nondeterministic: from the same code and inputs it made another {', '.join(other)} before"
+            self.emit(Progress("warning", text, step=step.name))
+        return {"nondeterministic": True} if other or before.report.get("nondeterministic") else {}
+
+    def _own_metrics(self, step: Step) -> dict[str, Any]:
+        """What each of the user's metrics meant: values of one name are compared only while that stays the same."""
+        if step.kind != "evaluate":
+            return {}
+        meant = {}
+        for symbol in self.code.graph.model(step.model).metrics:
+            alone = Step(f"metric {symbol.module}.{symbol.name}", "step", (symbol,))
+            parts = fingerprints.parts(alone, self.code.graph, self.code.sources)
+            values = [part.value for part in parts if part.kind == "code"]
+            meant[symbol.name] = fingerprints.digest("metric", *values)
+        return {"own_metrics": meant}
+
+
+def _told(report: Mapping[str, Any]) -> str:
+    """What of a step's report belongs on its line: rows that have no label."""
+    dropped = sum(report.get("dropped", {}).values())
+    return f", {dropped:,} rows without a label left out" if dropped else ""

@@ -205,7 +205,8 @@ class _Bench:
         if not len(ours):
             note = f"no row in common with {self.champion.version}" + self._left_out()
             return GateResult(name, text, "inconclusive", candidate=value, note=note)
-        values = self._of(ours, name), self._of(theirs, name, labels=ours.label)
+        answered = name not in ours.own or name in theirs.own  # else a built-in metric of that name is another one
+        values = self._of(ours, name), self._of(theirs, name, labels=ours.label) if answered else _NAN
         if name in self.candidate.whole:
             note = "one number over all rows: a difference has no interval"
             return self._told(name, text, "inconclusive", values, (_NAN, _NAN, _NAN), note)
