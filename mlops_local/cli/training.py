@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from mlops_local.cli import diagnostics
 from mlops_local.cli.context import Settings, json_option
 from mlops_local.cli.diagnostics import ExitCode
 
 if TYPE_CHECKING:
+    from mlops_local.domain.assets import ModelVersion
     from mlops_local.domain.plan import Decision, Plan
     from mlops_local.services.train import TrainResult
 
@@ -65,10 +67,23 @@ def train(
 
 
 def _gate_code(result: TrainResult) -> int:
-    verdicts = {verdict.verdict for verdict in result.verdicts.values()}
+    verdicts = {_counts(result, version) for version in result.versions}
     if "fail" in verdicts:
         return ExitCode.REGRESSION
     return ExitCode.DONE if verdicts == {"pass"} else ExitCode.NO_VERDICT
+
+
+def _counts(result: TrainResult, version: ModelVersion) -> str:
+    """What the gates say of a version now: a person's rejection counts, and a pass only against the champion of today."""
+    verdict, champion = result.verdicts.get(version.id), result.champions.get(version.model, "")
+    if version.state == "rejected":
+        return "fail"
+    if verdict is None:
+        return "none"
+    if verdict.verdict == "pass" and champion not in (version.id, verdict.baseline):
+        diagnostics.warn(f"{version.id} passed against {verdict.baseline or 'nothing'}, and {champion} is the champion now")
+        return "none"
+    return verdict.verdict
 
 
 def _show_result(settings: Settings, result: TrainResult, *, dry_run: bool) -> None:

@@ -12,6 +12,7 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from mlops_local.domain import events
 from mlops_local.domain.assets import GateResult, ModelVersion, Verdict
 from mlops_local.domain.errors import ConfigError
 from mlops_local.domain.graph import Model, Step
@@ -30,7 +31,6 @@ from mlops_local.store.database import Store
 from mlops_local.store.registry import Registry
 
 PASS, REGRESSION, NO_VERDICT, UNAFFECTED = "pass", "regression", "no-verdict", "unaffected"
-_LIMITS = ("max_drop", "min", "max")
 
 
 @dataclass(frozen=True)
@@ -193,7 +193,7 @@ def _model(tree: _Tree, declared: Model, state: Registry, unstaged: Sequence[str
         )
         if version is not None:
             made.append((step, version))
-    if champion is not None and any(version.id == champion.id for _, version in made):
+    if champion is not None and any(version.fingerprint == champion.fingerprint for _, version in made):
         line = f"{declared.name}: unaffected, this code makes {champion.id}, the champion ({_measured(champion)})"
         return ModelCheck(declared.name, UNAFFECTED, (line,), champion.id, champion.id)
     if not made:
@@ -209,7 +209,9 @@ def _judged(
     config = tree.project.config.models.get(declared.name)
     gates = config.gates if config is not None else ()
     verdict = state.verdicts.get(version.id)
-    if verdict is None or verdict.baseline != (champion.id if champion else "") or _rules(verdict) != _asked(gates):
+    if version.state == "rejected":
+        return _rejected(declared, version, champion, state)
+    if verdict is None or not judging.answers(verdict, champion, gates):
         verdict = _judge_now(tree, declared, step, version, champion, gates)
     outcome = {"pass": PASS, "fail": REGRESSION}.get(verdict.verdict, NO_VERDICT)
     lines = tuple(gate_line(declared.name, version.id, verdict.baseline, gate) for gate in verdict.gates)
@@ -236,15 +238,15 @@ def _judge_now(
     return evaluations.judge(tree.project, declared, version, result, champion=champion, gates=tuple(gates), raw_rows=raw)
 
 
-def _rules(verdict: Verdict) -> set[tuple[str, str]]:
-    """The rules of mlops.toml that made a verdict."""
-    return {(gate.metric, gate.rule) for gate in verdict.gates if gate.rule.partition(" ")[0] in _LIMITS}
-
-
-def _asked(gates: Sequence[Gate]) -> set[tuple[str, str]]:
-    """The rules of mlops.toml, spelt as verdicts spell them."""
-    limits = [(gate.metric, name, getattr(gate, name)) for gate in gates for name in _LIMITS]
-    return {(metric, f"{name} {limit:g}") for metric, name, limit in limits if limit is not None}
+def _rejected(declared: Model, version: ModelVersion, champion: ModelVersion | None, state: Registry) -> ModelCheck:
+    """A person's word stands over what the gates said before."""
+    lines = [line for line in state.lines if line.kind == events.STATE and line.subject == version.id]
+    reason = f" ({lines[-1].reason})" if lines and lines[-1].reason else ""
+    line = (
+        f"{declared.name}: regression, this code makes {version.id}, which was rejected{reason}; "
+        f"`mlops model promote {version.id}` takes that back"
+    )
+    return ModelCheck(declared.name, REGRESSION, (line,), version.id, champion.id if champion else "")
 
 
 def _untrained(

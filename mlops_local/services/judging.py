@@ -15,10 +15,14 @@ from mlops_local.domain.errors import Conflict
 from mlops_local.domain.graph import Model
 from mlops_local.domain.plan import Output, StepResult
 from mlops_local.domain.progress import Emit, Progress, ignore
+from mlops_local.domain.project import Gate
 from mlops_local.services.project import Project
 from mlops_local.store import ledger, registry
 from mlops_local.store.ledger import Entry
+from mlops_local.store.registry import Registry
 from mlops_local.store.versions import CHAMPION
+
+_LIMITS = ("max_drop", "min", "max")
 
 
 def register(
@@ -31,12 +35,12 @@ def register(
     snapshots: Mapping[str, str],
 ) -> ModelVersion:
     """Register what an evaluate step made; the same fingerprint and bundle are one version however often it is asked."""
-    known = registered(project, declared.name, result.fingerprint)
+    outputs = {output.name: output for output in result.outputs}
+    known = registered(project, declared.name, result.fingerprint, bundle=outputs["bundle"].logical)
     if known is not None:
         return known
     from mlops_local.services import evaluations  # noqa: PLC0415  (polars and numpy, 200 ms: only with something to measure)
 
-    outputs = {output.name: output for output in result.outputs}
     measured = evaluations.measure(project, declared, result)
     bundle = dict(outputs["bundle"].parts)
 
@@ -64,10 +68,10 @@ def register(
     return ledger.append_version(project.layout, make)
 
 
-def registered(project: Project, name: str, fingerprint: str) -> ModelVersion | None:
-    """The version an evaluate step of this fingerprint made, if it was registered."""
-    for version in registry.load(project.layout).versions.values():
-        if version.model == name and version.fingerprint == fingerprint:
+def registered(project: Project, name: str, fingerprint: str, *, bundle: str = "") -> ModelVersion | None:
+    """The newest version an evaluate step of this fingerprint made (of this bundle, where given), if it was registered."""
+    for version in registry.load(project.layout).of(name):
+        if version.fingerprint == fingerprint and bundle in ("", version.bundle_hash):
             return version
     return None
 
@@ -83,27 +87,25 @@ def decide(
 ) -> Verdict:
     """Judge a version against the champion of this moment, once, and promote it where the policy says so.
 
-    The verdict and the promotion are one ledger append, so that a crash between them cannot happen; when somebody
-    promoted another version meanwhile, the comparison is made again with that one.
+    A version that waits is judged again when the gates or the champion are others by now; what a person decided and what
+    was champion once is not. The verdict and the promotion are one ledger append, so that a crash between them cannot
+    happen; when somebody promoted another version meanwhile, the comparison is made again with that one.
     """
     config = project.config.models.get(declared.name)
-    known = registry.load(project.layout).verdicts.get(version.id)
-    if known is not None:
-        return known
-    from mlops_local.services import evaluations  # noqa: PLC0415  (as above)
-
+    gates = config.gates if config else ()
     for _ in range(5):
         state = registry.load(project.layout)
-        if version.id in state.verdicts:
-            return state.verdicts[version.id]
+        known = state.verdicts.get(version.id)
+        if known is not None and not _waits_for_another(state, version, known, gates):
+            return known
+        from mlops_local.services import evaluations  # noqa: PLC0415  (as above)
+
         champion = state.champion(declared.name)
-        verdict = evaluations.judge(
-            project, declared, version, result, champion=champion, gates=config.gates if config else (), raw_rows=raw_rows
-        )
+        verdict = evaluations.judge(project, declared, version, result, champion=champion, gates=gates, raw_rows=raw_rows)
         automatic = config is None or config.promote == "auto" or champion is None
         promote = automatic and verdict.verdict == "pass"
         try:
-            _append(project, version, champion, verdict, promote=promote)
+            _append(project, version, champion, verdict, known, promote=promote)
         except Conflict:
             continue
         _tell(emit, version, champion, verdict, promote=promote)
@@ -113,8 +115,33 @@ def decide(
     )
 
 
-def _append(project: Project, version: ModelVersion, champion: ModelVersion | None, verdict: Verdict, *, promote: bool) -> None:
-    judged = Entry(events.VERDICT, version.id, verdict.verdict, expect=None, data=asdict(verdict))
+def answers(verdict: Verdict, champion: ModelVersion | None, gates: Sequence[Gate]) -> bool:
+    """Whether a verdict was made against this champion (None: nothing) and by these gates."""
+    asked = {
+        (gate.metric, f"{name} {limit:g}") for gate in gates for name in _LIMITS if (limit := getattr(gate, name)) is not None
+    }
+    made = {(gate.metric, gate.rule) for gate in verdict.gates if gate.rule.partition(" ")[0] in _LIMITS}
+    return verdict.baseline == (champion.id if champion else "") and made == asked
+
+
+def _waits_for_another(state: Registry, version: ModelVersion, known: Verdict, gates: Sequence[Gate]) -> bool:
+    alias = f"{version.model}@{CHAMPION}"
+    led = any(line.kind == events.ALIAS and line.subject == alias and line.value == version.id for line in state.lines)
+    decided = state.versions[version.id].state != "new"
+    return not led and not decided and not answers(known, state.champion(version.model), gates)
+
+
+def _append(
+    project: Project,
+    version: ModelVersion,
+    champion: ModelVersion | None,
+    verdict: Verdict,
+    before: Verdict | None,
+    *,
+    promote: bool,
+) -> None:
+    expect = before.verdict if before is not None else None
+    judged = Entry(events.VERDICT, version.id, verdict.verdict, expect=expect, data=asdict(verdict))
     alias = Entry(
         events.ALIAS,
         f"{version.model}@{CHAMPION}",

@@ -1,6 +1,6 @@
 """Train: snapshot, plan, run what is stale, keep the outputs, register and judge the versions.
 
-Versions and verdicts are made once for each result, however often it is asked: a crash in between is mended by the next train.
+Versions are made once for each result, however often it is asked: a crash in between is mended by the next train.
 """
 
 from __future__ import annotations

@@ -1,0 +1,90 @@
+"""What must never be believed: a damaged result, a verdict that answers another question, a metric that changed its meaning."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from tests.e2e.conftest import Shop
+
+
+def _object(shop: Shop, step: str, output: str, name: str) -> Path:
+    """Where a file of a step's newest result is kept."""
+    kept = json.loads((shop.root / ".mlops" / "cache" / "latest" / f"{step}.json").read_text())
+    (found,) = (item for item in kept["outputs"] if item["name"] == output)
+    stored = found["parts"][name]
+    return shop.root / ".mlops" / "objects" / stored[:2] / stored
+
+
+def test_an_altered_result_is_no_input(trained: Shop) -> None:
+    """Features that somebody changed in the store, still valid Parquet, train nothing; doctor and train make them again."""
+    import polars as pl
+
+    path = _object(trained, "purchase.features", "train", "X.parquet")
+    path.chmod(0o600)
+    frame = pl.read_parquet(path)
+    frame.with_columns(pages=pl.col("pages") * 0).write_parquet(path)
+    trained.edit("pipeline.py", "ROUNDS = 30", "ROUNDS = 31")
+    said = trained.mlops("train", code=6).stderr
+    assert "purchase.features is not what was written" in said
+    assert [view["version"]["id"] for view in trained.json("model", "ls")["items"]] == ["purchase@1"]
+    trained.mlops("doctor", "--fix", code=None)
+    result = trained.json("train")
+    assert result["ran"] == ["purchase.features", "gbm", "gbm.evaluate"]
+    assert result["verdicts"] == {"purchase@2": "pass"}
+
+
+def test_a_rejected_version_stays_rejected(trained: Shop) -> None:
+    """After a rollback the same code is a regression for check and --gate, and no train promotes it again."""
+    trained.edit("pipeline.py", "ROUNDS = 30", "ROUNDS = 31")
+    assert trained.json("train")["champions"] == {"purchase": "purchase@2"}
+    trained.mlops("model", "rollback", "--reason", "customers complained")
+    said = trained.mlops("check", code=3).stdout
+    assert "purchase@2, which was rejected (customers complained)" in said
+    trained.mlops("train", "--gate", code=3)
+    assert trained.json("train")["champions"] == {"purchase": "purchase@1"}
+    trained.mlops("model", "promote", "purchase@2")
+    assert "unaffected" in trained.mlops("check", code=0).stdout
+
+
+def test_other_gates_are_asked_again(trained: Shop) -> None:
+    """A version that waits is judged by the gates of today, and promoted by them; a champion that was is not judged anew."""
+    trained.edit("pipeline.py", "ROUNDS = 30", "ROUNDS = 31")
+    trained.edit("mlops.toml", "max_drop = 0.02", "max_drop = 0.02\nmin = 0.99")
+    trained.mlops("train", "--gate", code=3)
+    trained.edit("mlops.toml", "min = 0.99", "min = 0.5")
+    result = trained.json("train")
+    assert (result["run"], result["verdicts"]) == ("", {"purchase@2": "pass"})
+    assert result["champions"] == {"purchase": "purchase@2"}
+    trained.edit("pipeline.py", "ROUNDS = 31", "ROUNDS = 30")
+    done = trained.mlops("train", "--gate", code=4)
+    assert "purchase@1 passed against nothing, and purchase@2 is the champion now" in done.stderr
+    assert trained.json("model", "show", "@champion")["version"]["id"] == "purchase@2"
+
+
+def test_a_metric_that_was_edited_is_another_metric(shop: Shop) -> None:
+    """The champion's values of an own metric are not compared with those of its new meaning."""
+    metric = "\n\n@purchase.metric\ndef gain(y, p, rows):\n    return y.cast(pl.Float64) * p\n"
+    (shop.root / "pipeline.py").write_text((shop.root / "pipeline.py").read_text() + metric)
+    shop.edit("mlops.toml", 'metric = "auc"', 'metric = "gain"')
+    shop.mlops("train")
+    shop.edit("pipeline.py", "ROUNDS = 30", "ROUNDS = 29")
+    assert shop.json("train")["verdicts"] == {"purchase@2": "pass"}
+    shop.edit("pipeline.py", "return y.cast(pl.Float64) * p", "return 10 + y.cast(pl.Float64) * p")
+    shop.edit("pipeline.py", "ROUNDS = 29", "ROUNDS = 1")
+    result = shop.json("train")
+    assert result["verdicts"] == {"purchase@3": "inconclusive"}
+    assert result["champions"] == {"purchase": "purchase@2"}
+
+
+def test_a_step_that_cannot_be_repeated_is_said_to_be(shop: Shop) -> None:
+    """--force that finds another output under the same fingerprint says so, keeps both versions, and mixes neither."""
+    shop.edit("pipeline.py", "    return lgb.train(options,", "    import time\n    options['seed'] = time.time_ns() % 9999\n"
+              "    options['bagging_fraction'], options['bagging_freq'] = 0.5, 1\n    return lgb.train(options,")  # fmt: skip
+    shop.mlops("train")
+    said = shop.mlops("train", "--force").stderr
+    assert "gbm is nondeterministic" in said
+    assert "split is nondeterministic" not in said
+    views = [view["version"] for view in shop.json("model", "ls")["items"]]
+    assert [view["id"] for view in views] == ["purchase@2", "purchase@1"]
+    assert views[0]["bundle_hash"] != views[1]["bundle_hash"] and views[0]["predictions"] != views[1]["predictions"]
