@@ -1,15 +1,20 @@
 """Training from end to end: what runs, what is reused, what is registered."""
 
+import json
 from pathlib import Path
 
+import polars as pl
 import pytest
 
 from tests.e2e.conftest import Shop, rebuilt_is_the_same, visits
 
 
 def test_first_train(shop: Shop) -> None:
-    """Every step runs once, the first version becomes champion, and mlops.lock says so."""
-    result = shop.json("train")
+    """Every step runs once, unlabelled rows are counted, the first version becomes champion, and mlops.lock says so."""
+    done = shop.mlops("train", "--json")
+    result = json.loads(done.stdout)
+    unknown = pl.read_parquet(shop.root / "data" / "visits-1.parquet")["spent"].null_count()
+    assert f"{unknown} rows without a label left out" in done.stderr
     assert set(result["ran"]) == {"split", "means", "purchase.features", "gbm", "gbm.evaluate"}
     assert result["champions"] == {"purchase": "purchase@1"}
     assert result["verdicts"] == {"purchase@1": "pass"}
