@@ -19,6 +19,7 @@ from mlops_local.domain.errors import UsageError
 from mlops_local.engines.models import build, bundle, export, metrics, predictor, rows, score, signature, transform
 from mlops_local.store import objects, pending
 from mlops_local.store.layout import Layout
+from mlops_local.store.versions import SCRIPT
 
 
 def make(layout: Layout, model: Any, example: Any, *, name: str, label: str) -> dict[str, Any]:
@@ -44,7 +45,7 @@ def make(layout: Layout, model: Any, example: Any, *, name: str, label: str) -> 
     exported = export.export(model, frame.columns, matrix, binary=_binary(model))
     recipe = build.Recipe(
         model=name,
-        candidate="script",
+        candidate=SCRIPT,
         signature=signature.describe(frame, exported.features, signature.gaps_in(frame, exported.features)),
         label=label,
     )

@@ -29,6 +29,7 @@ from mlops_local.store import cache, lockfile, registry
 from mlops_local.store import layout as layouts
 from mlops_local.store.database import Store
 from mlops_local.store.registry import Registry
+from mlops_local.store.versions import SCRIPT
 
 PASS, REGRESSION, NO_VERDICT, UNAFFECTED = "pass", "regression", "no-verdict", "unaffected"
 
@@ -93,6 +94,8 @@ def check(project: Project, *, staged: bool = False, tree: git.Tree | None = Non
         UsageError: `staged` without git or repository.
     """
     if not staged:
+        if not (project.root / project.config.pipeline).exists():
+            return _without_pipeline(project)
         return _judge(_plan(project, None), ())
     with closing(tree or git.Tree.open(project.root)) as opened:
         return _check_staged(project, opened)
@@ -130,6 +133,8 @@ def _check_staged(project: Project, tree: git.Tree) -> CheckResult:
     if tree.read(at.config.pipeline) is None and (project.root / at.config.pipeline).exists():
         line = f"{at.config.pipeline} is not tracked by git: `git add {at.config.pipeline}`"
         return CheckResult(NO_VERDICT, (ModelCheck("", NO_VERDICT, (line,)),), staged=True, tree=tree.id)
+    if tree.read(at.config.pipeline) is None:
+        return replace(_without_pipeline(at), staged=True, tree=tree.id)
     planned = _plan(at, tree)
     changed = _touching(planned, git.staged_paths(project.root))
     if not changed:
@@ -137,6 +142,19 @@ def _check_staged(project: Project, tree: git.Tree) -> CheckResult:
     lock = lockfile.parse((tree.read("mlops.lock") or b"").decode("utf-8", "replace"))
     result = _judge(planned, git.unstaged_paths(project.root))
     return replace(result, notes=(*result.notes, *_lock_notes(planned, result, lock)), staged=True, tree=tree.id)
+
+
+def _without_pipeline(project: Project) -> CheckResult:
+    """Models of plain scripts are judged when they are made; without its pipeline a champion's code cannot be judged."""
+    state = registry.load(project.layout)
+    champions = [champion for name in state.models() if (champion := state.champion(name)) is not None]
+    orphans = [champion for champion in champions if champion.candidate != SCRIPT]
+    if not orphans:
+        return CheckResult(UNAFFECTED, notes=("no pipeline module: models of scripts are judged when they are made",))
+    lines = tuple(
+        f"{item.model}: no verdict, {project.config.pipeline}, which made {item.id}, is not there" for item in orphans
+    )
+    return CheckResult(NO_VERDICT, (ModelCheck(orphans[0].model, NO_VERDICT, lines, "", orphans[0].id),))
 
 
 def _plan(project: Project, tree: git.Tree | None) -> _Tree:

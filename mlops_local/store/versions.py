@@ -7,6 +7,8 @@ from mlops_local.domain.errors import UsageError
 from mlops_local.store.registry import Registry
 
 CHAMPION = "champion"
+SCRIPT = "script"
+"""The candidate of versions that a plain script made with log_model."""
 
 
 def find(state: Registry, ref: str) -> ModelVersion:

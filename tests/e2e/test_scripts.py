@@ -88,3 +88,17 @@ def test_log_eval_without_a_model(scripts: Shop) -> None:
     done = subprocess.run([sys.executable, "-c", code], cwd=scripts.root, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert "no model was logged" in done.stderr
+
+
+def test_the_hook_lets_a_project_of_scripts_commit(scripts: Shop) -> None:
+    """Without a pipeline module there is nothing to gate in a commit, and the check says so."""
+
+    def git(*arguments: str) -> None:
+        identity = ["-c", "user.name=a", "-c", "user.email=a@example.invalid"]
+        subprocess.run(["git", *identity, *arguments], cwd=scripts.root, check=True, capture_output=True)
+
+    git("init", "-q")
+    scripts.mlops("hook", "install")
+    git("add", "mlops.toml", "train.py")
+    git("commit", "-m", "scripts")
+    assert "no pipeline module" in scripts.mlops("check").stdout
