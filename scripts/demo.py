@@ -275,6 +275,10 @@ class Story:
             promise(first["value"] >= 0.70, f"AUC {first['value']:.3f} on September, and the first version is champion")
             low, high = first["low"], first["high"]
             say(f"The interval [{low:.3f}, {high:.3f}] resamples whole days: on a stormy day all flights are late together.")
+            dropped = self.report("delay.features")["dropped"]
+            say(f"{sum(dropped.values()):,} flights were cancelled or diverted: no label, so dropped, and counted.")
+            slices = self.report("gbm.evaluate")["slices"]["origin"]
+            say("By airport: " + ", ".join(f"{item['value']} {item['metric']:.3f}" for item in slices) + ".")
             self.place.mlops("hook", "install", shown=False)
             self.place.git("add", ".", shown=False)
             self.place.git("commit", "-q", "-m", "Flights, and the model they gave")
@@ -391,12 +395,38 @@ class Story:
             promise("mlp" in ran and "split" not in ran, "only the network was trained: data and features were there")
             self.place.mlops("model", "ls")
 
+    def report(self, step: str) -> dict[str, Any]:
+        """What a step said of itself when it last ran."""
+        wanted = f"name = '{step}' AND state = 'done' ORDER BY ended DESC LIMIT 1"
+        query = f"SELECT result->'report' AS report FROM step WHERE {wanted}"
+        found: dict[str, Any] = json.loads(self.place.answer("sql", query)["items"][0]["report"])
+        return found
+
     def train(self, *targets: str) -> list[str]:
         """Train and return the names of the steps that ran."""
         self.place.mlops("train", *targets)
         run = self.place.runs()[0]
         rows = self.place.answer("sql", f"SELECT name FROM step WHERE run = '{run}' AND state = 'done' ORDER BY name")["items"]
         return [row["name"] if isinstance(row, dict) else row[0] for row in rows]
+
+
+def what_next(folder: Path, command: Sequence[str]) -> str:
+    """Say what to type next, in a form that works in this shell."""
+    found = shutil.which("mlops")
+    if found and Path(found).resolve() == Path(command[0]).resolve():
+        mlops = "mlops"
+    else:
+        near = os.path.relpath(command[0], folder)
+        mlops = shlex.join([near if near.count("..") < 4 else command[0], *command[1:]])
+    lines = {
+        f"{mlops} ui": "everything you saw, in the terminal",
+        f"{mlops} watch --serve": "edit features.py in another window and see what reruns",
+        f"mv incoming/*-11.parquet data/ && {mlops} train": "November",
+        f'{mlops} sql "SELECT id, metric, value FROM version"': "everything is a table",
+    }
+    width = max(map(len, lines))
+    told = "\n".join(f"   {line:<{width}}   # {why}" for line, why in lines.items())
+    return f"Next, in your own time:\n   cd {shlex.quote(os.path.relpath(folder))}\n{told}"
 
 
 def prepare(folder: Path) -> None:
@@ -417,6 +447,7 @@ def main() -> int:
     if shutil.which("git") is None:
         sys.exit("demo: git is needed for the chapter about commits; install it and try again")
     prepare(folder)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # the server is ended in either case
     begun = time.monotonic()
     print(f"mlops_local: the whole loop on one machine, in {folder}")
     with contextlib.ExitStack() as stack:
@@ -434,15 +465,7 @@ def main() -> int:
     for title, seconds in story.times:
         print(f"   {title:<{longest}}  {seconds:5.1f} s")
     print(f"   {'all':<{longest}}  {time.monotonic() - begun:5.1f} s")
-    shown = os.path.relpath(folder)
-    print(
-        f"\nNext, in your own time:\n   cd {shown}\n   mlops ui               # everything you saw, in the terminal\n"
-        "   mlops watch --serve    # edit features.py in another window and see what reruns\n"
-        "   mv incoming/*-11.parquet data/ && mlops train      # November\n"
-        '   mlops sql "SELECT id, metric, value FROM version"'
-    )
-    if not Path(sys.executable).with_name("mlops").samefile(shutil.which("mlops") or os.devnull):
-        print(f"   (mlops is {Path(sys.executable).with_name('mlops')}: put its folder on your PATH first)")
+    print("\n" + what_next(folder, story.place.command))
     return 0
 
 
