@@ -16,7 +16,7 @@ import numpy as np
 import polars as pl
 
 from mlops_local.domain.assets import GateResult, ModelVersion, Verdict
-from mlops_local.domain.errors import IntegrityError
+from mlops_local.domain.errors import IntegrityError, StepFailed
 from mlops_local.domain.graph import Model
 from mlops_local.domain.plan import Output, StepResult
 from mlops_local.domain.project import Gate
@@ -130,7 +130,14 @@ def _baseline(
         return replace(found, own=same)
     rows = _table(project, raw_rows.parts["rows.parquet"])
     with tempfile.TemporaryDirectory(prefix="mlops-champion-") as place:
-        answers = score.fresh(_bundle(project, champion, Path(place)), rows)
+        bundle = _bundle(project, champion, Path(place))
+        try:
+            answers = score.fresh(bundle, rows)
+        except StepFailed as error:
+            raise StepFailed(
+                f"{champion.id} does not answer the rows {version.id} was evaluated on: {error.message}",
+                hint=f'they cannot be compared; to decide all the same: mlops model promote {version.id} --force --reason "…"',
+            ) from error
     return Evaluation(
         version=champion.id,
         row=candidate.row,

@@ -24,14 +24,14 @@ def leave(layout: Layout, name: str, value: Mapping[str, Any]) -> None:
 def waiting(layout: Layout) -> list[tuple[Path, dict[str, Any]]]:
     """The versions left, oldest first; a damaged file is not one."""
     found = []
-    for path in sorted((layout.state / "pending").glob("*.json")):
+    for path in (layout.state / "pending").glob("*.json"):
         try:
-            value = json.loads(path.read_bytes())
+            value, left = json.loads(path.read_bytes()), path.stat().st_mtime_ns
         except (OSError, ValueError):
             continue
         if isinstance(value, dict):
-            found.append((path, value))
-    return found
+            found.append((left, path, value))
+    return [(path, value) for _, path, value in sorted(found, key=lambda item: item[:2])]
 
 
 def taken(path: Path) -> None:

@@ -102,3 +102,19 @@ def test_the_hook_lets_a_project_of_scripts_commit(scripts: Shop) -> None:
     git("add", "mlops.toml", "train.py")
     git("commit", "-m", "scripts")
     assert "no pipeline module" in scripts.mlops("check").stdout
+
+
+def test_a_version_that_cannot_be_judged_blocks_nothing(scripts: Shop) -> None:
+    """Other columns than the champion's: no comparison, said with the way out; every model command goes on working."""
+    scripts.mlops("run", sys.executable, "train.py")
+    wider = SCRIPT.replace('"b": random.normal(size=2000)', '"c": random.normal(size=2000), "d": random.normal(size=2000)')
+    (scripts.root / "train.py").write_text(wider)
+    (scripts.root / ".mlops" / "pending" / "torn.json").write_text("{}")
+    said = scripts.mlops("run", sys.executable, "train.py").stderr
+    assert "churn@1 does not answer the rows churn@2 was evaluated on" in said and "model promote churn@2 --force" in said
+    assert "pending/torn.json is no version that a script left" in said
+    views = {item["version"]["id"]: item for item in scripts.json("model", "ls")["items"]}
+    assert set(views) == {"churn@1", "churn@2"} and views["churn@2"]["verdict"] is None
+    assert views["churn@1"]["aliases"] == ["champion"]
+    scripts.mlops("model", "promote", "churn@2", "--force", "--reason", "a wider model")
+    assert scripts.json("model", "show", "churn@champion")["version"]["id"] == "churn@2"
