@@ -65,6 +65,9 @@ def run_command(project: Project, command: Sequence[str], *, name: str = "", mes
         try:
             code = _execute(project, run_id, [program, *command[1:]])
             state, error = ("done", "") if code == 0 else ("failed", _ending(code))
+        except OSError as problem:  # it is there and may be executed, and still does not start
+            state, error = "failed", problem.strerror or str(problem)
+            raise UsageError(f"{command[0]} does not start: {error}", hint="is its first line `#!…`?") from problem
         finally:
             seconds = round(time.monotonic() - started, 6)
             usage = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -91,7 +94,7 @@ def _execute(project: Project, run_id: str, command: Sequence[str]) -> int:
     folder = project.layout.logs / run_id
     folder.mkdir(parents=True, exist_ok=True)
     variables = {**os.environ, "MLOPS_RUN": run_id, "MLOPS_STATE": str(project.layout.state), "PYTHONUNBUFFERED": "1"}
-    with (folder / "command.log").open("wb") as log:
+    with (folder / "command.log").open("wb", buffering=0) as log:  # what a full disk refused must not fail again at the close
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=variables)
         assert process.stdout is not None and process.stderr is not None
         kept = _Log(log)
@@ -128,9 +131,12 @@ class _Log:
     def keep(self, data: bytes) -> None:
         with self._mutex:
             if self._left > 0 and not self._file.closed:
-                self._file.write(data[: self._left])
-                self._file.flush()
-                self._left -= len(data)
+                try:
+                    self._file.write(data[: self._left])
+                    self._file.flush()
+                    self._left -= len(data)
+                except OSError:  # a full disk costs the log, never the command: its output must go on being read
+                    self._left = 0
 
 
 def _copy(source: BinaryIO, shown: BinaryIO, kept: _Log) -> None:
