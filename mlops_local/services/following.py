@@ -75,10 +75,14 @@ class Watcher:
         if seen == self._seen:
             return
         try:
+            altered = serve.damage(self.layout)
             version, line = serve.wanted(registry.load(self.layout), self.target)
-        except (MlopsError, OSError, ValueError):
+        except (MlopsError, OSError, ValueError, KeyError, TypeError):
             return  # a ledger that cannot be read decides nothing; it is looked at again with the next tick
         self._seen = seen
+        if altered:
+            self.on_swap(Swap("", "", 0.0, f"no decision is followed, the ledger is damaged: {altered}; run `mlops doctor`"))
+            return
         if version is None or version.id == self.serving.version.id or (version.id, line) == self._refused:
             return
         self._swap(version, line)
@@ -94,7 +98,8 @@ class Watcher:
                     result="rejected_signature",
                     hint="restart with --allow-breaking to serve it all the same",
                 )
-        except Refused as error:
+        except Exception as problem:  # noqa: BLE001  (what serves goes on serving, and the next decision is followed)
+            error = problem if isinstance(problem, Refused) else Refused(said(problem), result="rejected_error")
             self._refused = (version.id, line)
             reason = error.message + (f" ({error.hint})" if error.result == "rejected_signature" else "")
             self.on_swap(Swap(error.result, version.id, time.monotonic() - started, reason))

@@ -17,7 +17,7 @@ import msgspec
 from mlops_local.domain.assets import Column, ModelVersion
 from mlops_local.domain.errors import DataError, IntegrityError, MlopsError, UsageError
 from mlops_local.domain.events import ALIAS
-from mlops_local.store import objects, registry
+from mlops_local.store import ledger, objects, registry
 from mlops_local.store.layout import Layout
 
 if TYPE_CHECKING:
@@ -133,8 +133,11 @@ def first(layout: Layout, target: Target) -> Serving:
 
     Raises:
         UsageError: the target means no version.
-        IntegrityError: the version may not serve.
+        IntegrityError: the version may not serve, or the ledger was altered.
     """
+    altered = damage(layout)
+    if altered:
+        raise IntegrityError(f"nothing is served by a damaged ledger: {altered}", hint="run `mlops doctor`")
     known = registry.load(layout)
     version, _ = wanted(known, target)
     if version is None:
@@ -147,6 +150,12 @@ def first(layout: Layout, target: Target) -> Serving:
             hint=f"`mlops model promote {newest}` makes one, or serve a version by its number: `mlops serve {newest}`",
         )
     return load_version(layout, version)
+
+
+def damage(layout: Layout) -> str:
+    """What is wrong with the file that says which version to serve, or empty: its whole chain of hashes is checked."""
+    problems = ledger.verify(layout)
+    return problems[0] if problems else ""
 
 
 def load_version(layout: Layout, version: ModelVersion) -> Serving:

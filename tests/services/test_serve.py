@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 
 from mlops_local.domain.assets import Column, ModelVersion
-from mlops_local.domain.errors import UsageError
+from mlops_local.domain.errors import IntegrityError, UsageError
 from mlops_local.domain.events import ALIAS
 from mlops_local.services import serve
-from mlops_local.services.serve import Target
+from mlops_local.services.following import Swap, Watcher
+from mlops_local.services.serve import Serving, Target
 from mlops_local.store import ledger, registry
 from mlops_local.store.layout import Layout, create
 
@@ -125,3 +126,37 @@ def test_breaking(new: tuple[Column, ...], breaks: bool) -> None:
 def test_nobody_holds_a_free_port(layout: Layout) -> None:
     """A port nobody listens on has no holder."""
     assert serve.holder(layout, 1) == ""
+
+
+def test_an_altered_ledger_serves_nothing(layout: Layout) -> None:
+    """An alias that was edited in the file names a version that exists; the chain of hashes says it was no decision."""
+    first, second = register(layout, "delay"), register(layout, "delay")
+    ledger.append(layout, ALIAS, "delay@champion", first)
+    text = layout.ledger.read_text()
+    line = f'"value":"{first}","reason":""'
+    place = text.rindex(line)
+    layout.ledger.write_text(text[:place] + line.replace(first, second) + text[place + len(line) :])
+    with pytest.raises(IntegrityError, match="damaged ledger: ledger line 3 was altered"):
+        serve.first(layout, Target("delay"))
+
+
+def test_whatever_stops_a_version_from_loading_is_a_rejection(layout: Layout) -> None:
+    """An error of the system while a version is checked ends neither the server nor its following of the ledger."""
+    (layout.objects / "aa").mkdir()
+    first = register(layout, "delay")
+    serving = Serving(registry.load(layout).versions[first], None, {}, "", 0.0)  # type: ignore[arg-type]
+    odd = ledger.append_version(
+        layout,
+        lambda given: ModelVersion(
+            id=f"delay@{given}", model="delay", number=given, candidate="gbm", run="", fingerprint="odd",
+            bundle={"manifest.json": "a" * 300}, bundle_hash="odd", predictions="", evaluation="", metric="auc", value=0.7,
+        ),
+    )  # fmt: skip
+    ledger.append(layout, ALIAS, "delay@champion", odd.id)
+    swaps: list[Swap] = []
+    watcher = Watcher(layout, Target("delay"), serving, port=0, on_swap=swaps.append)
+    watcher.tick()
+    assert [(swap.result, swap.version) for swap in swaps] == [("rejected_error", "delay@2")]
+    assert "File name too long" in swaps[0].reason
+    assert watcher.serving.version.id == "delay@1"
+    assert registry.load(layout).deployments[-1].event == "rejected"
