@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import replace
 
 from mlops_local.domain.assets import ModelVersion, Snapshot
 from mlops_local.domain.errors import ConfigError
 from mlops_local.domain.graph import Graph
 from mlops_local.services.project import Project
-from mlops_local.store import lockfile, registry
+from mlops_local.store import lock, lockfile, registry
 from mlops_local.store.lockfile import LockFile, ModelEntry, SourceEntry
 
 
@@ -18,23 +19,30 @@ def write(project: Project, graph: Graph, snapshots: Mapping[str, Snapshot]) -> 
 
     Returns whether the file changed.
     """
-    try:
-        before = _before(project)
-    except ConfigError:
-        before = LockFile()  # an unfinished merge or a damaged line: written anew, as the error's hint promises elsewhere
-    known = {source.name for source in graph.sources}
-    sources = {name: entry for name, entry in before.sources.items() if name in known}
-    sources.update({name: SourceEntry(s.id, s.rows, s.bytes) for name, s in snapshots.items()})
-    champions = _champions(project)
-    return lockfile.write(
-        project.layout, LockFile(sources, {m.name: champions[m.name] for m in graph.models if m.name in champions})
-    )
+    with _queue(project):
+        try:
+            before = _before(project)
+        except ConfigError:
+            before = LockFile()  # an unfinished merge or a damaged line: written anew, as the error's hint promises elsewhere
+        known = {source.name for source in graph.sources}
+        sources = {name: entry for name, entry in before.sources.items() if name in known}
+        sources.update({name: SourceEntry(s.id, s.rows, s.bytes) for name, s in snapshots.items()})
+        champions = _champions(project)
+        return lockfile.write(
+            project.layout, LockFile(sources, {m.name: champions[m.name] for m in graph.models if m.name in champions})
+        )
 
 
 def write_champions(project: Project) -> bool:
     """Write the champions of this moment beside the sources the file has. Returns whether the file changed."""
-    before = _before(project)
-    return lockfile.write(project.layout, replace(before, models={**before.models, **_champions(project)}))
+    with _queue(project):
+        before = _before(project)
+        return lockfile.write(project.layout, replace(before, models={**before.models, **_champions(project)}))
+
+
+def _queue(project: Project) -> AbstractContextManager[None]:
+    """One writer at a time, and no decision meanwhile: whoever writes last has seen every decision made before."""
+    return lock.hold(project.layout.ledger_lock, wait_s=project.store.wait_s)
 
 
 def _before(project: Project) -> LockFile:
