@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from mlops_local.domain.errors import ConfigError, UsageError
+from mlops_local.domain.errors import ConfigError, MlopsError, UsageError
 from mlops_local.domain.graph import Graph
 from mlops_local.engines.pipeline.sources import discover
 from mlops_local.services import git, planning
@@ -125,7 +125,7 @@ def refresh(project: Project, code: Code | None = None) -> bool:
     sections[place.key] = section
     try:
         _write(place.file, _frame(text), sections)
-    except OSError:
+    except (OSError, MlopsError):
         return False  # a hooks folder we may not write: the list stays as it was, which at worst starts Python once more
     return True
 

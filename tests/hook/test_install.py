@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import resource
 from pathlib import Path
 
 import pytest
 
+from mlops_local.services import hook, planning
+from mlops_local.services.project import find
 from tests.hook.conftest import Repository, make_plain, record_starts
 
 FOREIGN = b"#!/bin/sh\n# not ours \xff\necho foreign ran\nexit ${FOREIGN_CODE:-0}\n"
@@ -205,3 +208,23 @@ def test_refresh_follows_the_code_and_touches_only_our_file(fresh: Repository) -
     fresh.edit("pipeline.py", "from cleaning import scale", "from cleaning import scale\nfrom prices import FACTOR")
     assert hook.refresh(project) is True
     assert ":(top,literal)prices.py" in hook.status(project).paths
+
+
+def test_a_train_survives_a_hook_that_cannot_be_written(fresh: Repository) -> None:
+    """A full disk under the hooks folder leaves the list of paths as it was; what trained counts all the same."""
+    fresh.mlops("hook", "install")
+    before = fresh.hook().read_bytes()
+    (fresh.root / "more.py").write_text("")
+    fresh.edit("pipeline.py", "import mlops_local as mlops\n", "import more\nimport mlops_local as mlops\n")
+    project = find(fresh.root)
+    code = planning.read_code(project)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1, hard))
+    try:
+        assert hook.refresh(project, code) is False
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert fresh.hook().read_bytes() == before
+    assert hook.refresh(project, code) is True
+    assert b"more.py" in fresh.hook().read_bytes()
+    project.store.close()
