@@ -105,7 +105,8 @@ class _Waiter:
                     return
             busy = holder(path)
         except BaseException:
-            self._abandon()
+            if self._abandon():  # it came at this very moment: nobody else will let it go
+                os.close(self._descriptor)
             raise
         if self._abandon():
             return

@@ -23,6 +23,7 @@ with lock.hold(Layout(Path(sys.argv[1])).store_lock, shared=sys.argv[2] == "shar
     sys.stdin.read()
 """
 Start = Callable[..., "subprocess.Popen[str]"]
+Monkey = pytest.MonkeyPatch
 
 
 def _held(process: subprocess.Popen[str]) -> subprocess.Popen[str]:
@@ -114,3 +115,30 @@ def test_secrets_of_the_command_line_are_not_written(layout: Layout, monkeypatch
         text = layout.store_lock.read_text()
     assert text.startswith(f"mlops run (pid {os.getpid()}, since ") and "geheim" not in text
     assert layout.store_lock.read_text() == ""
+
+
+def test_a_lock_that_comes_while_the_wait_is_given_up_is_let_go(layout: Layout, start: Start, monkeypatch: Monkey) -> None:
+    """Whoever is interrupted just as the lock arrives does not keep it from everybody else."""
+    monkeypatch.setattr(lock, "TELL_AFTER_S", 0.01)
+    other = _held(start(HOLD, "exclusive"))
+
+    def interrupted(holder: str) -> None:
+        assert other.stdin is not None
+        other.stdin.close()
+        other.wait()
+        while not any(thread.name == "mlops-lock" and not thread.is_alive() for thread in waiting):
+            waiting[0].join(0.05)
+        raise KeyboardInterrupt
+
+    started = threading.Thread.start
+    waiting: list[threading.Thread] = []
+
+    def noted(thread: threading.Thread) -> None:
+        waiting.append(thread)
+        started(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", noted)
+    with pytest.raises(KeyboardInterrupt), lock.hold(layout.store_lock, wait_s=30, on_wait=interrupted):
+        pass
+    with lock.hold(layout.store_lock, wait_s=0.05):
+        pass
