@@ -117,8 +117,10 @@ class Run:
             target: what it predicts, in words, for the card.
 
         Raises:
-            UsageError: the model or the example is of a kind that cannot be bundled.
+            UsageError: a name that is none, or the model or the example is of a kind that cannot be bundled.
         """
+        if not name.replace("-", "_").isidentifier():
+            raise UsageError(f"log_model: a model's name has letters, digits, - and _, got {name!r}")
         from mlops_local.api import bundling  # loads polars and onnx: only scripts that make a model pay
 
         made = bundling.make(self.layout, model, example, name=name, label=target)

@@ -7,6 +7,7 @@ Python 3.10: the worker imports this in the project's interpreter.
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -145,6 +146,9 @@ def _model(name: str, value: Any, problems: list[str]) -> ModelConfig:
             problems.append(f"{place}: missing key 'metric'")
         if not {"max_drop", "min", "max"} & set(gate):
             problems.append(f"{place}: give max_drop, min or max")
+        for key in ("max_drop", "min", "max"):
+            if isinstance(gate.get(key), float) and not math.isfinite(gate[key]):
+                problems.append(f"{place}.{key}: {gate[key]} is no limit: nothing can fail it")
         if len(problems) == before:
             gates.append(Gate(**gate))
     return ModelConfig(gates=tuple(gates), promote=str(value.get("promote", "auto")))

@@ -135,3 +135,10 @@ def test_points_of_a_forked_child_are_kept(folder: Path) -> None:
     status, said = finish(folder, code)
     assert status == 0, said
     assert sorted(line["x"] for line in lines(folder) if line["k"] == "m") == [1, 2, 3]
+
+
+def test_a_model_name_is_one_that_can_be_named(folder: Path) -> None:
+    """A name with an @ or a slash could never be referred to again: it is refused before anything is made."""
+    status, said = finish(folder, "with run() as r:\n    r.log_model(None, example=None, name='churn@1')\n")
+    assert status == 1
+    assert "a model's name has letters, digits, - and _, got 'churn@1'" in said

@@ -39,6 +39,10 @@ def test_an_empty_file_is_a_project() -> None:
         ({"serve": {"port": True}}, "serve.port: expected a whole number, got True"),
         ({"models": {"m": {"gates": [{"max_drop": 1}]}}}, "models.m.gates[0]: missing key 'metric'"),
         ({"models": {"m": {"gates": [{"metric": "auc"}]}}}, "models.m.gates[0]: give max_drop, min or max"),
+        (
+            {"models": {"m": {"gates": [{"metric": "auc", "min": float("nan")}]}}},
+            "models.m.gates[0].min: nan is no limit: nothing can fail it",
+        ),
         ({"models": {"m": {"promote": "yes"}}}, "models.m.promote: expected one of auto, manual, got 'yes'"),
         ({"params": {"gbm": 3}}, "params.gbm: expected a table of parameters, as in [params.gbm]"),
         ({"models": {"m": 1}}, "models.m: expected a table, as in [models.m]"),
