@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import ast
+import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
-import tomllib
 
 import mlops_local
 from mlops_local.domain.assets import ColumnProfile
