@@ -8,6 +8,9 @@ import click
 
 from mlops_local.cli.context import Settings, json_option
 
+SLICES = 10
+"""Values of a slice column shown, the most frequent first."""
+
 if TYPE_CHECKING:
     from mlops_local.services.model import VersionView
 
@@ -63,6 +66,15 @@ def _interval(view: VersionView) -> str:
     return f"[{low:.3f}, {high:.3f}]" if low is not None and high is not None else ""
 
 
+def _rows(view: VersionView) -> str:
+    parts = view.report.get("rows", {})
+    return (
+        f"{parts['test']:,} rows, fitted on {parts['train'] + parts['valid']:,}"
+        if {"train", "valid", "test"} <= set(parts)
+        else ""
+    )
+
+
 @model.command(epilog="\b\nExamples:\n  mlops model show @champion\n  mlops model show delay@3 --json")
 @click.argument("ref", default="@champion")
 @json_option
@@ -87,6 +99,7 @@ def show(settings: Settings, ref: str) -> None:
             (version.metric, f"{version.value:.4f} {_interval(view)}".strip()),
             *((key, value) for key, value in sorted(version.metrics.items()) if key != version.metric),
             *((f"snapshot {source}", snapshot[:8]) for source, snapshot in sorted(version.snapshots.items())),
+            ("evaluated on", _rows(view)),
             ("fingerprint", version.fingerprint[:16]),
             ("bundle", version.bundle_hash[:16]),
         ]
@@ -99,6 +112,14 @@ def show(settings: Settings, ref: str) -> None:
         output.line(f"gates{baseline}: {view.verdict.verdict}")
         for gate in view.verdict.gates:
             output.line("  " + describe_gate(gate))
+    for column, lines in view.report.get("slices", {}).items():
+        output.line()
+        rows = [(line["value"], line["rows"], line["metric"]) for line in lines[:SLICES]]
+        output.table(
+            [output.Column(column), output.Column("rows", right=True), output.Column(version.metric, right=True)], rows
+        )
+        if len(lines) > SLICES:
+            output.line(f"… and {len(lines) - SLICES} more: --json")
 
 
 @model.command(

@@ -5,8 +5,9 @@ Every decision is one ledger line with the value it expects to replace; two deci
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from mlops_local.domain import events
 from mlops_local.domain.assets import ModelVersion, Verdict
@@ -14,7 +15,7 @@ from mlops_local.domain.errors import NoVerdict, UsageError
 from mlops_local.services import locking, scripted
 from mlops_local.services.judging import write
 from mlops_local.services.project import Project
-from mlops_local.store import registry
+from mlops_local.store import cache, registry
 from mlops_local.store.ledger import Entry
 from mlops_local.store.versions import CHAMPION, find
 
@@ -28,6 +29,8 @@ class VersionView:
     aliases: tuple[str, ...] = ()
     deployed: bool = False
     """The newest server of its model that did not say it stopped serves it."""
+    report: Mapping[str, Any] = field(default_factory=dict)
+    """What its evaluation says of itself: rows by part, slices, parity, tests. Only where one version is asked for."""
 
 
 def versions(project: Project, model: str | None = None) -> list[VersionView]:
@@ -51,7 +54,9 @@ def versions(project: Project, model: str | None = None) -> list[VersionView]:
 def view(project: Project, ref: str) -> VersionView:
     """One version by reference. Raises UsageError."""
     version = resolve(project, ref)
-    return next(item for item in versions(project, version.model) if item.version.id == version.id)
+    found = next(item for item in versions(project, version.model) if item.version.id == version.id)
+    result = cache.step_result(project.layout, version.fingerprint)
+    return replace(found, report=result.report) if result is not None else found
 
 
 def resolve(project: Project, ref: str) -> ModelVersion:

@@ -24,6 +24,9 @@ def test_first_train(shop: Shop) -> None:
     version = shop.json("model", "show", "purchase@1")["version"]
     assert 0.8 < version["value"] < 1.0
     assert version["low"] < version["value"] < version["high"]
+    slices = shop.json("model", "show", "purchase@1")["report"]["slices"]["device"]
+    assert {line["value"] for line in slices} == {"mobile", "desktop"}
+    assert "mobile" in shop.mlops("model", "show", "purchase@1").stdout
     rebuilt_is_the_same(shop)
 
 
