@@ -79,6 +79,7 @@ def load(ref: str, wants: str = "frame") -> Any:
 
     Raises:
         UsageError: the step never ran, or has no such output.
+        IntegrityError: a stored file is not what was written.
     """
     from mlops_local.engines.pipeline import values  # polars, and what fitted the value
 
@@ -95,6 +96,9 @@ def load(ref: str, wants: str = "frame") -> Any:
     if len(made) != 1:
         names = ", ".join(f"{step}.{item.name}" for item in result.outputs)
         raise UsageError(f"step {step!r} has no single output {output!r}".replace(" ''", ""), hint=f"say which: {names}")
+    for part, stored in made[0].parts.items():
+        if not objects.verify(layout, stored):
+            raise IntegrityError(f"{part} of {step} is missing or altered", hint="run `mlops doctor --fix`, then `mlops train`")
     files = {part: str(objects.path(layout, stored)) for part, stored in made[0].parts.items()}
     return values.load(made[0].kind, files, wants, key=hmac_key(layout).hex())
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from mlops_local.domain import events
 from mlops_local.domain.assets import GateResult, ModelVersion, Verdict
-from mlops_local.domain.errors import ConfigError
+from mlops_local.domain.errors import ConfigError, StepFailed
 from mlops_local.domain.graph import Model, Step
 from mlops_local.domain.plan import Decision, Plan
 from mlops_local.domain.project import Gate, ProjectConfig
@@ -253,7 +253,11 @@ def _judge_now(
     raw = next((output for output in rows.outputs if output.name == "test"), None) if rows is not None else None
     from mlops_local.services import evaluations  # noqa: PLC0415  (polars and numpy, 200 ms: only to compare again)
 
-    return evaluations.judge(tree.project, declared, version, result, champion=champion, gates=tuple(gates), raw_rows=raw)
+    try:
+        return evaluations.judge(tree.project, declared, version, result, champion=champion, gates=tuple(gates), raw_rows=raw)
+    except StepFailed as error:
+        known = GateResult(declared.metric, "compared with the champion", "inconclusive", note=error.message)
+        return Verdict(version.id, champion.id if champion else "", "inconclusive", (known,))
 
 
 def _rejected(declared: Model, version: ModelVersion, champion: ModelVersion | None, state: Registry) -> ModelCheck:

@@ -124,7 +124,12 @@ class Execution:
         kept = None if step.name in self.forced else self._reusable(fingerprint)
         if kept is None:
             # Two runs of one fingerprint: the second waits here and then reuses.
-            with lock.hold(self._lease(fingerprint), wait_s=LONGEST_LEASE_S, command=f"train {step.name}"):
+            with lock.hold(
+                self._lease(fingerprint),
+                wait_s=LONGEST_LEASE_S,
+                on_wait=lambda holder: self.emit(Progress("note", f"{step.name}: waiting for {holder}, which makes the same")),
+                command=f"train {step.name}",
+            ):
                 kept = None if step.name in self.forced else self._reusable(fingerprint)
                 if kept is None:
                     reason = self._reason(step, decision, parts)

@@ -33,6 +33,14 @@ def write(project: Project, graph: Graph, snapshots: Mapping[str, Snapshot]) -> 
         )
 
 
+def champions_named(project: Project) -> Mapping[str, ModelEntry]:
+    """The champions the file names now; none where it cannot be read."""
+    try:
+        return _before(project).models
+    except ConfigError:
+        return {}
+
+
 def write_champions(project: Project) -> bool:
     """Write the champions of this moment beside the sources the file has. Returns whether the file changed."""
     with _queue(project):

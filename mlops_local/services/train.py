@@ -12,6 +12,7 @@ from typing import Any
 
 from mlops_local.domain import events
 from mlops_local.domain.assets import ModelVersion, Snapshot, Verdict
+from mlops_local.domain.errors import StepFailed
 from mlops_local.domain.graph import Graph, Step
 from mlops_local.domain.plan import Plan, StepResult
 from mlops_local.domain.progress import Emit, Progress, ignore
@@ -24,6 +25,7 @@ from mlops_local.services.planning import Code
 from mlops_local.services.project import Project
 from mlops_local.store import cache
 from mlops_local.store.journal import Journal
+from mlops_local.store.lockfile import ModelEntry
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,8 @@ class TrainResult:
     verdicts: Mapping[str, Verdict] = field(default_factory=dict)
     champions: Mapping[str, str] = field(default_factory=dict)
     """Model -> champion's version id afterwards."""
+    absent: Mapping[str, str] = field(default_factory=dict)
+    """Model -> champion mlops.lock named beforehand, where this store knows no version of its code and data."""
     seconds: float = 0.0
 
 
@@ -103,13 +107,16 @@ def _train(project: Project, order: _Order, worker: Worker, cancel: threading.Ev
     if order.dry_run or not plan.stale:
         return _nothing_ran(project, code, plan, current, dry_run=order.dry_run, emit=emit)
     made: list[ModelVersion] = []
+    named = locking.champions_named(project)
 
     def finish(execution: Execution, journal: Journal) -> None:
-        made.extend(_register(project, code, execution.results, current, run=execution.id, emit=emit))
+        problem = _register(project, code, execution.results, current, made, run=execution.id, emit=emit)
         if made:
             journal.state(events.SUMMARY, run=execution.id, **_summary(made))
         locking.write(project, code.graph, current)
         hook.refresh(project, code)
+        if problem is not None:
+            raise problem
 
     execution = Execution(project, code, steps, values, current, set(forced), emit, worker, cancel, finish=finish)
     execution.run(plan, wanted, order.message)
@@ -123,6 +130,7 @@ def _train(project: Project, order: _Order, worker: Worker, cancel: threading.Ev
         versions=tuple(made),
         verdicts=judging.verdicts_of(project, made),
         champions=judging.champions(project),
+        absent=_absent(project, named),
         seconds=execution.seconds,
     )
 
@@ -142,9 +150,13 @@ def _nothing_ran(
     results = {
         d.name: result for d in plan.decisions if (result := cache.step_result(project.layout, d.fingerprint)) is not None
     }
-    made = _register(project, code, results, current, run="", emit=emit)
+    made: list[ModelVersion] = []
+    named = locking.champions_named(project)
+    problem = _register(project, code, results, current, made, run="", emit=emit)
     locking.write(project, code.graph, current)
     hook.refresh(project, code)
+    if problem is not None:
+        raise problem
     return TrainResult(
         run="",
         name="",
@@ -154,7 +166,15 @@ def _nothing_ran(
         versions=tuple(made),
         verdicts=judging.verdicts_of(project, made),
         champions=judging.champions(project),
+        absent=_absent(project, named),
     )
+
+
+def _absent(project: Project, named: Mapping[str, ModelEntry]) -> dict[str, str]:
+    """The champions that the commit stands for and this store has never seen: nothing was compared with them."""
+    return {
+        name: entry.champion for name, entry in named.items() if judging.registered(project, name, entry.fingerprint) is None
+    }
 
 
 def _summary(made: Sequence[ModelVersion]) -> dict[str, Any]:
@@ -172,15 +192,29 @@ def _summary(made: Sequence[ModelVersion]) -> dict[str, Any]:
 
 
 def _register(
-    project: Project, code: Code, results: Mapping[str, StepResult], current: Mapping[str, Snapshot], *, run: str, emit: Emit
-) -> list[ModelVersion]:
-    """Register and judge every version these results evaluate; each is done once however often it is asked."""
-    made = []
+    project: Project,
+    code: Code,
+    results: Mapping[str, StepResult],
+    current: Mapping[str, Snapshot],
+    made: list[ModelVersion],
+    *,
+    run: str,
+    emit: Emit,
+) -> StepFailed | None:
+    """Register and judge every version these results evaluate, into `made`; each is done once however often it is asked.
+
+    Returns:
+        Why one of them could not be compared with the champion; the others were all the same.
+    """
+    problem = None
     for step in code.graph.steps:
         result = results.get(step.name)
         if step.kind == "evaluate" and result is not None:
-            made.append(_register_one(project, code.graph, step, result, results, current, run, emit))
-    return made
+            try:
+                made.append(_register_one(project, code.graph, step, result, results, current, run, emit))
+            except StepFailed as error:
+                problem = problem or error
+    return problem
 
 
 def _register_one(

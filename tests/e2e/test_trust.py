@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 from tests.e2e.conftest import Shop
@@ -28,6 +29,11 @@ def test_an_altered_result_is_no_input(trained: Shop) -> None:
     said = trained.mlops("train", code=6).stderr
     assert "purchase.features is not what was written" in said
     assert [view["version"]["id"] for view in trained.json("model", "ls")["items"]] == ["purchase@1"]
+    read = "import mlops_local as mlops; mlops.load('purchase.features.train')"
+    assert (
+        "X.parquet of purchase.features is missing or altered"
+        in trained.mlops("run", sys.executable, "-c", read, code=1).stderr
+    )
     trained.mlops("doctor", "--fix", code=None)
     result = trained.json("train")
     assert result["ran"] == ["purchase.features", "gbm", "gbm.evaluate"]
@@ -88,3 +94,34 @@ def test_a_step_that_cannot_be_repeated_is_said_to_be(shop: Shop) -> None:
     views = [view["version"] for view in shop.json("model", "ls")["items"]]
     assert [view["id"] for view in views] == ["purchase@2", "purchase@1"]
     assert views[0]["bundle_hash"] != views[1]["bundle_hash"] and views[0]["predictions"] != views[1]["predictions"]
+
+
+def test_a_baseline_that_is_elsewhere_is_no_pass(trained: Shop) -> None:
+    """In a clone without the store, other code than mlops.lock names was compared with nothing: --gate exits 4, not 0."""
+    import shutil
+
+    shutil.rmtree(trained.root / ".mlops")
+    trained.mlops("train", "--gate", code=0)  # the very code and data of the commit: nothing else was asked for
+    shutil.rmtree(trained.root / ".mlops")
+    trained.edit("pipeline.py", "ROUNDS = 30", "ROUNDS = 3")
+    said = trained.mlops("train", "--gate", code=4).stderr
+    assert "mlops.lock named purchase@1, which is not in this store" in said
+
+
+def test_rows_the_champion_cannot_answer(trained: Shop) -> None:
+    """New data without a column the champion needs: the train fails with the way out, check has no verdict, nothing is lost."""
+    import polars as pl
+
+    from tests.e2e.conftest import visits
+
+    trained.edit("pipeline.py", 'minutes=pl.col("minutes") - means["minutes"],', "")
+    trained.edit("pipeline.py", ', "minutes": float(train["minutes"].mean())', "")
+    (trained.root / "data" / "visits-1.parquet").unlink()
+    visits(3000, seed=5).drop("minutes").write_parquet(trained.root / "data" / "visits-2.parquet")
+    said = trained.mlops("train", code=1).stderr
+    assert "purchase@1 does not answer the rows purchase@2 was evaluated on" in said
+    assert pl.read_parquet(_object(trained, "gbm.evaluate", "predictions", "predictions.parquet")).height > 100
+    assert "purchase@1 does not answer" in trained.mlops("check", code=4).stdout
+    trained.mlops("model", "promote", "purchase@2", "--force", "--reason", "minutes are no longer measured")
+    assert "unaffected" in trained.mlops("check", code=0).stdout
+    trained.mlops("train")
