@@ -48,7 +48,7 @@ def test_a_server_is_served_while_its_process_lives(story: Any) -> None:
     served = status(story.project).champions[0].served
     assert served is not None and not served.alive
     assert any("9000" in text and "gone" in text for text in _texts(story))
-    story.deployed(version, pid=server.pid, event="stopped")
+    story.deployed(version, pid=server.pid, event="stopped", port=9000)
     assert status(story.project).champions[0].served is None
 
 
