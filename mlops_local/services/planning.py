@@ -31,7 +31,6 @@ from mlops_local.engines.pipeline.sources import SourceFile, discover
 from mlops_local.services import data
 from mlops_local.services.project import Project
 from mlops_local.store import cache
-from mlops_local.worker.describe import content
 
 Load = Callable[[str], bytes | None]
 Parameters = Mapping[str, Mapping[str, Any]]
@@ -98,7 +97,7 @@ def read_code(
             "stamps": stamps,
             "distributions": _records(graph.distributions.values()),
             "variables": {name: _variable(name) for name in graph.variables},
-            "places": {path: content(Path(path)) for path in graph.places.values()},
+            "places": {path: _content(path) for path in graph.places.values()},
         },
     )
     return Code(sources=_with_reported(sources, reported, load), graph=graph, key=key)
@@ -141,7 +140,7 @@ def _still_true(kept: Mapping[str, Any], load: Load) -> bool:
         all(_hash(load(path)) == old for path, old in kept["stamps"].items())
         and all(_mtime(path) == mtime for path, mtime in kept["distributions"].items())
         and all(_variable(name) == old for name, old in kept.get("variables", {}).items())
-        and all(content(Path(path)) == old for path, old in kept.get("places", {}).items())
+        and all(_content(path) == old for path, old in kept.get("places", {}).items())
     )
 
 
@@ -149,6 +148,12 @@ def _variable(name: str) -> str:
     """An environment variable as it may be kept: never its value."""
     value = os.environ.get(name)
     return "" if value is None else fingerprints.digest("variable", value)
+
+
+def _content(path: str) -> str:
+    from mlops_local.worker.describe import content  # noqa: PLC0415  (12 ms: only for projects with such modules)
+
+    return content(Path(path))
 
 
 def _hash(content: bytes | None) -> str:
