@@ -76,7 +76,14 @@ def test_a_killed_script_loses_nothing_that_was_flushed(folder: Path) -> None:
     """After kill -9 every point older than the flush interval is in the journal, and the lock is free."""
     process = start(
         folder,
-        "import time\nwith run() as r:\n    for i in range(5000): r.log(i, x=i)\n    time.sleep(1)\n    print('go', flush=True)\n    time.sleep(60)\n",
+        (
+            "import time\n"
+            "with run() as r:\n"
+            "    for i in range(5000): r.log(i, x=i)\n"
+            "    time.sleep(1)\n"
+            "    print('go', flush=True)\n"
+            "    time.sleep(60)\n"
+        ),
     )
     assert process.stdout is not None
     assert process.stdout.readline() == "go\n"
