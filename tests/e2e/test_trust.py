@@ -13,7 +13,7 @@ def _object(shop: Shop, step: str, output: str, name: str) -> Path:
     """Where a file of a step's newest result is kept."""
     kept = json.loads((shop.root / ".mlops" / "cache" / "latest" / f"{step}.json").read_text())
     (found,) = (item for item in kept["outputs"] if item["name"] == output)
-    stored = found["parts"][name]
+    stored = str(found["parts"][name])
     return shop.root / ".mlops" / "objects" / stored[:2] / stored
 
 
