@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
+from rich.segment import Segment
 from textual import on
 from textual.app import App
 from textual.binding import Binding, BindingType
+from textual.color import Color
 from textual.command import Provider
+from textual.filter import LineFilter
 from textual.screen import Screen
 
 from mlops_local.services.project import Project
@@ -21,6 +25,24 @@ from mlops_local.tui.screens.run import RunScreen
 from mlops_local.tui.screens.runs import RunsScreen
 from mlops_local.tui.theme import DARK, LIGHT
 from mlops_local.tui.widgets.bar import Tab
+
+_UNSEEN = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+"""Control characters of terminals and of writing direction: none reaches the terminal from a name or an output."""
+
+
+class _Harmless(LineFilter):
+    """Drops control characters from what is drawn; they take no cell, so that nothing moves."""
+
+    def apply(self, segments: list[Segment], background: Color) -> list[Segment]:
+        return [
+            Segment(_UNSEEN.sub("", segment.text), segment.style)
+            if segment.control is None and _UNSEEN.search(segment.text)
+            else segment
+            for segment in segments
+        ]
+
+
+_HARMLESS = _Harmless()
 
 
 class MlopsApp(Bridge):
@@ -54,6 +76,10 @@ class MlopsApp(Bridge):
         self.register_theme(LIGHT)
         self.theme = DARK.name
         self.title = f"mlops · {project.config.name}"
+
+    def get_line_filters(self) -> Sequence[LineFilter]:
+        """What every drawn line goes through."""
+        return [*super().get_line_filters(), _HARMLESS]
 
     @on(Tab.Picked)
     def _picked(self, event: Tab.Picked) -> None:

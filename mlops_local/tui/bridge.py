@@ -10,9 +10,10 @@ from __future__ import annotations
 import os
 import traceback
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from time import monotonic
 from typing import ClassVar
 
 from textual import on, work
@@ -23,6 +24,7 @@ from textual.reactive import reactive
 
 from mlops_local import __version__
 from mlops_local.domain.errors import MlopsError, StoreBusy, UsageError
+from mlops_local.domain.runs import Run, RunState
 from mlops_local.services import crash
 from mlops_local.services.project import Project
 from mlops_local.store import projection
@@ -45,6 +47,8 @@ from mlops_local.tui.messages import (
     Refused,
     Request,
     Rollback,
+    Runs,
+    RunShown,
     Versions,
     Waiting,
 )
@@ -54,9 +58,12 @@ POLL_S = 0.5
 """Between two looks at the journals' tails."""
 FOLD_EVERY = 2
 """Every so many looks the journals are folded into the database."""
-WAIT_S = 1.0
-"""A question queues for the store this long, then is put again: closing the program never waits longer."""
+WAIT_S = 1.5
+"""A question queues for the store this long, then is put again: closing the program never waits longer. Over the second
+after which a queue says who holds the store."""
 AGAIN_S = 0.5
+TOAST_S = 8.0
+"""How long a failure stays to be read."""
 
 LANES: dict[type[Request], tuple[str, int]] = {
     AskHome: ("home", 1),
@@ -97,6 +104,11 @@ class Bridge(App[None]):
         self._busy: set[str] = set()
         self._runs_now: set[str] = set()
         self._holder = ""
+        self._last_holder = ""
+        self._held_up: set[str] = set()
+        self._warned = ""
+        self._told: dict[str, float] = {}
+        self._trouble: dict[str, str] = {}
         self._live = LiveRuns()
         self._tail = projection.Tail(project.layout)
         self._looks = 0
@@ -104,6 +116,7 @@ class Bridge(App[None]):
 
     def on_mount(self) -> None:
         """Begin to look for news."""
+        self._show_activity()
         if self.POLLING:
             self.set_interval(POLL_S, self.look)
             self.look()
@@ -142,14 +155,17 @@ class Bridge(App[None]):
             if isinstance(request, Promote | Rollback):
                 return Failed(error.message, error.hint)
             return None
-        except UsageError as error:
-            if isinstance(request, Promote | Rollback):
-                return Failed(error.message, error.hint)
-            return Refused(request, f"{error.message}{'  ' + error.hint if error.hint else ''}")
         except MlopsError as error:
+            if isinstance(error, UsageError) and isinstance(request, AskRuns | AskRun | AskComparison):
+                return Refused(request, f"{error.message}{'  ' + error.hint if error.hint else ''}")
             return Failed(error.message, error.hint)
         except Exception as error:  # noqa: BLE001  (a bug behind the bridge is a toast, never the end of the screen)
             return self._bug(error)
+
+    def _complaint(self, error: Exception) -> Failed:
+        """What looking for news came to: a warning, the same one only once."""
+        known = Failed(str(error), getattr(error, "hint", "")) if isinstance(error, MlopsError | OSError) else self._bug(error)
+        return replace(known, severe=False)
 
     def _bug(self, error: Exception) -> Failed:
         text = "".join(traceback.format_exception(error))
@@ -169,19 +185,45 @@ class Bridge(App[None]):
         if event.outcome is None:
             if not waiting:
                 waiting.append(event.request)
+            self._held_up.add(lane)
+            self._say_waiting(self._last_holder)
             self.set_timer(AGAIN_S, lambda: self._next(lane))
             return
-        self._say_waiting("")
-        target = self if isinstance(event.outcome, Failed) else event.request.asker
-        target.post_message(event.outcome)
-        match event.outcome:
+        self._moves_on(lane)
+        self._hand_over(lane, event)
+        self._next(lane)
+
+    def _hand_over(self, lane: str, event: Answered) -> None:
+        """Give an answer to who asked; a failure is told once, and stays in the bar until the question is answered."""
+        if isinstance(event.outcome, Failed):
+            told = self._trouble.get(lane) == event.outcome.text
+            if lane != "decide":
+                self._trouble[lane] = event.outcome.text
+                self._show_activity()
+            if not told:
+                self.post_message(event.outcome)
+            return
+        if self._trouble:
+            self._trouble.clear()  # what another screen could not be told is tried again there
+            self._show_activity()
+        if event.outcome is not None:
+            event.request.asker.post_message(event.outcome)
+            self._learn(event.outcome)
+
+    def _learn(self, outcome: Message) -> None:
+        """Keep what the palette and the bar need of an answer."""
+        match outcome:
             case Home(view):
                 self.home = view
+                self._ended(view.newest)
+            case Runs(page):
+                self._ended(page.rows)
+            case RunShown(shown):
+                self._ended([shown.run])
             case Versions(rows):
                 self.versions = rows
             case Decided():
                 self.look()
-        self._next(lane)
 
     def _next(self, lane: str) -> None:
         waiting = self._waiting.get(lane)
@@ -206,8 +248,8 @@ class Bridge(App[None]):
             runs = self._live.absorb(self._tail.poll())
             if runs:
                 self.post_message(Live(runs))
-        except (MlopsError, OSError) as error:
-            self.post_message(Failed(str(error), severe=False))
+        except Exception as error:  # noqa: BLE001  (as above)
+            self.post_message(self._complaint(error))
         finally:
             self._busy.discard("tail")
 
@@ -215,12 +257,13 @@ class Bridge(App[None]):
     def _fold(self) -> None:
         try:
             folded = projection.fold(self.project.store)
-            self.post_message(Waiting(""))
+            self.post_message(Waiting("", done=True))
         except StoreBusy:
             folded = 0
-        except (MlopsError, OSError) as error:
+            self.post_message(Waiting(self._last_holder))
+        except Exception as error:  # noqa: BLE001  (as above)
             folded = 0
-            self.post_message(Failed(str(error), severe=False))
+            self.post_message(self._complaint(error))
         finally:
             self._busy.discard("fold")
         stamps = self._stamps()
@@ -231,7 +274,7 @@ class Bridge(App[None]):
 
     def _stamps(self) -> tuple[object, object]:
         """What tells that somebody else folded or decided: the files' stamps, without opening them."""
-        return _stamp(self.project.layout.database), _stamp(self.project.layout.ledger)
+        return _stamp(projection.note(self.project.layout)), _stamp(self.project.layout.ledger)
 
     @on(Changed)
     def _changed(self, event: Changed) -> None:
@@ -252,12 +295,23 @@ class Bridge(App[None]):
 
     def _store_in_use(self, holder: str) -> None:
         """Called in a worker's thread when queueing takes over a second."""
+        self._last_holder = holder
         self.post_message(Waiting(holder))
 
     @on(Waiting)
     def _told_waiting(self, event: Waiting) -> None:
         event.stop()
-        self._say_waiting(event.holder)
+        if event.done:
+            self._moves_on("fold")
+        elif event.holder:
+            self._held_up.add("fold")
+            self._say_waiting(event.holder)
+
+    def _moves_on(self, lane: str) -> None:
+        """A lane got through; once none is held up, nobody is waited for."""
+        self._held_up.discard(lane)
+        if not self._held_up:
+            self._say_waiting("")
 
     def _say_waiting(self, holder: str) -> None:
         if holder != self._holder:
@@ -267,16 +321,30 @@ class Bridge(App[None]):
     def _show_activity(self) -> None:
         if self._holder:
             self.activity = Content.styled(f"waiting for {self._holder}", words.WARN)
+        elif self._trouble:
+            self.activity = Content.styled(f"! {next(iter(self._trouble.values()))}", words.WARN)
         elif self._runs_now:
             self.activity = Content.styled(f"● {len(self._runs_now)} running", words.LIVE)
         else:
-            self.activity = Content("")
+            self.activity = Content.styled(self.project.config.name, words.MUTED)
+
+    def _ended(self, runs: Iterable[Run]) -> None:
+        """The store knows of ends that no journal tells: a process that was killed writes no last word."""
+        over = {run.id for run in runs if run.state is not RunState.RUNNING}
+        if self._runs_now & over:
+            self._runs_now -= over
+            self._show_activity()
 
     @on(Failed)
     def _failed(self, event: Failed) -> None:
         event.stop()
         text = f"{event.text}\n{event.hint}" if event.hint else event.text
-        self.notify(text, severity="error" if event.severe else "warning", timeout=8, markup=False)
+        first = monotonic() - self._told.get(text, -TOAST_S) >= TOAST_S
+        if not first or (not event.severe and text == self._warned):
+            return  # it is still there to be read; news is looked for every second, and a warning of that is said once
+        self._told[text] = monotonic()
+        self._warned = self._warned if event.severe else text
+        self.notify(text, severity="error" if event.severe else "warning", timeout=TOAST_S, markup=False)
 
 
 def _stamp(path: Path) -> object:

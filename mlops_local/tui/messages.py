@@ -134,9 +134,10 @@ class Failed(Message):
 
 @dataclass
 class Waiting(Message):
-    """The store is in use by somebody; empty: no longer."""
+    """The store is in use by somebody; `done`: looking for news got through."""
 
     holder: str
+    done: bool = False
 
 
 @dataclass

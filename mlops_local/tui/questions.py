@@ -44,8 +44,6 @@ NEWEST = 30
 LOG_LINES = 200
 """How many of the last lines of a step's output are shown."""
 _FILTER = re.compile(r"[=<>~!]|^(metric|param|tag)\.")
-_LOWER_IS_BETTER = re.compile(r"loss|error|rmse|mae|mse|brier|seconds", re.IGNORECASE)
-_HIGHER_IS_BETTER = re.compile(r"auc|acc|f1|precision|recall|r2|score", re.IGNORECASE)
 
 
 def answer(project: Project, request: Request) -> Answer:
@@ -157,9 +155,9 @@ def _best(section: str, row: compare.Row) -> int | None:
     numbers = [(value, place) for place, value in enumerate(row.values) if isinstance(value, float) and value == value]
     if section.lower() != "metrics" or len(numbers) < 2 or not row.differs:
         return None
-    if _LOWER_IS_BETTER.search(row.name):
+    if words.lower_is_better(row.name):
         return min(numbers)[1]
-    return max(numbers, key=lambda pair: (pair[0], -pair[1]))[1] if _HIGHER_IS_BETTER.search(row.name) else None
+    return max(numbers, key=lambda pair: (pair[0], -pair[1]))[1] if words.higher_is_better(row.name) else None
 
 
 def _version(view: VersionView) -> VersionRow:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timezone
 from typing import Any
@@ -27,6 +28,8 @@ _STATES = {
     "reused": ("≡", MUTED),
     "waiting": ("·", MUTED),
 }
+_LOWER_IS_BETTER = re.compile(r"loss|error|rmse|mae|mse|brier|seconds", re.IGNORECASE)
+_HIGHER_IS_BETTER = re.compile(r"auc|acc|f1|precision|recall|r2|score", re.IGNORECASE)
 _VERDICTS = {"pass": ("✓", GOOD), "fail": ("✗", BAD), "inconclusive": ("?", WARN)}
 _VERSION_STATES = {"approved": GOOD, "rejected": BAD, "retired": FAINT}
 
@@ -176,6 +179,27 @@ def facts(pairs: Sequence[tuple[str, Content | str]], *, gap: int = 2) -> Conten
     shown = [(name, value) for name, value in pairs if str(value)]
     width = max((len(name) for name, _ in shown), default=0) + gap
     return lines(Content.assemble((name.ljust(width), MUTED), value) for name, value in shown)
+
+
+def flow(parts: Iterable[str], width: int, *, between: str = "  ·  ") -> list[str]:
+    """Parts on as few lines as they need, broken only between them."""
+    rows: list[str] = []
+    for part in parts:
+        if rows and len(rows[-1]) + len(between) + len(part) <= width:
+            rows[-1] += between + part
+        else:
+            rows.append(part)
+    return rows
+
+
+def lower_is_better(metric: str) -> bool:
+    """Whether a metric's name says that less is better."""
+    return _LOWER_IS_BETTER.search(metric) is not None
+
+
+def higher_is_better(metric: str) -> bool:
+    """Whether a metric's name says that more is better."""
+    return not lower_is_better(metric) and _HIGHER_IS_BETTER.search(metric) is not None
 
 
 def empty(what: str, command: str = "", then: str = "") -> Content:

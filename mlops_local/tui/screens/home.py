@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import textwrap
+from collections.abc import Sequence
 from typing import ClassVar
 
 from textual import on
@@ -17,7 +19,7 @@ from mlops_local.tui.messages import AskHome, Home, Live
 from mlops_local.tui.screens.frame import Frame, heading, now, put
 from mlops_local.tui.screens.rows import columns, metric_keys, row
 from mlops_local.tui.screens.run import RunScreen
-from mlops_local.tui.views import HomeView, LiveModel, LiveRun
+from mlops_local.tui.views import Advice, HomeView, LiveModel, LiveRun
 from mlops_local.tui.widgets import interval
 from mlops_local.tui.widgets.curves import Curves, charts_of
 from mlops_local.tui.widgets.grid import Grid
@@ -98,19 +100,21 @@ class HomeScreen(Frame):
         if view is None:
             return
         width = self.query_one("#models").size.width
+        low = self.has_class("-low")
         if view.models:
-            blocks = [model_text(model, width) for model in view.models]
+            blocks = [model_text(model, width, short=low and len(view.models) > 1) for model in view.models]
             put(self, "#models", Content("\n\n").join(blocks))
         else:
             put(self, "#models", words.empty("No model yet.", "mlops train", "makes the first version"))
-        attention = [
-            Content.assemble(("! ", words.WARN), item.text, ("  →  ", words.FAINT), (item.command, words.LIVE))
-            for item in view.attention[:6]
-        ]
+        attention = advice_lines(view.attention, width, limit=2 if low else 6)
         self.query_one("#part-attention").display = bool(attention)
         put(self, "#attention", words.lines(attention))
         self.query_one("#part-next").display = bool(view.next)
-        put(self, "#next", words.facts([(item.command, Content.styled(item.text, words.MUTED)) for item in view.next[:4]]))
+        put(
+            self,
+            "#next",
+            words.facts([(item.command, Content.styled(item.text, words.MUTED)) for item in view.next[: 3 if low else 5]]),
+        )
         self._show_runs(view)
 
     def _show_runs(self, view: HomeView) -> None:
@@ -136,11 +140,28 @@ class HomeScreen(Frame):
 
     def _curves(self, run: Run) -> bool:
         live = self._live.get(run.id)
-        return bool(live and live.curves)
+        return bool(live and charts_of(live.curves))
 
 
-def model_text(live: LiveModel, width: int) -> Content:
-    """A model: its champion and how good it is, and what is really served."""
+def advice_lines(items: Sequence[Advice], width: int, *, limit: int) -> list[Content]:
+    """What needs attention, each with its command: on the same line where there is room, else below it."""
+    lines: list[Content] = []
+    for item in items[:limit]:
+        text = Content.assemble(("! ", words.WARN), item.text)
+        command = Content.assemble(("  →  ", words.FAINT), (item.command, words.LIVE))
+        if text.cell_length + command.cell_length <= width:
+            lines.append(text + command)
+        else:
+            rows = textwrap.wrap(item.text, max(20, width - 2), max_lines=3, placeholder=" …")
+            lines += [Content.assemble(("! " if row is rows[0] else "  ", words.WARN), row) for row in rows]
+            lines.append(command)
+    if len(items) > limit:
+        lines.append(Content.assemble((f"  and {len(items) - limit} more  →  ", words.FAINT), ("mlops status", words.LIVE)))
+    return lines
+
+
+def model_text(live: LiveModel, width: int, *, short: bool = False) -> Content:
+    """A model: its champion and how good it is, and what is really served; `short` leaves out the drawing."""
     version = live.champion
     title = Content.styled(live.model, f"{words.STRONG} {words.LIVE}")
     if version is None:
@@ -159,7 +180,7 @@ def model_text(live: LiveModel, width: int) -> Content:
     pairs: list[tuple[str, Content | str]] = [("champion", champion), (version.metric, metric)]
     gap = max(len("champion"), len(version.metric)) + 2
     lines = [title, words.facts(pairs)]
-    if version.low is not None and version.high is not None:
+    if version.low is not None and version.high is not None and not short:
         scale = interval.scale_for([version.low, version.high, version.value], max(16, min(48, width - gap - 2)))
         lines.append(Content.assemble(" " * gap, interval.draw(version.low, version.value, version.high, scale=scale)))
     lines.append(Content.assemble(("serving".ljust(gap), words.MUTED), served_text(live)))

@@ -102,16 +102,16 @@ class RunScreen(Child):
 
     def _tick(self) -> None:
         if self._view and self._view.run.state is RunState.RUNNING:
-            put(self, "#facts", facts(self._view.run, now()))
+            put(self, "#facts", facts(self._view.run, now(), self._width))
 
     def _show(self) -> None:
         view, live = self._view, self._live
         if view is None:
             return
-        width = self.query_one("#page").size.width - 4
+        width = self._width
         run = view.run
         self.bar.say(f"{run.name} {run.short}")
-        put(self, "#facts", facts(run, now()))
+        put(self, "#facts", facts(run, now(), width))
         self._part("error", error_text(view))
         self._part("metrics", metrics_text({**run.metrics, **(live.metrics if live else {})}, self._column()))
         self._part("steps", steps_text(steps_now(view.steps, live), self._column()))
@@ -122,8 +122,11 @@ class RunScreen(Child):
         self.query_one("#part-curves").display = bool(curves)
 
     def _column(self) -> int:
-        width = self.query_one("#page").size.width - 4
-        return width // 2 - 2 if self.wide else width
+        return self._width // 2 - 2 if self.wide else self._width
+
+    @property
+    def _width(self) -> int:
+        return self.query_one("#page").size.width - 2
 
     def _part(self, name: str, content: Content) -> None:
         self.query_one(f"#part-{name}").display = bool(content)
@@ -144,7 +147,7 @@ class RunScreen(Child):
         self.query_one("#page", VerticalScroll).scroll_relative(y=by, animate=False)
 
 
-def facts(run: Run, moment: datetime) -> Content:
+def facts(run: Run, moment: datetime, width: int) -> Content:
     """What a run is, in a few lines."""
     seconds = run.seconds
     started = words.moment(run.started)
@@ -165,7 +168,7 @@ def facts(run: Run, moment: datetime) -> Content:
         f"commit {run.commit[:8]}{' with changes' if run.dirty else ''}" if run.commit else "",
         "some points were lost" if run.incomplete else "",
     ]
-    return words.lines([first, Content.styled("  ·  ".join(part for part in details if part), words.MUTED)])
+    return words.lines([first, *(Content.styled(row, words.MUTED) for row in words.flow(filter(None, details), width))])
 
 
 def metrics_text(metrics: Mapping[str, float], width: int) -> Content:
@@ -223,8 +226,8 @@ def error_text(view: RunView) -> Content:
 
 def output_text(log: str, width: int) -> Content:
     """The last lines of the output."""
-    lines = log.rstrip().splitlines()[-LOG_LINES:]
-    return Content.styled("\n".join(line[: max(20, width)] for line in lines), words.MUTED) if lines else Content("")
+    lines = [line.rpartition("\r")[2] for line in log.rstrip().split("\n")[-LOG_LINES:]]
+    return Content.styled("\n".join(line[: max(20, width)] for line in lines), words.MUTED) if any(lines) else Content("")
 
 
 def summary(view: RunView, live: LiveRun | None, moment: datetime, *, width: int) -> Content:
@@ -232,7 +235,7 @@ def summary(view: RunView, live: LiveRun | None, moment: datetime, *, width: int
     metrics = metrics_text({**view.run.metrics, **(live.metrics if live else {})}, width)
     steps = steps_text(steps_now(view.steps, live)[-8:], width)
     params = words.facts([(key, words.short(value, max(8, width - 30))) for key, value in sorted(view.params.items())[:8]])
-    parts: list[Content | str] = [facts(view.run, moment)]
+    parts: list[Content | str] = [facts(view.run, moment, width)]
     if view.error:
         parts += ["", Content.styled(view.error.strip().splitlines()[-1], words.BAD)]
     for part in (metrics, steps, params):

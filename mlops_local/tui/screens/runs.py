@@ -255,8 +255,8 @@ class RunsScreen(Frame):
         self.app.push_screen(CompareScreen(tuple(runs)))
 
     def action_order(self) -> None:
-        """Sort by the next metric, then by time taken, then newest first again."""
-        orders = ["", *(f"-metric.{key}" for key in self._keys), "-seconds"]
+        """Sort by the next metric, best first, then by time taken, then newest first again."""
+        orders = ["", *(f"{'' if words.lower_is_better(key) else '-'}metric.{key}" for key in self._keys), "-seconds"]
         place = orders.index(self.wanted.sort) if self.wanted.sort in orders else 0
         self.wanted = replace(self.wanted, sort=orders[(place + 1) % len(orders)])
         self._asked_anew()

@@ -89,9 +89,14 @@ def step_of(length: float, parts: int) -> float:
 def ticks_in(span: Span, parts: int) -> list[float]:
     """Round values within the span."""
     step = step_of(span.length, parts)
-    first = math.ceil(span.low / step - 1e-9)
-    last = math.floor(span.high / step + 1e-9)
-    return [index * step for index in range(first, last + 1)]
+    found: list[float] = []
+    for finer in (1.0, 2.0, 5.0):  # one value alone says nothing of the scale
+        first = math.ceil(span.low / step * finer - 1e-9)
+        last = math.floor(span.high / step * finer + 1e-9)
+        found = [index * step / finer for index in range(first, last + 1)]
+        if len(found) >= 2 or parts < 2:
+            break
+    return found
 
 
 def plot(series: Sequence[Series], width: int, height: int, *, log: bool = False) -> Plot:

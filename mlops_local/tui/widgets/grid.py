@@ -19,6 +19,7 @@ from textual.message import Message
 from textual.reactive import reactive
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
+from textual.style import Style
 from textual.visual import Visual
 
 PAGE = 100
@@ -71,7 +72,6 @@ class Grid(ScrollView, can_focus=True):
         & > .grid--cursor { background: $block-cursor-background; color: $block-cursor-foreground; }
         & > .grid--blurred { background: $block-cursor-blurred-background; }
         & > .grid--mark { color: $accent; text-style: bold; }
-        &:nocolor > .grid--cursor { text-style: reverse; }
         &:nocolor > .grid--blurred { text-style: underline; }
         &:nocolor > .grid--head { text-style: bold; }
     }
@@ -332,6 +332,8 @@ class Grid(ScrollView, can_focus=True):
             text = text.pad_left(spare) if column.right else text.pad_right(spare)
             parts += [text] if place == len(columns) - 1 else [text, " " * GAP]
         style = self.get_visual_style(*classes)
+        if self.app.no_color and "grid--cursor" in classes:
+            style += Style(reverse=True)  # a visual style leaves out the reverse of its rule
         strips = Visual.to_strips(self, Content.assemble(*parts), width, 1, style, apply_selection=False)
         strip = strips[0] if strips else Strip.blank(width)
         return strip.adjust_cell_length(width, style.rich_style)
