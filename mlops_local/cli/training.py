@@ -80,10 +80,6 @@ def _counts(result: TrainResult, version: ModelVersion) -> str:
         return "fail"
     if verdict is None:
         return "none"
-    absent = result.absent.get(version.model, "")
-    if verdict.verdict == "pass" and not verdict.baseline and absent:
-        diagnostics.warn(f"mlops.lock named {absent}, which is not in this store: {version.id} was compared with nothing")
-        return "none"
     if verdict.verdict == "pass" and champion not in (version.id, verdict.baseline):
         diagnostics.warn(f"{version.id} passed against {verdict.baseline or 'nothing'}, and {champion} is the champion now")
         return "none"

@@ -6,7 +6,7 @@ Two deciders at once: one wins, the other compares again with the new champion.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import datetime, timezone
 
 from mlops_local.domain import events
@@ -16,6 +16,7 @@ from mlops_local.domain.graph import Model
 from mlops_local.domain.plan import Output, StepResult
 from mlops_local.domain.progress import Emit, Progress, ignore
 from mlops_local.domain.project import Gate
+from mlops_local.services import locking
 from mlops_local.services.project import Project
 from mlops_local.store import ledger, registry
 from mlops_local.store.ledger import Entry
@@ -102,6 +103,8 @@ def decide(
 
         champion = state.champion(declared.name)
         verdict = evaluations.judge(project, declared, version, result, champion=champion, gates=gates, raw_rows=raw_rows)
+        if champion is None:
+            verdict = _beside_the_lock_file(project, version, verdict)
         automatic = config is None or config.promote == "auto" or champion is None
         promote = automatic and verdict.verdict == "pass"
         try:
@@ -112,6 +115,18 @@ def decide(
         return verdict
     raise Conflict(
         f"{declared.name}: the champion changed five times while {version.id} was judged", hint="run the command again"
+    )
+
+
+def _beside_the_lock_file(project: Project, version: ModelVersion, verdict: Verdict) -> Verdict:
+    """A commit that names a champion which this store does not hold has nothing to compare with: that is no pass."""
+    named = locking.champions_named(project).get(version.model)
+    if named is None or named.fingerprint == version.fingerprint or registered(project, version.model, named.fingerprint):
+        return verdict
+    note = f"mlops.lock names {named.champion}, which this store does not hold: bring the store along, or promote by hand"
+    gate = GateResult(version.metric, "compared with the commit's champion", "inconclusive", note=note)
+    return replace(
+        verdict, verdict="inconclusive" if verdict.verdict == "pass" else verdict.verdict, gates=(*verdict.gates, gate)
     )
 
 

@@ -27,7 +27,8 @@ def write(project: Project, graph: Graph, snapshots: Mapping[str, Snapshot]) -> 
         known = {source.name for source in graph.sources}
         sources = {name: entry for name, entry in before.sources.items() if name in known}
         sources.update({name: SourceEntry(s.id, s.rows, s.bytes) for name, s in snapshots.items()})
-        champions = _champions(project)
+        # A champion this store does not hold stays named until one of this store takes its place.
+        champions = {**before.models, **_champions(project)}
         return lockfile.write(
             project.layout, LockFile(sources, {m.name: champions[m.name] for m in graph.models if m.name in champions})
         )

@@ -25,7 +25,6 @@ from mlops_local.services.planning import Code
 from mlops_local.services.project import Project
 from mlops_local.store import cache
 from mlops_local.store.journal import Journal
-from mlops_local.store.lockfile import ModelEntry
 
 
 @dataclass(frozen=True)
@@ -43,8 +42,6 @@ class TrainResult:
     verdicts: Mapping[str, Verdict] = field(default_factory=dict)
     champions: Mapping[str, str] = field(default_factory=dict)
     """Model -> champion's version id afterwards."""
-    absent: Mapping[str, str] = field(default_factory=dict)
-    """Model -> champion mlops.lock named beforehand, where this store knows no version of its code and data."""
     seconds: float = 0.0
 
 
@@ -107,7 +104,6 @@ def _train(project: Project, order: _Order, worker: Worker, cancel: threading.Ev
     if order.dry_run or not plan.stale:
         return _nothing_ran(project, code, plan, current, dry_run=order.dry_run, emit=emit)
     made: list[ModelVersion] = []
-    named = locking.champions_named(project)
 
     def finish(execution: Execution, journal: Journal) -> None:
         problem = _register(project, code, execution.results, current, made, run=execution.id, emit=emit)
@@ -130,7 +126,6 @@ def _train(project: Project, order: _Order, worker: Worker, cancel: threading.Ev
         versions=tuple(made),
         verdicts=judging.verdicts_of(project, made),
         champions=judging.champions(project),
-        absent=_absent(project, named),
         seconds=execution.seconds,
     )
 
@@ -151,7 +146,6 @@ def _nothing_ran(
         d.name: result for d in plan.decisions if (result := cache.step_result(project.layout, d.fingerprint)) is not None
     }
     made: list[ModelVersion] = []
-    named = locking.champions_named(project)
     problem = _register(project, code, results, current, made, run="", emit=emit)
     locking.write(project, code.graph, current)
     hook.refresh(project, code)
@@ -166,15 +160,7 @@ def _nothing_ran(
         versions=tuple(made),
         verdicts=judging.verdicts_of(project, made),
         champions=judging.champions(project),
-        absent=_absent(project, named),
     )
-
-
-def _absent(project: Project, named: Mapping[str, ModelEntry]) -> dict[str, str]:
-    """The champions that the commit stands for and this store has never seen: nothing was compared with them."""
-    return {
-        name: entry.champion for name, entry in named.items() if judging.registered(project, name, entry.fingerprint) is None
-    }
 
 
 def _summary(made: Sequence[ModelVersion]) -> dict[str, Any]:

@@ -105,7 +105,10 @@ def test_a_baseline_that_is_elsewhere_is_no_pass(trained: Shop) -> None:
     shutil.rmtree(trained.root / ".mlops")
     trained.edit("pipeline.py", "ROUNDS = 30", "ROUNDS = 3")
     said = trained.mlops("train", "--gate", code=4).stderr
-    assert "mlops.lock named purchase@1, which is not in this store" in said
+    assert "mlops.lock names purchase@1, which this store does not hold" in said
+    assert trained.json("model", "ls")["items"][0]["aliases"] == []
+    assert "champion=purchase@1" in (trained.root / "mlops.lock").read_text()
+    trained.mlops("model", "promote", "purchase@1", "--force", "--reason", "begin anew")
 
 
 def test_rows_the_champion_cannot_answer(trained: Shop) -> None:
