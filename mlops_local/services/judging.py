@@ -24,6 +24,7 @@ from mlops_local.store.registry import Registry
 from mlops_local.store.versions import CHAMPION
 
 _LIMITS = ("max_drop", "min", "max")
+_ELSEWHERE = "compared with the commit's champion"
 
 
 def register(
@@ -124,7 +125,7 @@ def _beside_the_lock_file(project: Project, version: ModelVersion, verdict: Verd
     if named is None or named.fingerprint == version.fingerprint or registered(project, version.model, named.fingerprint):
         return verdict
     note = f"mlops.lock names {named.champion}, which this store does not hold: bring the store along, or promote by hand"
-    gate = GateResult(version.metric, "compared with the commit's champion", "inconclusive", note=note)
+    gate = GateResult(version.metric, _ELSEWHERE, "inconclusive", note=note)
     return replace(
         verdict, verdict="inconclusive" if verdict.verdict == "pass" else verdict.verdict, gates=(*verdict.gates, gate)
     )
@@ -143,7 +144,8 @@ def _waits_for_another(state: Registry, version: ModelVersion, known: Verdict, g
     alias = f"{version.model}@{CHAMPION}"
     led = any(line.kind == events.ALIAS and line.subject == alias and line.value == version.id for line in state.lines)
     decided = state.versions[version.id].state != "new"
-    return not led and not decided and not answers(known, state.champion(version.model), gates)
+    elsewhere = any(gate.rule == _ELSEWHERE for gate in known.gates)
+    return not led and not decided and (elsewhere or not answers(known, state.champion(version.model), gates))
 
 
 def _append(
