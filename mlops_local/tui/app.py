@@ -77,6 +77,10 @@ class MlopsApp(Bridge):
         self.theme = DARK.name
         self.title = f"mlops · {project.config.name}"
 
+    def get_theme_variable_defaults(self) -> dict[str, str]:
+        """What themes that are not ours leave open."""
+        return {"muted": "#8c8c8c", "faint": "#707070"}
+
     def get_line_filters(self) -> Sequence[LineFilter]:
         """What every drawn line goes through."""
         return [*super().get_line_filters(), _HARMLESS]

@@ -18,6 +18,8 @@ DARK = Theme(
     error="#d77d83",
     dark=True,
     variables={
+        "muted": "#929bab",
+        "faint": "#636c7c",
         "block-cursor-background": "#2a3446",
         "block-cursor-foreground": "#eef1f6",
         "block-cursor-text-style": "none",
@@ -53,6 +55,8 @@ LIGHT = Theme(
     error="#b03a48",
     dark=False,
     variables={
+        "muted": "#66708a",
+        "faint": "#969eae",
         "block-cursor-background": "#d9e3f1",
         "block-cursor-foreground": "#1c2430",
         "block-cursor-text-style": "none",

@@ -11,8 +11,9 @@ from typing import Any
 
 from textual.content import Content
 
-MUTED = "$text-muted"
-FAINT = "$text-disabled"
+MUTED = "$muted"
+FAINT = "$faint"
+"""Of the theme: Textual's own `$text-muted` asks for a background, which a text within a widget does not know."""
 STRONG = "bold"
 GOOD = "$success"
 BAD = "$error"
@@ -174,11 +175,11 @@ def lines(parts: Iterable[Content | str]) -> Content:
     return Content("\n").join(list(parts))
 
 
-def facts(pairs: Sequence[tuple[str, Content | str]], *, gap: int = 2) -> Content:
+def facts(pairs: Sequence[tuple[str, Content | str]], *, gap: int = 2, style: str = MUTED) -> Content:
     """Names in one column, muted; values beside them. Pairs without a value are left out."""
     shown = [(name, value) for name, value in pairs if str(value)]
     width = max((len(name) for name, _ in shown), default=0) + gap
-    return lines(Content.assemble((name.ljust(width), MUTED), value) for name, value in shown)
+    return lines(Content.assemble((name.ljust(width), style), value) for name, value in shown)
 
 
 def flow(parts: Iterable[str], width: int, *, between: str = "  ·  ") -> list[str]:

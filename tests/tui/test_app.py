@@ -47,11 +47,10 @@ async def test_keys_and_clicks_go_to_the_three_screens(trained: Tale) -> None:
         assert [str(tab.render()) for tab in app.screen.query(".tab.-active")] == ["r Runs"]
 
 
-@pytest.mark.parametrize("size", [NARROW, BIG], ids=["80x24", "200x60"])
-async def test_help_shows_every_key_and_mark(trained: Tale, size: tuple[int, int]) -> None:
+async def test_help_shows_every_key_and_mark(trained: Tale) -> None:
     """`?` opens a page that can be scrolled to its end, also on the smallest screen; any way out closes it."""
     app = MlopsApp(trained.project)
-    async with app.run_test(size=size) as pilot:
+    async with app.run_test(size=NARROW) as pilot:
         await pilot.press("question_mark")
         await shows(pilot, "command palette")
         assert isinstance(app.screen, HelpScreen)
@@ -72,9 +71,9 @@ async def test_the_palette_finds_runs_and_versions(trained: Tale) -> None:
         await shows(pilot, "✓ done  brave-heron")
 
 
-@pytest.mark.parametrize("size", [(40, 10), (20, 5)])
-async def test_a_tiny_terminal_is_no_reason_to_fall(trained: Tale, size: tuple[int, int]) -> None:
+async def test_a_tiny_terminal_is_no_reason_to_fall(trained: Tale) -> None:
     """Every screen opens and a window may be made larger and smaller meanwhile."""
+    size = (20, 5)
     app = MlopsApp(trained.project)
     async with app.run_test(size=size) as pilot:
         for key in ("r", "enter", "escape", "m", "p", "escape", "h"):

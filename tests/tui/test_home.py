@@ -124,7 +124,7 @@ async def test_names_with_markup_and_escapes_are_harmless(tale: Tale) -> None:
 
 
 async def test_a_bug_in_a_service_is_a_toast_and_not_the_end(trained: Tale) -> None:
-    """An error nobody foresaw is told once with the place of its traceback; the bar keeps it until it is mended; keys go on working."""
+    """An error nobody foresaw is told once with its traceback's place; the bar keeps it until it is mended; keys work on."""
     layout = trained.project.layout
     trained.project.store.close()
     whole = layout.ledger.read_bytes()

@@ -41,11 +41,10 @@ async def test_a_version_shows_its_verdict_as_an_interval(trained: Tale, size: t
         await shows(pilot, "brave-heron")
 
 
-@pytest.mark.parametrize("size", [NARROW, BIG], ids=["80x24", "200x60"])
-async def test_a_promotion_with_a_reason_is_in_the_ledger(trained: Tale, size: tuple[int, int]) -> None:
+async def test_a_promotion_with_a_reason_is_in_the_ledger(trained: Tale) -> None:
     """The question says what will change and that the gates did not pass; without a reason nothing is decided."""
     app = MlopsApp(trained.project)
-    async with app.run_test(size=size) as pilot:
+    async with app.run_test(size=NARROW) as pilot:
         question = await ask_to_promote(app, pilot)
         assert "in place of delay@1 with 0.7012" in question
         assert "verdict is inconclusive" in question

@@ -19,11 +19,10 @@ def grid(app: MlopsApp) -> Grid:
     return app.screen.query_one(Grid)
 
 
-@pytest.mark.parametrize("size", [NARROW, BIG], ids=["80x24", "200x60"])
-async def test_a_filter_narrows_the_list_as_it_is_typed(trained: Tale, size: tuple[int, int]) -> None:
+async def test_a_filter_narrows_the_list_as_it_is_typed(trained: Tale) -> None:
     """Words are part of a name; a condition filters by fields; Escape shows everything again."""
     app = MlopsApp(trained.project)
-    async with app.run_test(size=size) as pilot:
+    async with app.run_test(size=NARROW) as pilot:
         await pilot.press("r")
         await shows(pilot, "3 runs", "calm-otter", "0.7012")
         await pilot.press("slash", *"heron")

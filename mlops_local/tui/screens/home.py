@@ -110,11 +110,8 @@ class HomeScreen(Frame):
         self.query_one("#part-attention").display = bool(attention)
         put(self, "#attention", words.lines(attention))
         self.query_one("#part-next").display = bool(view.next)
-        put(
-            self,
-            "#next",
-            words.facts([(item.command, Content.styled(item.text, words.MUTED)) for item in view.next[: 3 if low else 5]]),
-        )
+        commands = [(item.command, Content.styled(item.text, words.MUTED)) for item in view.next[: 3 if low else 5]]
+        put(self, "#next", words.facts(commands, style=words.LIVE))
         self._show_runs(view)
 
     def _show_runs(self, view: HomeView) -> None:

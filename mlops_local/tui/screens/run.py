@@ -202,9 +202,10 @@ def steps_text(steps: list[StepRun], width: int) -> Content:
         return Content("")
     name = min(32, max(len(step.name) for step in steps))
     lines = []
+    memory = 9 if width - name >= 50 else 0  # where space is short the reason says more
     for step in steps:
         reason = step.error.splitlines()[0] if step.error else step.reason
-        room = max(8, width - name - 34)
+        room = max(8, width - name - 25 - memory)
         lines.append(
             Content.assemble(
                 words.state_mark(step.state),
@@ -212,7 +213,7 @@ def steps_text(steps: list[StepRun], width: int) -> Content:
                 step.name[:name].ljust(name),
                 (f"  {step.state:<9}", words.MUTED),
                 (f"{words.duration(step.seconds):>8}", ""),
-                (f"{words.size(step.peak_bytes) if step.peak_bytes else '':>9}", words.MUTED),
+                (f"{words.size(step.peak_bytes) if step.peak_bytes else '':>9}" if memory else "", words.MUTED),
                 (f"  {words.short(reason, room)}" if reason else "", words.BAD if step.error else words.MUTED),
             )
         )

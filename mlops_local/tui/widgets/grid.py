@@ -304,7 +304,7 @@ class Grid(ScrollView, can_focus=True):
             return Strip([Segment(" " * width, self.rich_style)], width)
         row = self._rows.get(index)
         if row is None:
-            cells: Mapping[str, Content | str] = {columns[0][0].key: Content.styled("·", "$text-disabled")}
+            cells: Mapping[str, Content | str] = {columns[0][0].key: Content.styled("·", "$faint")}
         else:
             cells = row.cells
         classes: tuple[str, ...] = ()

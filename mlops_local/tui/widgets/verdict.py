@@ -25,15 +25,15 @@ def verdict_text(verdict: Verdict | None, width: int) -> Content:
 
 
 def _gate(gate: GateResult, width: int) -> list[Content]:
-    head = Content.assemble(
-        (gate.metric, words.STRONG), f"  {gate.rule}   ", words.verdict_text(gate.verdict), (f"   {_sample(gate)}", words.MUTED)
-    )
-    rows = [head]
+    rows = [Content.assemble((gate.metric, words.STRONG), f"  {gate.rule}   ", words.verdict_text(gate.verdict))]
+    sample = _sample(gate)
     if gate.candidate is not None:
         text = f"{words.number(gate.candidate)}"
         if gate.champion is not None:
             text += f" against {words.number(gate.champion)}"
-        rows.append(Content.assemble("  ", text))
+        rows.append(Content.assemble("  ", text, (f"   {sample}", words.MUTED)))
+    elif sample:
+        rows.append(Content.styled(f"  {sample}", words.MUTED))
     if gate.difference is not None:
         rows.append(
             Content.assemble(
