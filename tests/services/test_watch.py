@@ -174,7 +174,7 @@ def test_nothing_the_user_breaks_ends_it(watched: Watched) -> None:
     (watched.root / "pipeline.py").write_text(good.replace("ROUNDS = 30", "ROUNDS = = 30"))
     assert "pipeline.py" in watched.said("pipeline.py saved:", state="failed").text
     (watched.root / "pipeline.py").write_text(good)
-    watched.said("pipeline.py saved: nothing to do", state="done")
+    watched.said("nothing to do", state="done")
 
     (watched.root / "pipeline.py").write_text(
         good.replace("    options = {", "    raise ValueError('no luck')\n    options = {")
@@ -183,20 +183,20 @@ def test_nothing_the_user_breaks_ends_it(watched: Watched) -> None:
     assert "no luck" in failed.data["traceback"] and "pipeline.py" in failed.data["traceback"]
     assert "mlops_local" not in failed.data["traceback"], "our own frames are cut off"
     (watched.root / "pipeline.py").write_text(good)
-    watched.said("pipeline.py saved: nothing to do", state="done")
+    watched.said("nothing to do", state="done")
 
     config = (watched.root / "mlops.toml").read_text()
     (watched.root / "mlops.toml").write_text("[project\n")
     watched.said("mlops.toml is not valid TOML", state="failed")
     (watched.root / "mlops.toml").write_text(config)
-    watched.said("mlops.toml saved: nothing to do", state="done")
+    watched.said("nothing to do", state="done")
 
     data = watched.root / "data" / "visits-1.parquet"
     content = data.read_bytes()
     data.unlink()
     assert "no file matches" in watched.said("data/visits-1.parquet deleted", state="failed").text
     data.write_bytes(content)
-    watched.said("data/visits-1.parquet changed: nothing to do", state="done")
+    watched.said("nothing to do", state="done")
 
 
 def test_a_project_that_is_broken_from_the_start_can_be_mended(copy: Path) -> None:
