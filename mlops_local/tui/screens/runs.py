@@ -51,6 +51,8 @@ class RunsScreen(Frame):
         self._runs: dict[str, Run] = {}
         self._live: dict[str, LiveRun] = {}
         self._keys: list[str] = []
+        self._metrics: list[str] = []
+        """The same in an order of their own, for going through them."""
         self._marks: dict[str, None] = {}
         self._shown: RunView | None = None
         self._typing: Timer | None = None
@@ -140,6 +142,7 @@ class RunsScreen(Frame):
             self._runs = {}
             first = (self.wanted.sort.lstrip("-").removeprefix("metric."),) if self.wanted.sort else ()
             self._keys = metric_keys(page.rows, first)
+            self._metrics = metric_keys(page.rows) or self._metrics
             grid.set_columns(columns(self._keys))
         self._runs.update((run.id, run) for run in page.rows)
         self._total = page.total
@@ -256,7 +259,7 @@ class RunsScreen(Frame):
 
     def action_order(self) -> None:
         """Sort by the next metric, best first, then by time taken, then newest first again."""
-        orders = ["", *(f"{'' if words.lower_is_better(key) else '-'}metric.{key}" for key in self._keys), "-seconds"]
+        orders = ["", *(f"{'' if words.lower_is_better(key) else '-'}metric.{key}" for key in self._metrics), "-seconds"]
         place = orders.index(self.wanted.sort) if self.wanted.sort in orders else 0
         self.wanted = replace(self.wanted, sort=orders[(place + 1) % len(orders)])
         self._asked_anew()
