@@ -238,7 +238,7 @@ def breaking(old: Sequence[Column], new: Sequence[Column]) -> str:
 
 def holder(layout: Layout, port: int) -> str:
     """Who listens on that port, in a few words, or empty when that cannot be known."""
-    import psutil  # type: ignore[import-untyped]  # noqa: PLC0415  (20 ms, only on the way out)
+    import psutil  # noqa: PLC0415  (20 ms, only on the way out)
 
     try:
         connections = psutil.net_connections("tcp")
