@@ -8,15 +8,15 @@ from __future__ import annotations
 import shutil
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from mlops_local.domain import events, names, secrets
 from mlops_local.domain.assets import Snapshot
-from mlops_local.domain.errors import IntegrityError, MlopsError, StepFailed
+from mlops_local.domain.errors import IntegrityError, MlopsError, StepFailed, StoreBusy
 from mlops_local.domain.graph import Input, Step
 from mlops_local.domain.jobs import Given, StepJob, StepOutcome
 from mlops_local.domain.plan import Decision, Output, Part, Plan, Reason, StepResult, result_to_json
@@ -124,12 +124,7 @@ class Execution:
         kept = None if step.name in self.forced else self._reusable(fingerprint)
         if kept is None:
             # Two runs of one fingerprint: the second waits here and then reuses.
-            with lock.hold(
-                self._lease(fingerprint),
-                wait_s=LONGEST_LEASE_S,
-                on_wait=lambda holder: self.emit(Progress("note", f"{step.name}: waiting for {holder}, which makes the same")),
-                command=f"train {step.name}",
-            ):
+            with self._lease(step, fingerprint):
                 kept = None if step.name in self.forced else self._reusable(fingerprint)
                 if kept is None:
                     reason = self._reason(step, decision, parts)
@@ -148,10 +143,29 @@ class Execution:
         found = changes(cache.latest(self.project.layout, step.name), parts) or list(decision.reasons)
         return "; ".join(reason.text() for reason in found)
 
-    def _lease(self, fingerprint: str) -> Path:
+    @contextmanager
+    def _lease(self, step: Step, fingerprint: str) -> Iterator[None]:
+        """Hold the right to make this result. Raises Cancelled when told to end while another run has it."""
         folder = self.project.layout.tmp / "leases"
         folder.mkdir(parents=True, exist_ok=True)
-        return folder / fingerprint[:32]
+        with ExitStack() as held:
+            try:
+                held.enter_context(
+                    lock.hold(
+                        folder / fingerprint[:32],
+                        wait_s=LONGEST_LEASE_S,
+                        on_wait=lambda holder: self.emit(
+                            Progress("note", f"{step.name}: waiting for {holder}, which makes the same")
+                        ),
+                        stop=self.cancel,
+                        command=f"train {step.name}",
+                    )
+                )
+            except StoreBusy:
+                if self.cancel.is_set():
+                    raise Cancelled("cancelled", hint="finished steps are kept; run the command again to go on") from None
+                raise
+            yield
 
     def _reusable(self, fingerprint: str) -> StepResult | None:
         kept = cache.step_result(self.project.layout, fingerprint)

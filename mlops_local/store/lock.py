@@ -21,6 +21,8 @@ from mlops_local.store import files
 
 TELL_AFTER_S = 1.0
 """Waiting longer than this is worth a word."""
+STOP_WITHIN_S = 0.2
+"""How soon a wait that may be stopped notices."""
 
 
 def _ignore(holder: str) -> None:
@@ -34,6 +36,7 @@ def hold(
     shared: bool = False,
     wait_s: float = 30.0,
     on_wait: Callable[[str], None] = _ignore,
+    stop: threading.Event | None = None,
     command: str = "",
 ) -> Iterator[None]:
     """Hold the lock at `path` for the length of the block. Start and fork nothing inside it.
@@ -43,12 +46,13 @@ def hold(
         shared: with other shared holders, against exclusive ones.
         wait_s: how long to queue.
         on_wait: told once who holds it, when queueing takes over a second.
+        stop: when set, the wait is given up.
         command: what to tell others while we hold it; default the program and its first word.
 
     Raises:
-        StoreBusy: still held after `wait_s`; names the holder.
+        StoreBusy: still held after `wait_s`, or when `stop` was set; names the holder.
     """
-    descriptor = acquire(path, shared=shared, wait_s=wait_s, on_wait=on_wait)
+    descriptor = acquire(path, shared=shared, wait_s=wait_s, on_wait=on_wait, stop=stop)
     try:
         if not shared:
             sign(descriptor, command)
@@ -57,7 +61,9 @@ def hold(
         release(descriptor, shared=shared)
 
 
-def acquire(path: Path, *, shared: bool, wait_s: float, on_wait: Callable[[str], None]) -> int:
+def acquire(
+    path: Path, *, shared: bool, wait_s: float, on_wait: Callable[[str], None], stop: threading.Event | None = None
+) -> int:
     """Take the lock and return its descriptor for `release`. Raises StoreBusy."""
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -67,7 +73,7 @@ def acquire(path: Path, *, shared: bool, wait_s: float, on_wait: Callable[[str],
     try:
         fcntl.flock(descriptor, mode | fcntl.LOCK_NB)
     except BlockingIOError:
-        _Waiter(descriptor, mode).wait(path, wait_s, on_wait)
+        _Waiter(descriptor, mode, stop).wait(path, wait_s, on_wait)
     return descriptor
 
 
@@ -86,9 +92,10 @@ def release(descriptor: int, *, shared: bool) -> None:
 class _Waiter:
     """A blocking flock that can be abandoned: the thread then lets go by itself."""
 
-    def __init__(self, descriptor: int, mode: int) -> None:
+    def __init__(self, descriptor: int, mode: int, stop: threading.Event | None) -> None:
         self._descriptor = descriptor
         self._mode = mode
+        self._stop = stop
         self._mutex = threading.Lock()
         self._got = threading.Event()
         self._abandoned = False
@@ -101,7 +108,7 @@ class _Waiter:
                 return
             if wait_s > TELL_AFTER_S:
                 on_wait(holder(path))
-                if self._got.wait(max(0.0, deadline - time.monotonic())):
+                if self._comes(deadline):
                     return
             busy = holder(path)
         except BaseException:
@@ -114,6 +121,13 @@ class _Waiter:
             f"the store is in use by {busy} and stayed so for {wait_s:g} s",
             hint="wait for it to finish, or pass a longer --wait",
         )
+
+    def _comes(self, deadline: float) -> bool:
+        """Wait to the deadline, or until told to stop; the flock itself queues all the while."""
+        while (left := deadline - time.monotonic()) > 0 and not (self._stop is not None and self._stop.is_set()):
+            if self._got.wait(left if self._stop is None else min(left, STOP_WITHIN_S)):
+                return True
+        return False
 
     def _block(self) -> None:
         fcntl.flock(self._descriptor, self._mode)

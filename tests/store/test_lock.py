@@ -62,6 +62,20 @@ def test_waiting_says_for_whom_after_a_second(layout: Layout, start: Start) -> N
     assert len(told) == 1 and f"pid {other.pid}" in told[0]
 
 
+def test_a_wait_can_be_stopped(layout: Layout, start: Start) -> None:
+    """Whoever is told to stop while queueing gets no lock, long before its time is up, and leaves none taken."""
+    other = _held(start(HOLD, "exclusive"))
+    stop = threading.Event()
+    queue = lock.hold(layout.store_lock, wait_s=3600, on_wait=lambda holder: stop.set(), stop=stop)
+    with pytest.raises(StoreBusy, match=f"pid {other.pid}"), queue:
+        pass
+    assert other.stdin is not None
+    other.stdin.close()
+    other.wait()
+    with lock.hold(layout.store_lock, wait_s=5):
+        assert lock.holder(layout.store_lock).endswith("UTC)")
+
+
 def test_the_lock_of_a_killed_holder_is_free(layout: Layout, start: Start) -> None:
     """kill -9 leaves nothing to clean up."""
     other = _held(start(HOLD, "exclusive"))
