@@ -17,6 +17,7 @@ from mlops_local.services.judging import write
 from mlops_local.services.project import Project
 from mlops_local.store import cache, registry
 from mlops_local.store.ledger import Entry
+from mlops_local.store.registry import Registry
 from mlops_local.store.versions import CHAMPION, find
 
 
@@ -69,7 +70,7 @@ def promote(project: Project, ref: str, *, reason: str = "", force: bool = False
     """Make a version the champion.
 
     Raises:
-        NoVerdict: it did not pass its gates and `force` was not given.
+        NoVerdict: it did not pass its gates, or against another champion than today's, and `force` was not given.
         Conflict: somebody else moved the alias meanwhile.
         UsageError: no such version, or `force` without a reason.
     """
@@ -87,8 +88,21 @@ def promote(project: Project, ref: str, *, reason: str = "", force: bool = False
     champion = state.champion(version.model)
     if champion is not None and champion.id == version.id:
         return version
+    led = version.id in _champions(state, version.model)
+    if not force and not led and verdict is not None and verdict.baseline != (champion.id if champion else ""):
+        raise NoVerdict(
+            f"{version.id} passed against {verdict.baseline or 'nothing'}, and {champion.id if champion else 'nobody'} is the "
+            "champion now",
+            hint='`mlops train` compares it with that one; to promote it all the same: --force --reason "…"',
+        )
     _move(project, version, champion, reason or "promoted by hand")
     return version
+
+
+def _champions(state: Registry, model: str) -> list[str]:
+    """Every version that was champion, in order."""
+    subject = f"{model}@{CHAMPION}"
+    return [line.value for line in state.lines if line.kind == events.ALIAS and line.subject == subject and line.value]
 
 
 def rollback(project: Project, model: str | None = None, *, reason: str = "") -> ModelVersion:
@@ -99,9 +113,11 @@ def rollback(project: Project, model: str | None = None, *, reason: str = "") ->
     """
     current = resolve(project, f"{model or ''}@{CHAMPION}")
     state = registry.load(project.layout)
-    subject = f"{current.model}@{CHAMPION}"
-    history = [line.value for line in state.lines if line.kind == events.ALIAS and line.subject == subject and line.value]
-    earlier = [v for v in history if v != current.id and v in state.versions and state.versions[v].state != "rejected"]
+    earlier = [
+        v
+        for v in _champions(state, current.model)
+        if v != current.id and v in state.versions and state.versions[v].state != "rejected"
+    ]
     if not earlier:
         raise UsageError(
             f"{current.model}: there is no earlier champion than {current.id}", hint="`mlops audit` shows who was champion when"

@@ -155,6 +155,23 @@ def test_promote_and_rollback(trained: Shop) -> None:
     assert "champion=purchase@1" in (trained.root / "mlops.lock").read_text()
 
 
+def test_a_pass_counts_against_the_champion_of_today(trained: Shop) -> None:
+    """What passed against an earlier champion is not promoted by hand until it was compared with the present one."""
+    trained.edit(
+        "mlops.toml", "[[models.purchase.gates]]", '[models.purchase]\npromote = "manual"\n\n[[models.purchase.gates]]'
+    )
+    for rounds in (31, 32):
+        trained.edit("pipeline.py", f"ROUNDS = {rounds - 1}", f"ROUNDS = {rounds}")
+        trained.mlops("train")
+    trained.mlops("model", "promote", "purchase@2")
+    refused = trained.mlops("model", "promote", "purchase@3", code=4)
+    assert "passed against purchase@1, and purchase@2 is the champion now" in refused.stderr
+    trained.mlops("train")
+    assert trained.json("model", "show", "purchase@3")["verdict"]["baseline"] == "purchase@2"
+    trained.mlops("model", "promote", "purchase@3")
+    trained.mlops("model", "promote", "purchase@1")  # once champion: going back is a person's right
+
+
 def test_a_moved_project_works(trained: Shop, tmp_path: Path) -> None:
     """No absolute path is kept: a renamed folder has nothing to do and the same champion."""
     trained.root = trained.root.rename(tmp_path / "elsewhere")
