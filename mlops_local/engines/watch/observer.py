@@ -12,6 +12,7 @@ import os
 import queue
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -177,6 +178,8 @@ class Observer:
         self._reconcile()
 
     def _start(self) -> None:
+        # A folder made while its parent is being added is added twice; watchdog warns from its own thread and goes on.
+        warnings.filterwarnings("ignore", "Callback with id", RuntimeWarning)
         self._observer = PollingObserver(timeout=_POLL_S) if self.polling else NativeObserver()
         self._observer.start()
 
