@@ -8,12 +8,14 @@ costs what its own imports cost, and calling a step in a test or notebook just r
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, TypeVar, overload
 
 from mlops_local.domain.errors import ConfigError
+from mlops_local.domain.graph import Needs
 
 F = TypeVar("F", bound=Callable[..., Any])
 Inputs = Mapping[str, Any]
@@ -27,7 +29,9 @@ class Note:
     kind: str
     """step, transform, candidate, metric or test."""
     inputs: Inputs = field(default_factory=dict)
-    gpus: int = 0
+    needs: Needs = field(default_factory=Needs)
+    each: str = ""
+    """The files source a step runs over, one file at a time."""
     whole: bool = False
     """A metric over all rows at once instead of a value per row."""
     greater_is_better: bool = True
@@ -71,16 +75,42 @@ class ModelDeclaration:
     @overload
     def candidate(self, function: F, /) -> F: ...
     @overload
-    def candidate(self, /, *, gpus: int = ..., inputs: Inputs | None = ...) -> Callable[[F], F]: ...
-    def candidate(self, function: Callable[..., Any] | None = None, /, *, gpus: int = 0, inputs: Inputs | None = None) -> Any:
+    def candidate(
+        self,
+        /,
+        *,
+        inputs: Inputs | None = ...,
+        cpus: int = ...,
+        memory: int | str = ...,
+        gpus: int = ...,
+        retries: int = ...,
+        timeout: float = ...,
+    ) -> Callable[[F], F]: ...
+    def candidate(
+        self,
+        function: Callable[..., Any] | None = None,
+        /,
+        *,
+        inputs: Inputs | None = None,
+        cpus: int = 0,
+        memory: int | str = 0,
+        gpus: int = 0,
+        retries: int = 0,
+        timeout: float = 0,
+    ) -> Any:
         """Declare a function that fits this model: it asks for `train` and `valid` (`mlops.XY`) and returns the fitted model.
 
         Args:
             function: the function, when the decorator is used bare.
-            gpus: how many GPUs it needs.
             inputs: argument -> source, step or name, where an argument is not named after its input.
+            cpus: threads it may use; an equal share of the machine unless given.
+            memory: what it needs, in bytes or as text: `"2 GB"`. Steps that do not fit together wait for each other.
+            gpus: how many GPUs it needs, for itself alone.
+            retries: how often it is tried again after a failure.
+            timeout: seconds after which it is ended and counts as failed; 0 for never.
         """
-        return _noted(function, Note("candidate", dict(inputs or {}), gpus), self.candidates)
+        needs = _needs(cpus, memory, gpus, retries, timeout)
+        return _noted(function, Note("candidate", dict(inputs or {}), needs), self.candidates)
 
     @overload
     def metric(self, function: F, /) -> F: ...
@@ -134,16 +164,41 @@ def data(
 @overload
 def step(function: F, /) -> F: ...
 @overload
-def step(*, inputs: Inputs | None = ..., gpus: int = ...) -> Callable[[F], F]: ...
-def step(function: Callable[..., Any] | None = None, /, *, inputs: Inputs | None = None, gpus: int = 0) -> Any:
+def step(
+    *,
+    inputs: Inputs | None = ...,
+    each: str = ...,
+    cpus: int = ...,
+    memory: int | str = ...,
+    gpus: int = ...,
+    retries: int = ...,
+    timeout: float = ...,
+) -> Callable[[F], F]: ...
+def step(
+    function: Callable[..., Any] | None = None,
+    /,
+    *,
+    inputs: Inputs | None = None,
+    each: str = "",
+    cpus: int = 0,
+    memory: int | str = 0,
+    gpus: int = 0,
+    retries: int = 0,
+    timeout: float = 0,
+) -> Any:
     """Declare a step: its arguments name sources, steps or steps' outputs; keyword-only arguments are parameters.
 
     Args:
         function: the function, when the decorator is used bare.
         inputs: argument -> source, step or name, where an argument is not named after its input.
-        gpus: how many GPUs it needs.
+        each: a source whose files the step runs for, one at a time; a file that did not change is not run again.
+        cpus: threads it may use; an equal share of the machine unless given.
+        memory: what it needs, in bytes or as text: `"2 GB"`. Steps that do not fit together wait for each other.
+        gpus: how many GPUs it needs, for itself alone.
+        retries: how often it is tried again after a failure.
+        timeout: seconds after which it is ended and counts as failed; 0 for never.
     """
-    return _noted(function, Note("step", dict(inputs or {}), gpus))
+    return _noted(function, Note("step", dict(inputs or {}), _needs(cpus, memory, gpus, retries, timeout), each))
 
 
 def transform(function: F, /) -> F:
@@ -195,6 +250,25 @@ def _noted(function: Callable[..., Any] | None, note: Note, members: list[Callab
         return function
 
     return decorate if function is None else decorate(function)
+
+
+_UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12, "kib": 2**10, "mib": 2**20, "gib": 2**30}
+
+
+def _needs(cpus: int, memory: int | str, gpus: int, retries: int, timeout: float) -> Needs:
+    given = {"cpus": cpus, "gpus": gpus, "retries": retries, "timeout": timeout}
+    for name, value in given.items():
+        if isinstance(value, bool) or not isinstance(value, (int, float) if name == "timeout" else int) or value < 0:
+            raise ConfigError(f"{name}: expected a number of 0 or more, got {value!r}")
+    return Needs(cpus, _bytes(memory), gpus, retries, float(timeout))
+
+
+def _bytes(memory: int | str) -> int:
+    """A size in bytes, given as a number or as text: `"2 GB"`, `"512MiB"`."""
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*", str(memory).lower())
+    if found is None or found[2] not in _UNITS:
+        raise ConfigError(f'memory: expected bytes or a size such as "2 GB", got {memory!r}')
+    return int(float(found[1]) * _UNITS[found[2]])
 
 
 def _names(value: str | Sequence[str]) -> tuple[str, ...]:

@@ -58,11 +58,28 @@ class Symbol:
 
 
 @dataclass(frozen=True)
+class Needs:
+    """What a step declares that it needs to run. Scheduling only: none of it changes the result or the fingerprint."""
+
+    cpus: int = 0
+    """Threads it may use; 0: an equal share of the machine."""
+    memory: int = 0
+    """Bytes; 0: not said."""
+    gpus: int = 0
+    """GPUs, each for this step alone."""
+    retries: int = 0
+    """How often it is tried again after a failure."""
+    timeout_s: float = 0.0
+    """Seconds after which it is ended and counts as failed; 0: never."""
+
+
+@dataclass(frozen=True)
 class Step:
     """A node of the graph.
 
-    kind `step`: a user's function. `features`: a model's transform and label over the split's parts. `candidate`: a user's
-    function that fits a model. `evaluate`: bundle the fitted model, score the evaluation rows through the bundle.
+    kind `step`: a user's function. `command`: a program in any language. `features`: a model's transform and label over the
+    split's parts. `candidate`: a user's function that fits a model. `evaluate`: bundle the fitted model, score the evaluation
+    rows through the bundle.
     """
 
     name: str
@@ -75,7 +92,11 @@ class Step:
     model: str = ""
     extras: Mapping[str, str] = field(default_factory=dict)
     """Anything else the result depends on, as text: the label's expression, the metric's name."""
-    gpus: int = 0
+    needs: Needs = Needs()
+    each: str = ""
+    """The files source whose files the step runs for one at a time; empty for an ordinary step."""
+    command: str = ""
+    """The command line of a kind `command` step, with `{input}`, `{output}` and `{param}` to be filled in."""
     file: str = ""
     line: int = 0
 
@@ -187,6 +208,7 @@ def _step(item: Mapping[str, Any]) -> Step:
             "inputs": _inputs(item["inputs"]),
             "outputs": tuple(item["outputs"]),
             "params": tuple(Param(**param) for param in item["params"]),
+            "needs": Needs(**item["needs"]),
         }
     )
 

@@ -184,7 +184,8 @@ class _Resolver:
             outputs=node.outputs,
             params=node.params,
             model=node.model,
-            gpus=note.gpus,
+            needs=note.needs,
+            each=note.each,
             file=node.item.file,
             line=node.item.line,
         )

@@ -100,7 +100,7 @@ def codes(a, b, c, *, top: int = 5, names: list = ["x"], name: str | None = None
         Input("flights", "flights", "", "value"),
     )
     assert codes.inputs == (Input("a", "split", "valid"), Input("b", "flights"), Input("c", "count"))
-    assert codes.gpus == 2
+    assert codes.needs.gpus == 2
     assert codes.params == (
         Param("top", 5, type="int"),
         Param("names", ["x"]),
@@ -131,7 +131,7 @@ def test_model_adds_its_nodes(tmp_path: Path) -> None:
         Input("codes", "codes"),
     )
     assert gbm.params == (Param("rate", 1.0, type="float"),)
-    assert graph.step("mlp").gpus == 1
+    assert graph.step("mlp").needs.gpus == 1
     evaluate = graph.step("gbm.evaluate")
     assert [(item.argument, item.node) for item in evaluate.inputs] == [
         ("fitted", "gbm"),
