@@ -3,11 +3,15 @@
 Never the whole tree: a watch on every folder of a `.venv` costs the kernel's limits and wakes us for nothing. Every folder
 between the root and a wanted one is watched too, so a folder that is removed, renamed or made later is followed. Our own
 reading makes no events: only created, closed after writing, moved and deleted are asked for.
+
+Each folder's events arrive by a thread of its own, so that a folder may be said to be gone before the files in it are. The
+files of a watched folder are therefore remembered: when it goes, or when the system lost events, they count as changed.
 """
 
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import queue
 import threading
@@ -41,6 +45,8 @@ _POLL_S = 1.0
 _FOLDERS: list[type[FileSystemEvent]] = [DirCreatedEvent, DirDeletedEvent, DirMovedEvent]
 _NATIVE: list[type[FileSystemEvent]] = [*_FOLDERS, FileCreatedEvent, FileClosedEvent, FileMovedEvent, FileDeletedEvent]
 _POLLED: list[type[FileSystemEvent]] = [*_NATIVE, FileModifiedEvent]
+_WARNINGS = "watchdog"
+"""The logger on which watchdog says that the kernel's queue was full; it tells nobody else."""
 
 
 class Observer:
@@ -52,8 +58,11 @@ class Observer:
         """Looking each second instead of being told: asked for, or because the system's limit of watches is reached."""
         self._wanted: dict[Path, bool] = {self.root: False}
         self._watches: dict[Path, tuple[ObservedWatch, bool]] = {}
+        self._files: dict[Path, set[str]] = {}
+        """Folder -> names of the files seen in it."""
         self._queue: queue.SimpleQueue[FileSystemEvent | None] = queue.SimpleQueue()
         self._handler = _Forward(self._queue)
+        self._overflows = _Overflows(self._queue)
         self._observer: BaseObserver | None = None
         self._found: list[str] = []
 
@@ -136,23 +145,57 @@ class Observer:
         return woken
 
     def _digest(self, event: FileSystemEvent) -> None:
-        paths = [Path(os.fsdecode(path)) for path in (event.src_path, event.dest_path) if path]
-        if not event.is_directory:
-            self._found.extend(self._relative(path) for path in paths)
+        if isinstance(event, _Lost):
+            self._rescan()
             return
-        if not isinstance(event, DirCreatedEvent):
-            self._forget(paths[0])
+        source, target = (Path(os.fsdecode(path)) if path else None for path in (event.src_path, event.dest_path))
+        gone = source if isinstance(event, (FileDeletedEvent, FileMovedEvent, DirDeletedEvent, DirMovedEvent)) else None
+        if event.is_directory:
+            if gone is not None:
+                self._lose(gone)
+            self._reconcile()
+            return
+        for path in (source, target):
+            if path is not None:
+                names = self._files.setdefault(path.parent, set())
+                names.discard(path.name) if path == gone else names.add(path.name)
+                self._found.append(self._relative(path))
+
+    def _lose(self, folder: Path) -> None:
+        """A folder is gone from where it was: so is what was in it, whether or not its own watch said so in time."""
+        for known in [place for place in self._files if place == folder or folder in place.parents]:
+            self._found.extend(self._relative(known / name) for name in self._files.pop(known))
+        for path in [place for place in self._watches if place == folder or folder in place.parents]:
+            if path != self.root:
+                self._drop(path)
+
+    def _rescan(self) -> None:
+        """Events were lost: look at everything that was or is there."""
+        for folder, names in self._files.items():
+            self._found.extend(self._relative(folder / name) for name in names)
+        for path in list(self._watches):
+            self._drop(path)
         self._reconcile()
 
     def _reconcile(self) -> None:
+        """Watch the wanted folders that are there. Files in a folder that was not watched before count as changed."""
         present = {path: recursive for path, recursive in self._wanted.items() if path.is_dir()}
         for path, (_, recursive) in list(self._watches.items()):
-            if present.get(path) is not recursive:
+            if path in self._wanted and path not in present:
+                self._lose(path)
+            elif present.get(path) is not recursive:
                 self._drop(path)
         for path, recursive in present.items():
             if path not in self._watches:
                 self._schedule(path, recursive)
-                self._found.extend(self._relative(file) for file in _files(path, recursive))
+                self._scan(path, recursive)
+
+    def _scan(self, folder: Path, recursive: bool) -> None:
+        for place, folders, names in os.walk(folder):
+            self._files.setdefault(Path(place), set()).update(names)
+            self._found.extend(self._relative(Path(place, name)) for name in names)
+            if not recursive:
+                folders.clear()
 
     def _schedule(self, path: Path, recursive: bool) -> None:
         assert self._observer is not None
@@ -180,6 +223,7 @@ class Observer:
     def _start(self) -> None:
         # A folder made while its parent is being added is added twice; watchdog warns from its own thread and goes on.
         warnings.filterwarnings("ignore", "Callback with id", RuntimeWarning)
+        logging.getLogger(_WARNINGS).addHandler(self._overflows)
         self._observer = PollingObserver(timeout=_POLL_S) if self.polling else NativeObserver()
         self._observer.start()
 
@@ -187,13 +231,9 @@ class Observer:
         if self._observer is not None:
             self._observer.stop()
             self._observer.join()
+        logging.getLogger(_WARNINGS).removeHandler(self._overflows)
         self._observer = None
         self._watches.clear()
-
-    def _forget(self, folder: Path) -> None:
-        for path in list(self._watches):
-            if path != self.root and (path == folder or folder in path.parents):
-                self._drop(path)
 
     def _drop(self, path: Path) -> None:
         watch, _ = self._watches.pop(path)
@@ -215,8 +255,17 @@ class _Forward(FileSystemEventHandler):
         self._sink.put(event)
 
 
-def _files(folder: Path, recursive: bool) -> list[Path]:
-    try:
-        return [path for path in (folder.rglob("*") if recursive else folder.iterdir()) if path.is_file()]
-    except OSError:
-        return []
+class _Lost(FileSystemEvent):
+    """The system could not tell of everything that happened."""
+
+
+class _Overflows(logging.Handler):
+    """Hears watchdog say that events were lost, in place of the terminal."""
+
+    def __init__(self, sink: queue.SimpleQueue[FileSystemEvent | None]) -> None:
+        super().__init__(logging.WARNING)
+        self._sink = sink
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if "overflowed" in record.getMessage():
+            self._sink.put(_Lost(""))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 import threading
 import time
@@ -137,6 +138,38 @@ def test_a_folder_that_is_removed_and_made_again_is_followed(watching: Watching,
     assert watching.seen("data/b.csv")
     (root / "data" / "c.csv").write_text("c\n")
     assert watching.seen("data/c.csv")
+
+
+def test_a_folder_that_is_moved_away_and_back_is_followed(watching: Watching, root: Path) -> None:
+    """Moving the data folder makes no event for the files in it: they count as changed all the same, both ways."""
+    (root / "data").rename(root / "elsewhere")
+    assert watching.seen("data/a.csv")
+    (root / "elsewhere" / "b.csv").write_text("b\n")
+    watching.sets.clear()
+    (root / "elsewhere").rename(root / "data")
+    assert watching.until(lambda: watching.all() >= {"data/a.csv", "data/b.csv"})
+    (root / "data" / "c.csv").write_text("c\n")
+    assert watching.seen("data/c.csv")
+
+
+def test_a_folder_below_a_deep_one_that_is_moved_away_is_a_change(root: Path) -> None:
+    """A month's folder that leaves the project takes its files with it."""
+    (root / "deep" / "2024" / "05").mkdir(parents=True)
+    (root / "deep" / "2024" / "05" / "a.csv").write_text("a\n")
+    with Watching(root, {"deep": True}) as watching:
+        (root / "deep" / "2024").rename(root / "2024")
+        assert watching.seen("deep/2024/05/a.csv")
+
+
+def test_when_the_system_lost_events_everything_is_looked_at(watching: Watching, root: Path) -> None:
+    """A queue that overflowed costs a look at every file, never a change."""
+    (root / "src" / "x.py").write_text("A = 1\n")
+    assert watching.seen("src/x.py")
+    watching.sets.clear()
+    logging.getLogger("watchdog.observers.inotify_c").warning("Inotify queue overflowed; filesystem events were lost")
+    assert watching.until(lambda: watching.all() >= {"src/x.py", "data/a.csv", "pipeline.py"})
+    (root / "data" / "b.csv").write_text("b\n")
+    assert watching.seen("data/b.csv")
 
 
 def test_a_wanted_folder_that_does_not_exist_yet_is_found(root: Path) -> None:
