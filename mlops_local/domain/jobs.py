@@ -56,6 +56,10 @@ class StepJob:
     """The project's .mlops, for `mlops.log`."""
     key: str = ""
     """HMAC key of the store: pickles are signed with it and load with nothing else."""
+    threads: int = 0
+    """How many threads libraries may use; 0: as many as they like."""
+    gpus: tuple[str, ...] | None = None
+    """The GPUs it may see, as CUDA_VISIBLE_DEVICES names them; None leaves the environment as it is."""
 
 
 @dataclass(frozen=True)
@@ -96,6 +100,42 @@ def outcome_from_json(value: Mapping[str, Any]) -> StepOutcome:
     """Back from `outcome_to_json`; keys this version does not know are ignored."""
     known = {key: item for key, item in value.items() if key in StepOutcome.__dataclass_fields__}
     return StepOutcome(**{**known, "outputs": tuple(Made(**item) for item in value.get("outputs", ()))})
+
+
+def job_to_json(job: StepJob) -> dict[str, Any]:
+    """The job as JSON values, without graph and sources: those travel once for all jobs."""
+    return {
+        "step": job.step.name,
+        "params": dict(job.params),
+        "seed": job.seed,
+        "inputs": [asdict(given) for given in job.inputs],
+        "out": str(job.out),
+        "log": str(job.log),
+        "run": job.run,
+        "state": str(job.state),
+        "key": job.key,
+        "threads": job.threads,
+        "gpus": job.gpus,
+    }
+
+
+def job_from_json(value: Mapping[str, Any], graph: Graph, sources: Mapping[str, Code]) -> StepJob:
+    """Back from `job_to_json`, with the graph and sources that came before it."""
+    return StepJob(
+        step=graph.step(value["step"]),
+        graph=graph,
+        sources=sources,
+        params=value["params"],
+        seed=value["seed"],
+        inputs=tuple(given_from_json(item) for item in value["inputs"]),
+        out=Path(value["out"]),
+        log=Path(value["log"]),
+        run=value["run"],
+        state=Path(value["state"]),
+        key=value["key"],
+        threads=value["threads"],
+        gpus=None if value["gpus"] is None else tuple(value["gpus"]),
+    )
 
 
 def given_from_json(value: Mapping[str, Any]) -> Given:

@@ -24,7 +24,7 @@ from mlops_local.domain.progress import Emit, Progress
 from mlops_local.domain.runs import RunState, short_id
 from mlops_local.engines.pipeline import fingerprint as fingerprints
 from mlops_local.engines.pipeline.plan import changes
-from mlops_local.engines.pipeline.runner import Worker
+from mlops_local.engines.pipeline.runner import Workers
 from mlops_local.services import data, environment
 from mlops_local.services.planning import Code, Parameters
 from mlops_local.services.project import Project
@@ -54,7 +54,7 @@ class Execution:
     snapshots: Mapping[str, Snapshot]
     forced: set[str]
     emit: Emit
-    worker: Worker
+    workers: Workers
     cancel: threading.Event
     finish: Finish
     """Called with the run's id when every step is done; may add state lines before the run ends."""
@@ -233,7 +233,7 @@ class Execution:
                 state=self.project.layout.state,
                 key=layout.hmac_key(self.project.layout).hex(),
             )
-            outcome = self.worker.run_step(job)
+            outcome = self.workers.run_step(job, cancel=self.cancel)
             if self.cancel.is_set():
                 raise Cancelled("cancelled", hint="finished steps are kept; run the command again to go on")
             if not outcome.ok:

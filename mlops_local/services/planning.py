@@ -10,6 +10,7 @@ import importlib.metadata
 import json
 import os
 import sys
+import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -26,7 +27,7 @@ from mlops_local.domain.project import ProjectConfig
 from mlops_local.engines.pipeline import fingerprint as fingerprints
 from mlops_local.engines.pipeline.plan import decide, needed
 from mlops_local.engines.pipeline.plan import why as why_chain
-from mlops_local.engines.pipeline.runner import Worker
+from mlops_local.engines.pipeline.runner import Workers
 from mlops_local.engines.pipeline.sources import SourceFile, discover
 from mlops_local.services import data
 from mlops_local.services.project import Project
@@ -58,7 +59,12 @@ def working_tree(root: Path) -> Load:
 
 
 def read_code(
-    project: Project, *, load: Load | None = None, config: ProjectConfig | None = None, worker: Worker | None = None
+    project: Project,
+    *,
+    load: Load | None = None,
+    config: ProjectConfig | None = None,
+    workers: Workers | None = None,
+    cancel: threading.Event | None = None,
 ) -> Code:
     """Read the project's code and the graph it declares, from the store when these bytes were described before.
 
@@ -66,7 +72,8 @@ def read_code(
         project: the project.
         load: where the bytes come from; the working tree unless given (the hook reads the git index).
         config: checked mlops.toml of the same tree, when it is not the working tree's.
-        worker: one that goes on to run steps: what it imported to describe the graph is there already. Its own otherwise.
+        workers: those that go on to run steps: what they imported to describe the graph is there already. Its own otherwise.
+        cancel: set it to end the description.
 
     Raises:
         ConfigError: no pipeline module, or it does not import or declares something that cannot be.
@@ -83,8 +90,8 @@ def read_code(
     kept = _kept(project, sources, key, load)
     if kept is not None:
         return kept
-    with nullcontext(worker) if worker is not None else Worker(project.root) as describing:
-        graph = describing.describe(entry, sources)
+    with nullcontext(workers) if workers is not None else Workers(project.root) as describing:
+        graph = describing.describe(entry, sources, cancel=cancel)
     reported = {module: path for module, path in graph.modules.items() if module not in sources and load(path) is not None}
     stamps = {path: _hash(load(path)) for path in {*graph.reads, *reported.values()}}
     graph = replace(graph, contents={path: stamps[path] for path in graph.reads})

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,7 +19,7 @@ from mlops_local.domain.plan import Plan, StepResult
 from mlops_local.domain.progress import Emit, Progress, ignore
 from mlops_local.domain.runs import RunState
 from mlops_local.engines.pipeline.plan import needed
-from mlops_local.engines.pipeline.runner import Worker
+from mlops_local.engines.pipeline.runner import Workers
 from mlops_local.services import hook, judging, locking, planning
 from mlops_local.services.execution import Execution
 from mlops_local.services.planning import Code
@@ -55,6 +56,7 @@ def train(
     message: str = "",
     emit: Emit = ignore,
     cancel: threading.Event | None = None,
+    workers: Workers | None = None,
 ) -> TrainResult:
     """Bring the targets up to date.
 
@@ -67,6 +69,7 @@ def train(
         message: kept with the run.
         emit: told what happens.
         cancel: set it to end the run; finished outputs stay.
+        workers: processes that go on living for the next train; its own otherwise.
 
     Raises:
         StepFailed: a step failed (the run is `failed`, finished outputs are kept).
@@ -74,10 +77,10 @@ def train(
         ConfigError, UsageError, DataError: before anything ran.
     """
     ended = cancel or threading.Event()
-    # One worker describes the graph and runs the steps; its process starts with the first of the two that is needed.
-    with Worker(project.root, cancel=ended) as worker:
-        order = _Order(targets, params or {}, force, dry_run, message)
-        return _train(project, order, worker, ended, emit)
+    order = _Order(targets, params or {}, force, dry_run, message)
+    # The same workers describe the graph and run the steps; a process starts with the first of the two that is needed.
+    with nullcontext(workers) if workers is not None else Workers(project.root) as running:
+        return _train(project, order, running, ended, emit)
 
 
 @dataclass(frozen=True)
@@ -91,8 +94,8 @@ class _Order:
     message: str
 
 
-def _train(project: Project, order: _Order, worker: Worker, cancel: threading.Event, emit: Emit) -> TrainResult:
-    code = planning.read_code(project, worker=worker)
+def _train(project: Project, order: _Order, workers: Workers, cancel: threading.Event, emit: Emit) -> TrainResult:
+    code = planning.read_code(project, workers=workers, cancel=cancel)
     wanted = planning.resolve_targets(code.graph, project.config, order.targets)
     steps = needed(code.graph, wanted)
     current = planning.snapshots(project, code.graph, steps, emit=emit)
@@ -114,7 +117,7 @@ def _train(project: Project, order: _Order, worker: Worker, cancel: threading.Ev
         if problem is not None:
             raise problem
 
-    execution = Execution(project, code, steps, values, current, set(forced), emit, worker, cancel, finish=finish)
+    execution = Execution(project, code, steps, values, current, set(forced), emit, workers, cancel, finish=finish)
     execution.run(plan, wanted, order.message)
     return TrainResult(
         run=execution.id,

@@ -1,18 +1,18 @@
-"""The forking server: one process that imported the heavy libraries once, one child per request.
+"""The forking server: one process that imported the heavy libraries once, one child per request, several at a time.
 
-It reads requests as JSON lines and answers likewise. It starts no thread and runs no user code, so that forking it is safe
-and takes milliseconds; the child imports the project, does one thing and is gone. When the program that asked goes away the
-child's whole process group ends, whichever of the two died.
+It reads requests as JSON lines and answers likewise, in the order the children end; request and answer carry an id. It starts
+no thread and runs no user code, so that forking it is safe and takes milliseconds; a child imports the project, does one thing
+and is gone. When the program that asked goes away every child ends with all that it started, whichever of the two died.
 """
 
 from __future__ import annotations
 
 import base64
 import contextlib
-import fcntl
 import gc
 import importlib
 import json
+import math
 import os
 import selectors
 import signal
@@ -26,12 +26,14 @@ from typing import Any, BinaryIO
 
 from mlops_local.domain.errors import ConfigError
 from mlops_local.domain.graph import Graph, from_json, to_json
-from mlops_local.domain.jobs import StepJob, StepOutcome, given_from_json, outcome_from_json, outcome_to_json
+from mlops_local.domain.jobs import StepJob, StepOutcome, job_from_json, outcome_from_json, outcome_to_json
+from mlops_local.worker import child, tree
 from mlops_local.worker.capture import Capture
 
 GRACE_S = 3.0
 """Between TERM and KILL."""
-_F_SETSIG = 10
+SAMPLE_S = 0.1
+"""How often the memory of a step that started processes is looked at; less often where looking is slow."""
 _SIGNALS = {
     signal.SIGSEGV: "segmentation fault",
     signal.SIGKILL: "most often: out of memory",
@@ -51,6 +53,8 @@ _OURS = (
 )
 """What every child imports anyway."""
 
+Answer = dict[str, Any]
+
 
 @dataclass(frozen=True)
 class Module:
@@ -58,6 +62,34 @@ class Module:
 
     path: str
     data: bytes
+
+
+@dataclass
+class _Child:
+    """A forked child that has not ended."""
+
+    id: int
+    """The request's."""
+    pid: int
+    said: Callable[[Answer | None, str, _Child], Answer]
+    """Makes the reply from the child's answer, or from how it died."""
+    output: int
+    life: int
+    answer: BinaryIO
+    capture: Capture
+    watched: int | None
+    """A descriptor that is readable when it is dead, where the system has that."""
+    end_at: float = math.inf
+    """When its time is up."""
+    timeout_s: float = 0.0
+    kill_at: float = math.inf
+    ended_for: str = ""
+    """Why we ended it."""
+    started: float = field(default_factory=time.monotonic)
+    sample_at: float = field(default_factory=lambda: time.monotonic() + SAMPLE_S)
+    peak: int = 0
+    """Bytes of it and all below it, the most seen at once; 0 while it had nothing below it."""
+    cpu_seconds: float = 0.0
 
 
 @dataclass
@@ -72,27 +104,53 @@ class Server:
     sources: Mapping[str, Module] = field(default_factory=dict)
     graph: Graph = field(default_factory=Graph)
     _buffer: bytes = b""
+    _open: bool = True
+    _children: dict[int, _Child] = field(default_factory=dict)
+    _selector: selectors.BaseSelector = field(default_factory=selectors.DefaultSelector)
 
     def serve(self) -> None:
-        """Answer requests until their end."""
-        while (line := self._line()) is not None:
+        """Answer requests until their end, then end what still runs."""
+        tree.adopt()
+        self._selector.register(self.requests, selectors.EVENT_READ, self._read)
+        while self._open or self._children:
+            for key, _ in self._selector.select(self._patience()):
+                key.data()
+            for running in list(self._children.values()):
+                self._look_after(running)
+
+    def _patience(self) -> float | None:
+        """How long to wait for the next thing to happen: until a child's time is up or its memory is looked at again."""
+        if not self._children:
+            return None
+        running = self._children.values()
+        until = min(min(one.end_at, one.kill_at, one.sample_at) for one in running)
+        longest = math.inf if all(one.watched is not None for one in running) else 0.02
+        return max(0.0, min(until - time.monotonic(), longest))
+
+    # Requests
+
+    def _read(self) -> None:
+        data = os.read(self.requests, 1 << 20)
+        if not data:
+            self._open = False
+            self._selector.unregister(self.requests)
+            for running in self._children.values():
+                self._end(running, "cancelled")
+            return
+        *lines, self._buffer = (self._buffer + data).split(b"\n")
+        for line in lines:
             request = json.loads(line)
             operation: Callable[[Mapping[str, Any]], None] = getattr(self, f"_op_{request['op']}")
-            operation(request)
+            try:
+                operation(request)
+            except OSError as error:  # no more processes or descriptors, or the log cannot be written
+                self._reply(request["id"], {"refused": str(error)})
 
-    def _line(self) -> bytes | None:
-        while b"\n" not in self._buffer:
-            data = os.read(self.requests, 1 << 20)
-            if not data:
-                return None
-            self._buffer += data
-        line, self._buffer = self._buffer.split(b"\n", 1)
-        return line
-
-    def _reply(self, **values: Any) -> None:
-        data = json.dumps(values, separators=(",", ":")).encode() + b"\n"
-        while data:
-            data = data[os.write(self.replies, data) :]
+    def _reply(self, identifier: int, answer: Answer) -> None:
+        data = json.dumps({"id": identifier, "answer": answer}, separators=(",", ":")).encode() + b"\n"
+        with contextlib.suppress(BrokenPipeError):  # nobody waits any more
+            while data:
+                data = data[os.write(self.replies, data) :]
 
     def _op_code(self, request: Mapping[str, Any]) -> None:
         """The project's modules and graph, for all requests from now on."""
@@ -112,17 +170,18 @@ class Server:
                 break
         gc.collect()
         gc.freeze()
-        self._reply(culprit=culprit)
+        self._reply(request["id"], {"culprit": culprit, "stamps": stamps()})
 
     def _op_describe(self, request: Mapping[str, Any]) -> None:
         """Import the pipeline in a child and describe its graph."""
-        log = Path(request["log"])
-        answer, _, death = self._run(lambda: self._describe(request), log)
-        self._reply(
-            **(answer or {"error": {"message": f"describing the pipeline failed: {death}", "hint": "", "traceback": ""}})
-        )
 
-    def _describe(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        def said(answer: Answer | None, death: str, running: _Child) -> Answer:
+            text = f"describing the pipeline failed: {death}"
+            return answer or {"error": {"message": text, "hint": "", "traceback": ""}}
+
+        self._fork(request["id"], lambda: self._describe(request), said, Path(request["log"]))
+
+    def _describe(self, request: Mapping[str, Any]) -> Answer:
         from mlops_local.worker.describe import describe
         from mlops_local.worker.finder import Finder
 
@@ -136,114 +195,164 @@ class Server:
 
     def _op_step(self, request: Mapping[str, Any]) -> None:
         """Run one step in a child."""
-        started = time.monotonic()
-        answer, usage, death = self._run(lambda: self._step(request["job"]), Path(request["job"]["log"]))
-        outcome = outcome_from_json(answer) if answer else StepOutcome(False, error=death, seconds=time.monotonic() - started)
-        scale = 1 if sys.platform == "darwin" else 1024
-        outcome = replace(outcome, cpu_seconds=usage.ru_utime + usage.ru_stime, peak_bytes=usage.ru_maxrss * scale)
-        self._reply(outcome=outcome_to_json(outcome))
+        job = job_from_json(request["job"], self.graph, self.sources)
+        self._fork(request["id"], lambda: self._step(job), _outcome, job.log, timeout_s=job.step.needs.timeout_s)
 
-    def _step(self, value: Mapping[str, Any]) -> dict[str, Any]:
+    def _step(self, job: StepJob) -> Answer:
         from mlops_local.worker import step
         from mlops_local.worker.finder import Finder
 
         finder = Finder(self.root, self.sources, report=False)
         finder.install()
-        return outcome_to_json(step.run(self._job(value), finder))
+        return outcome_to_json(step.run(job, finder))
 
-    def _job(self, value: Mapping[str, Any]) -> StepJob:
-        return StepJob(
-            step=self.graph.step(value["step"]),
-            graph=self.graph,
-            sources=self.sources,
-            params=value["params"],
-            seed=value["seed"],
-            inputs=tuple(given_from_json(item) for item in value["inputs"]),
-            out=Path(value["out"]),
-            log=Path(value["log"]),
-            run=value["run"],
-            state=Path(value["state"]),
-            key=value["key"],
-        )
+    def _op_end(self, request: Mapping[str, Any]) -> None:
+        """End a child whose answer nobody wants any more."""
+        running = self._children.get(request["id"])
+        if running is not None:
+            self._end(running, "cancelled")
 
     # Children
 
-    def _run(self, body: Callable[[], dict[str, Any]], log: Path) -> tuple[dict[str, Any] | None, Any, str]:
-        """Fork, run the body there; its answer, the child's resource usage, and how it died if it left no answer."""
+    def _fork(
+        self,
+        identifier: int,
+        body: Callable[[], Answer],
+        said: Callable[[Answer | None, str, _Child], Answer],
+        log: Path,
+        *,
+        timeout_s: float = 0.0,
+    ) -> None:
+        """Begin a child that runs the body; `_finish` replies."""
         capture = Capture(log)
         capture.open()
-        output, output_end = os.pipe()
-        life, life_end = os.pipe()
-        with tempfile.TemporaryFile() as answer:
+        with contextlib.ExitStack() as made:
+            made.callback(capture.close)
+            output, output_end = _pipe(made)
+            life_end, life = _pipe(made)
+            answer = made.enter_context(tempfile.TemporaryFile())
             pid = os.fork()
             if pid == 0:
-                os.close(output)
-                os.close(life_end)
-                self._child(body, answer, output_end, life)
-            os.close(output_end)
-            os.close(life)
-            with contextlib.suppress(OSError):  # also done by the child: whoever comes first
-                os.setpgid(pid, pid)
-            self._reply(pid=pid)
-            status, usage = self._watch(pid, output, capture)
-            os.close(life_end)
-            _kill(pid, signal.SIGKILL)  # what the step left running
-            capture.drain(output)
-            capture.close()
-            os.close(output)
-            answer.seek(0)
-            text = answer.read()
-        return (json.loads(text) if text else None), usage, _death(status)
+                self._forget_others(output, life)
+                child.run(body, answer, root=self.root, output=output_end, life=life_end)
+            made.pop_all()
+        os.close(output_end)
+        os.close(life_end)
+        with contextlib.suppress(OSError):  # also done by the child: whoever comes first
+            os.setpgid(pid, pid)
+        running = _Child(identifier, pid, said, output, life, answer, capture, _death_descriptor(pid), timeout_s=timeout_s)
+        if timeout_s:
+            running.end_at = running.started + timeout_s
+        self._children[identifier] = running
+        self._selector.register(output, selectors.EVENT_READ, lambda: self._pump(running))
+        if running.watched is not None:
+            self._selector.register(running.watched, selectors.EVENT_READ, lambda: None)
 
-    def _child(self, body: Callable[[], dict[str, Any]], answer: BinaryIO, output: int, life: int) -> None:
-        """In the child: become a group of its own, run, leave the answer, end without Python's teardown."""
-        code = 70
-        try:
-            _leave(output, life)
-            os.close(self.requests)
-            os.close(self.replies)
-            os.chdir(self.root)
-            value = body()
-            _flush()
-            answer.write(json.dumps(value).encode())
-            answer.flush()
-            code = 0
-        except BaseException:  # noqa: BLE001 - our own mistake: say it in the log, the server reports the exit code
-            import traceback
+    def _forget_others(self, *own: int) -> None:
+        """In a child: let go of what belongs to the server and to its other children, so that their ends are seen."""
+        self._selector.close()
+        others = [fd for one in self._children.values() for fd in (one.output, one.life, one.watched, one.answer.fileno())]
+        for descriptor in (*own, self.requests, self.replies, *others):
+            if descriptor is not None:
+                os.close(descriptor)
 
-            traceback.print_exc()
-            _flush()
-        finally:
-            os._exit(code)
+    def _pump(self, running: _Child) -> None:
+        if not running.capture.pump(running.output):
+            self._selector.unregister(running.output)
 
-    def _watch(self, pid: int, output: int, capture: Capture) -> tuple[int, Any]:
-        """Move the child's output to the log until it is dead; end it when nobody waits for it any more."""
-        with selectors.DefaultSelector() as selector:
-            ended = _death_descriptor(pid)
-            selector.register(output, selectors.EVENT_READ)
-            selector.register(self.requests, selectors.EVENT_READ)
-            if ended is not None:
-                selector.register(ended, selectors.EVENT_READ)
-            try:
-                while True:
-                    for key, _ in selector.select(None if ended is not None else 0.02):
-                        if key.fd == output and not capture.pump(output):
-                            selector.unregister(output)
-                        elif key.fd == self.requests and not self._more():
-                            selector.unregister(self.requests)
-                            _end(pid)
-                    found, status, usage = os.wait4(pid, os.WNOHANG)
-                    if found:
-                        return status, usage
-            finally:
-                if ended is not None:
-                    os.close(ended)
+    def _end(self, running: _Child, why: str) -> None:
+        """Send TERM; KILL follows after a while."""
+        if not running.ended_for:
+            running.ended_for, running.kill_at, running.end_at = why, time.monotonic() + GRACE_S, math.inf
+            tree.end(running.pid, signal.SIGTERM)
 
-    def _more(self) -> bool:
-        """Keep a request that came early; False when the program is gone."""
-        data = os.read(self.requests, 1 << 20)
-        self._buffer += data
-        return bool(data)
+    def _look_after(self, running: _Child) -> None:
+        """Whatever is due for a child: its end, its time limit, its last warning's end, a look at its memory."""
+        if os.waitid(os.P_PID, running.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None:
+            self._finish(running)
+            return
+        now = time.monotonic()
+        if now >= running.end_at:
+            self._end(running, f"timed out after {running.timeout_s:g} s")
+        if now >= running.kill_at:
+            tree.end(running.pid, signal.SIGKILL)
+            running.kill_at = math.inf
+        if now >= running.sample_at:
+            others = tree.below(running.pid)
+            if others:
+                running.peak = max(running.peak, sum(map(tree.memory, (running.pid, *others))))
+            after = time.monotonic()
+            running.sample_at = after + max(SAMPLE_S, 20 * (after - now))
+
+    def _finish(self, running: _Child) -> None:
+        """Take a dead child's answer and reply; end what it left running."""
+        del self._children[running.id]
+        os.close(running.life)
+        tree.end(running.pid, signal.SIGKILL, adopted=False)
+        _, status, usage = os.wait4(running.pid, 0)
+        running.cpu_seconds += usage.ru_utime + usage.ru_stime
+        running.peak = max(running.peak, usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024))
+        self._end_orphans(running)
+        if running.output in self._selector.get_map():
+            self._selector.unregister(running.output)
+        running.capture.drain(running.output)
+        running.capture.close()
+        os.close(running.output)
+        if running.watched is not None:
+            self._selector.unregister(running.watched)
+            os.close(running.watched)
+        with running.answer as file:
+            file.seek(0)
+            text = file.read()
+        answer = json.loads(text) if text else None
+        self._reply(running.id, running.said(answer, running.ended_for or _death(status), running))
+
+    def _end_orphans(self, dead: _Child) -> None:
+        """End what a dead child left: a living one adopts its own orphans, so ours can only be of the dead."""
+        known = {one.pid for one in self._children.values()}
+        while orphans := [pid for pid in tree.children(os.getpid()) if pid not in known]:
+            for pid in orphans:
+                with contextlib.suppress(OSError):
+                    os.kill(pid, signal.SIGKILL)
+                with contextlib.suppress(OSError):
+                    usage = os.wait4(pid, 0)[2]
+                    dead.cpu_seconds += usage.ru_utime + usage.ru_stime
+
+
+def _pipe(made: contextlib.ExitStack) -> tuple[int, int]:
+    ends = os.pipe()
+    for end in ends:
+        made.callback(os.close, end)
+    return ends
+
+
+def _outcome(answer: Answer | None, death: str, running: _Child) -> Answer:
+    """What came of a step, with what it took."""
+    if answer is None or running.ended_for:
+        outcome = StepOutcome(False, error=death, seconds=time.monotonic() - running.started)
+    else:
+        outcome = outcome_from_json(answer)
+    return outcome_to_json(replace(outcome, cpu_seconds=running.cpu_seconds, peak_bytes=running.peak))
+
+
+def stamps() -> dict[str, int]:
+    """What tells that this process's imports are out of date: its import folders, and loaded files that belong to no package.
+
+    Installing a package changes the folder it is installed to.
+    """
+    places = [place for place in sys.path if place]
+    installed = tuple(place for place in places if place.endswith("-packages"))
+    standard = (str(Path(os.__file__).parent), str(Path(__file__).parent.parent), *installed)
+    files = [getattr(module, "__file__", None) for module in list(sys.modules.values())]
+    loose = {file for file in files if isinstance(file, str) and not file.startswith(standard)}
+    return {path: _mtime(path) for path in (*installed, *sorted(loose))}
+
+
+def _mtime(path: str) -> int:
+    try:
+        return os.stat(path).st_mtime_ns  # noqa: PTH116
+    except OSError:
+        return 0
 
 
 def unsafe_threads() -> bool:
@@ -264,74 +373,12 @@ def unsafe_threads() -> bool:
     return bool(names - {own, "polars-ooc-clea", "jemalloc_bg_thd"})
 
 
-def _leave(output: int, life: int) -> None:
-    """Cut the child off from the server: its own process group, output to the pipe, death with the server."""
-    os.setpgid(0, 0)
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGPIPE):
-        signal.signal(number, signal.SIG_DFL if number != signal.SIGINT else signal.default_int_handler)
-    _die_with(life)
-    null = os.open(os.devnull, os.O_RDONLY)
-    os.dup2(null, 0)
-    os.dup2(output, 1)
-    os.dup2(output, 2)
-    os.close(null)
-    os.close(output)
-    sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115 - the process's own streams
-    sys.stdout = open(1, "w", encoding="utf-8", errors="backslashreplace", buffering=1, closefd=False)  # noqa: SIM115
-    sys.stderr = open(2, "w", encoding="utf-8", errors="backslashreplace", buffering=1, closefd=False)  # noqa: SIM115
-    import atexit
-    import faulthandler
-
-    atexit._clear()  # the server's own: only what the step registers runs at its end
-    faulthandler.enable(file=sys.stderr)
-
-
-def _die_with(life: int) -> None:
-    """Have the kernel kill this process's whole group when the server's end of the pipe is gone, whatever it does then.
-
-    The owner of an asynchronous descriptor gets a signal at its end of file; the owner is the group, the signal KILL.
-    """
-    with contextlib.suppress(OSError):
-        fcntl.fcntl(life, fcntl.F_SETOWN, -os.getpid())
-        if sys.platform == "linux":
-            fcntl.fcntl(life, _F_SETSIG, signal.SIGKILL)
-        fcntl.fcntl(life, fcntl.F_SETFL, fcntl.fcntl(life, fcntl.F_GETFL) | os.O_ASYNC)
-
-
-def _flush() -> None:
-    """Run what the step registered for its end (journals flush there), then empty the streams."""
-    import atexit
-
-    with contextlib.suppress(Exception):
-        atexit._run_exitfuncs()
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(Exception):
-            stream.flush()
-
-
 def _death_descriptor(pid: int) -> int | None:
     """A descriptor that is readable when the process is dead, where the system has it."""
     try:
         return os.pidfd_open(pid)
     except (AttributeError, OSError):
         return None
-
-
-def _kill(pid: int, number: int) -> None:
-    with contextlib.suppress(OSError):
-        os.killpg(pid, number)
-
-
-def _end(pid: int) -> None:
-    """TERM, a while, KILL for the child's group; the child itself is waited for elsewhere."""
-    _kill(pid, signal.SIGTERM)
-    until = time.monotonic() + GRACE_S
-    while time.monotonic() < until:
-        state = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-        if state is not None:
-            break
-        time.sleep(0.02)
-    _kill(pid, signal.SIGKILL)
 
 
 def _death(status: int) -> str:

@@ -29,6 +29,7 @@ def run(job: StepJob, finder: Finder) -> StepOutcome:
         MLOPS_STATE=str(job.state),
         MLOPS_STEP=job.step.name,
         MLOPS_SEED=str(job.seed),
+        **({} if job.gpus is None else {"CUDA_VISIBLE_DEVICES": ",".join(job.gpus)}),
     )
     started = time.monotonic()
     try:

@@ -7,7 +7,7 @@ import pytest
 
 from mlops_local.domain.errors import ConfigError
 from mlops_local.domain.graph import Graph, Input, Param, Symbol
-from mlops_local.engines.pipeline.runner import Worker
+from mlops_local.engines.pipeline.runner import Workers
 from mlops_local.engines.pipeline.sources import discover
 
 HEAD = """\
@@ -62,8 +62,8 @@ def describe(root: Path, text: str, **files: str) -> Graph:
         path = root / (name.replace("__", "/") + ".py")
         path.parent.mkdir(exist_ok=True)
         path.write_text(textwrap.dedent(content))
-    with Worker(root) as worker:
-        return worker.describe("pipeline.py", discover("pipeline.py", loader(root)))
+    with Workers(root) as workers:
+        return workers.describe("pipeline.py", discover("pipeline.py", loader(root)))
 
 
 def loader(root: Path):  # type: ignore[no-untyped-def]
@@ -335,5 +335,5 @@ def test_the_hashed_bytes_are_described_not_the_disk(tmp_path: Path) -> None:
     (tmp_path / "pipeline.py").write_text("import mlops_local as mlops\n@mlops.step\ndef first():\n    return 1\n")
     sources = discover("pipeline.py", loader(tmp_path))
     (tmp_path / "pipeline.py").write_text("broken(")
-    with Worker(tmp_path) as worker:
-        assert [step.name for step in worker.describe("pipeline.py", sources).steps] == ["first"]
+    with Workers(tmp_path) as workers:
+        assert [step.name for step in workers.describe("pipeline.py", sources).steps] == ["first"]

@@ -4,82 +4,16 @@ import os
 import signal
 import subprocess
 import sys
-import textwrap
 import threading
-import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 import pytest
 
 from mlops_local.domain.errors import MlopsError
-from mlops_local.domain.graph import Graph
-from mlops_local.domain.jobs import Made
-from mlops_local.engines.pipeline.runner import Given, StepJob, StepOutcome, Worker
-from mlops_local.engines.pipeline.sources import SourceFile, discover
-from mlops_local.engines.pipeline.values import load
-
-
-class Bench:
-    """A small project and a worker on it: writes the pipeline, describes it, runs its steps one after the other."""
-
-    def __init__(self, root: Path, text: str, files: Mapping[str, str] | None = None) -> None:
-        self.root = root
-        for name, content in {"pipeline.py": text, **(files or {})}.items():
-            (root / name).write_text(textwrap.dedent(content))
-        (root / "data.csv").write_text("id,late,carrier\n" + "".join(f"{n},{n % 40},{'AB'[n % 2]}\n" for n in range(100)))
-        self.sources: dict[str, SourceFile] = discover("pipeline.py", self._load)
-        self.cancel = threading.Event()
-        self.worker = Worker(root, cancel=self.cancel)
-        try:
-            self.graph: Graph = self.worker.describe("pipeline.py", self.sources)
-        except BaseException:
-            self.worker.close()
-            raise
-        self.made: dict[str, tuple[Made, ...]] = {}
-        self.count = 0
-
-    def _load(self, path: str) -> bytes | None:
-        return (self.root / path).read_bytes() if (self.root / path).is_file() else None
-
-    def run(self, name: str, *, seed: int = 1, **params: Any) -> StepOutcome:
-        step = self.graph.step(name)
-        inputs = []
-        for item in step.inputs:
-            if item.node in self.made:
-                output = next(made for made in self.made[item.node] if not item.output or made.name == item.output)
-                inputs.append(Given(item, output.kind, output.files))
-            else:
-                inputs.append(Given(item, "source", {"data.csv": str(self.root / "data.csv")}))
-        self.count += 1
-        job = StepJob(
-            step=step,
-            graph=self.graph,
-            sources=self.sources,
-            params={**{param.name: param.default for param in step.params}, **params},
-            seed=seed,
-            inputs=tuple(inputs),
-            out=self.root / f"out{self.count}",
-            log=self.log(name),
-            key="key",
-        )
-        outcome = self.worker.run_step(job)
-        self.made[name] = outcome.outputs
-        return outcome
-
-    def log(self, name: str) -> Path:
-        return self.root / f"{name}.log"
-
-    def value(self, name: str, output: str = "result", wants: str = "value") -> Any:
-        made = next(made for made in self.made[name] if made.name == output)
-        return load(made.kind, made.files, wants, key="key", scratch=self.root / f"back-{name}")
-
-
-def bench(root: Path, text: str, **files: str) -> Bench:
-    return Bench(root, text, {f"{name}.py": content for name, content in files.items()})
-
+from mlops_local.engines.pipeline.runner import StepOutcome
+from tests.engines.pipeline.bench import Bench, bench, gone, pids_of
 
 PIPELINE = """
     import os, random, signal, subprocess, sys, time
@@ -179,7 +113,7 @@ PIPELINE = """
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
     made = bench(tmp_path_factory.mktemp("project"), PIPELINE)
-    with made.worker:
+    with made.workers:
         yield made
 
 
@@ -279,39 +213,15 @@ def test_resources_are_measured(shared: Bench) -> None:
     assert big.seconds > 0
 
 
-def alive(pid: int) -> bool:
-    try:
-        return "Z" not in Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except OSError:
-        return False
-
-
-def gone(pid: int, seconds: float = 15.0) -> bool:
-    until = time.monotonic() + seconds
-    while alive(pid) and time.monotonic() < until:
-        time.sleep(0.02)
-    return not alive(pid)
-
-
-def pids_of(log: Path) -> list[int]:
-    until = time.monotonic() + 30
-    while time.monotonic() < until:
-        text = log.read_text() if log.exists() else ""
-        if text.startswith("pids") and text.endswith("\n"):
-            return [int(word) for word in text.split()[1:]]
-        time.sleep(0.02)
-    raise AssertionError(f"the step did not start: {text}")
-
-
 def test_cancel_ends_the_step_and_all_it_started(tmp_path: Path) -> None:
     """Cancelling ends the step's process and its children; the outcome says cancelled, and nothing runs afterwards."""
     project = bench(tmp_path, PIPELINE)
-    with project.worker:
+    with project.workers:
         outcomes: list[StepOutcome] = []
         runner = threading.Thread(target=lambda: outcomes.append(project.run("sleeps")))
         runner.start()
         pids = pids_of(project.log("sleeps"))
-        project.worker.cancel()
+        project.cancel.set()
         runner.join(30)
         assert not outcomes[0].ok
         assert outcomes[0].error == "cancelled"
@@ -330,7 +240,8 @@ KEEPER = """
 import sys, threading
 sys.path.insert(0, {tests!r})
 from pathlib import Path
-from test_runner import PIPELINE, bench
+from tests.engines.pipeline.bench import bench
+from tests.engines.pipeline.test_runner import PIPELINE
 bench(Path({root!r}), PIPELINE).run("sleeps")
 """
 
@@ -338,7 +249,8 @@ bench(Path({root!r}), PIPELINE).run("sleeps")
 def test_a_killed_program_takes_its_steps_with_it(tmp_path: Path) -> None:
     """kill -9 of the program that trains ends worker, step and the step's children."""
     program = subprocess.Popen(
-        [sys.executable, "-c", KEEPER.format(tests=str(Path(__file__).parent), root=str(tmp_path))], stderr=subprocess.DEVNULL
+        [sys.executable, "-c", KEEPER.format(tests=str(Path(__file__).parents[3]), root=str(tmp_path))],
+        stderr=subprocess.DEVNULL,
     )
     pids = pids_of(tmp_path / "sleeps.log")
     os.kill(program.pid, signal.SIGKILL)
@@ -357,11 +269,11 @@ def test_a_killed_worker_takes_the_step_with_it_and_is_told(tmp_path: Path) -> N
         except MlopsError as error:
             errors.append(error)
 
-    with project.worker:
+    with project.workers:
         runner = threading.Thread(target=run)
         runner.start()
         pids = pids_of(project.log("sleeps"))
-        process = project.worker._process
+        process = project.workers._processes[0]._process
         assert process is not None
         os.kill(process.pid, signal.SIGKILL)
         runner.join(30)
@@ -373,7 +285,7 @@ def test_hashed_bytes_run_not_the_disk(tmp_path: Path) -> None:
     """A step runs the code that was read with the plan, whatever the files say by now."""
     text = "import helper, mlops_local as mlops\n@mlops.step\ndef one():\n    return helper.f()\n"
     project = bench(tmp_path, text, helper="def f():\n    return 'hashed'\n")
-    with project.worker:
+    with project.workers:
         (tmp_path / "helper.py").write_text("def f():\n    return 'later'\n")
         assert project.run("one").ok
         assert project.value("one") == "hashed"
@@ -383,7 +295,7 @@ def test_project_code_nobody_hashed_is_refused(tmp_path: Path) -> None:
     """A step that imports a project file the plan did not see fails and says how to make it seen."""
     text = "import importlib, mlops_local as mlops\n@mlops.step\ndef one():\n    importlib.import_module('hel' + 'per')\n"
     project = bench(tmp_path, text, helper="def f():\n    return 1\n")
-    with project.worker:
+    with project.workers:
         outcome = project.run("one")
         assert "helper.py is project code, but no import statement names it" in outcome.error
 
@@ -404,7 +316,7 @@ def test_a_polars_and_lightgbm_step_work_in_forked_children(tmp_path: Path) -> N
             return lgb.train({"objective": "binary", "verbose": -1, "seed": mlops.seed(), "deterministic": True}, data, 3)
     """
     project = bench(tmp_path, text)
-    with project.worker:
+    with project.workers:
         outcomes = [project.run("fit") for _ in range(12)]
     assert all(outcome.ok for outcome in outcomes), [outcome.error for outcome in outcomes]
     assert len({outcome.outputs[0].logical for outcome in outcomes}) == 1
@@ -426,6 +338,6 @@ def test_steps_import_only_what_they_use(tmp_path: Path) -> None:
             import torch
     """
     project = bench(tmp_path, text)
-    with project.worker:
+    with project.workers:
         assert project.run("light").ok
         assert project.value("light") is False

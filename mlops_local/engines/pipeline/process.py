@@ -1,0 +1,266 @@
+"""One worker process and the conversation with it: numbered requests go out, answers come back in any order.
+
+A thread reads the answers; any number of threads ask. The process gets the exact bytes of the project's code with each version
+of it. Nothing here imports the user's code.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from itertools import count
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from typing import IO, Any
+
+import mlops_local
+from mlops_local.domain.errors import MlopsError
+from mlops_local.domain.graph import Graph, to_json
+from mlops_local.domain.jobs import Code
+
+GRACE_S = 3.0
+"""Between TERM and KILL."""
+POLL_S = 0.02
+"""How often a cancel event is looked at while an answer is waited for."""
+THREADS = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "BLIS_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+    "NUMEXPR_MAX_THREADS",
+    "NUMBA_NUM_THREADS",
+    "RAYON_NUM_THREADS",
+    "POLARS_MAX_THREADS",
+    "TOKENIZERS_NUM_THREADS",
+    "LOKY_MAX_CPU_COUNT",
+)
+"""What libraries read when they are imported, never later."""
+_START = "import sys; sys.path.append({place!r}); from mlops_local.worker.__main__ import main; main()"
+
+Answer = dict[str, Any]
+
+
+def start(python: str, root: Path, threads: int, stderr: IO[bytes]) -> subprocess.Popen[bytes]:
+    """Start a worker process in an interpreter, its libraries limited to so many threads (0: not limited)."""
+    place = str(Path(mlops_local.__file__).resolve().parent.parent)
+    return subprocess.Popen(
+        [python, "-c", _START.format(place=place)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=stderr,
+        cwd=root,
+        env=environment(threads),
+        start_new_session=True,
+    )
+
+
+def environment(threads: int) -> dict[str, str]:
+    """The worker's environment: ours, with what makes results the same each time and threads few enough."""
+    settings = {
+        "PYTHONHASHSEED": "0",  # sets and the order they are walked in
+        "POLARS_ENGINE_AFFINITY": "in-memory",  # the streaming engine joins in another order each time (measured)
+        "OMP_WAIT_POLICY": "PASSIVE",  # waiting threads sleep: on a busy machine LightGBM is seven times as fast (measured)
+        "_RJEM_MALLOC_CONF": "background_thread:false",  # polars' allocator: no thread in a process that forks
+    }
+    limits = {name: _fewer(os.environ.get(name, ""), threads) for name in THREADS} if threads else {}
+    return {**settings, **os.environ, "PYTHONHASHSEED": "0", **limits}
+
+
+def _fewer(own: str, threads: int) -> str:
+    """The user's own limit where it is the lower one."""
+    return own if own.isdigit() and 0 < int(own) < threads else str(threads)
+
+
+class WorkerProcess:
+    """A worker process; it starts with the first request. Any thread may ask."""
+
+    def __init__(self, root: Path, *, python: str = sys.executable, threads: int = 0) -> None:
+        """Only assign.
+
+        Args:
+            root: the project's folder.
+            python: the interpreter.
+            threads: what libraries in it are limited to; 0: not limited.
+        """
+        self.root = root
+        self.python = python
+        self.threads = threads
+        self.users = 0
+        """Requests that are using it."""
+        self.loaded: set[str] = set()
+        """What it was asked to import."""
+        self.stamps: dict[str, int] = {}
+        """Path -> modification time of what its imports came from."""
+        self._process: subprocess.Popen[bytes] | None = None
+        self._reader: threading.Thread | None = None
+        self._stderr: IO[bytes] | None = None
+        self._writing = threading.Lock()
+        self._numbers = count(1)
+        self._waiting: dict[int, SimpleQueue[Answer | None]] = {}
+        self._known: tuple[object, object] = (None, None)
+        self._dead = False
+
+    def close(self) -> None:
+        """End the process; what runs in it ends with it."""
+        with self._writing:
+            process, self._dead = self._process, True
+        if process is None:
+            return
+        assert process.stdin is not None and process.stdout is not None
+        with contextlib.suppress(OSError):
+            process.stdin.close()
+        try:
+            process.wait(GRACE_S + 2)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        if self._reader is not None:
+            self._reader.join()
+        process.stdout.close()
+        if self._stderr is not None:
+            self._stderr.close()
+
+    @property
+    def outdated(self) -> bool:
+        """Whether it is gone, or what it imported is no longer what is installed."""
+        return self._dead or any(_mtime(path) != at for path, at in self.stamps.items())
+
+    def preload(self, names: Iterable[str]) -> str:
+        """Import libraries in the process itself; returns the one that started threads, after which it must not fork."""
+        wanted = [name for name in dict.fromkeys(names) if name not in self.loaded]
+        if not wanted and self.stamps:
+            return ""
+        answer = self.ask("loading libraries", op="preload", names=wanted)
+        self.loaded |= set(wanted)
+        self.stamps = answer["stamps"]
+        return str(answer["culprit"])
+
+    def ask(
+        self,
+        what: str,
+        *,
+        code: tuple[Mapping[str, Code], Graph] | None = None,
+        cancelled: Callable[[], bool] = lambda: False,
+        **request: Any,
+    ) -> Answer:
+        """Send a request and wait for its answer.
+
+        Args:
+            what: what it is for, in an error.
+            code: the modules and the graph it is about.
+            cancelled: once true, the child that works on it is told to end; its answer is still waited for.
+            request: `op` and its fields.
+
+        Raises:
+            MlopsError: the process ended, or could not begin.
+        """
+        answers: SimpleQueue[Answer | None] = SimpleQueue()
+        number = self._send(answers, code, request)
+        if number is None:
+            raise self._gone(what)
+        try:
+            return self._wait(answers, number, what, cancelled)
+        except BaseException:
+            self._tell(op="end", id=number)
+            raise
+
+    def _wait(self, answers: SimpleQueue[Answer | None], number: int, what: str, cancelled: Callable[[], bool]) -> Answer:
+        told = False
+        while True:
+            try:
+                answer = answers.get(timeout=POLL_S)
+            except Empty:
+                if not told and cancelled():
+                    told = True
+                    self._tell(op="end", id=number)
+                continue
+            if answer is None:
+                raise self._gone(what)
+            if "refused" in answer:
+                raise MlopsError(f"{what} could not begin: {answer['refused']}", hint=f"it runs in {self.python}")
+            return answer
+
+    def _send(
+        self, answers: SimpleQueue[Answer | None], code: tuple[Mapping[str, Code], Graph] | None, request: Answer
+    ) -> int | None:
+        with self._writing:
+            if self._dead:
+                return None
+            self._begin()
+            number = next(self._numbers)
+            self._waiting[number] = answers
+            sent = code is None or self._same_code(code) or self._write(_packed(self.root, *code))
+            if not sent or not self._write({"id": number, **request}):
+                self._waiting.pop(number, None)
+                return None
+            return number
+
+    def _same_code(self, code: tuple[Mapping[str, Code], Graph]) -> bool:
+        same = self._known[0] is code[0] and self._known[1] is code[1]
+        self._known = code  # held, so that another of the same identity cannot come
+        return same
+
+    def _tell(self, **request: Any) -> None:
+        with self._writing:
+            self._write(request)
+
+    def _write(self, request: Answer) -> bool:
+        process = self._process
+        if process is None or process.stdin is None:
+            return False
+        try:
+            process.stdin.write(json.dumps(request, separators=(",", ":")).encode() + b"\n")
+            process.stdin.flush()
+        except (BrokenPipeError, ValueError):  # it ended, or was closed
+            return False
+        return True
+
+    def _begin(self) -> None:
+        if self._process is None:
+            self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process
+            self._process = start(self.python, self.root, self.threads, self._stderr)
+            self._reader = threading.Thread(target=self._read, args=(self._process.stdout,), name="mlops-worker", daemon=True)
+            self._reader.start()
+
+    def _read(self, stream: IO[bytes]) -> None:
+        """Hand each answer to whoever waits for it; at the end nobody waits in vain."""
+        for line in stream:
+            reply = json.loads(line)
+            answers = self._waiting.pop(reply["id"], None)
+            if answers is not None:
+                answers.put(reply["answer"])
+        with self._writing:
+            self._dead = True
+            left, self._waiting = self._waiting, {}
+        for answers in left.values():
+            answers.put(None)
+
+    def _gone(self, what: str) -> MlopsError:
+        text = ""
+        if self._stderr is not None and not self._stderr.closed:
+            text = os.pread(self._stderr.fileno(), 1 << 16, 0).decode("utf-8", "replace").strip()
+        return MlopsError(
+            f"the worker ended while {what}" + (f": {text.splitlines()[-1]}" if text else ""),
+            hint=f"it runs in {self.python}",
+        )
+
+
+def _packed(root: Path, sources: Mapping[str, Code], graph: Graph) -> Answer:
+    packed = {name: [item.path, base64.b64encode(item.data).decode()] for name, item in sources.items()}
+    return {"op": "code", "root": str(root), "sources": packed, "graph": to_json(graph)}
+
+
+def _mtime(path: str) -> int:
+    try:
+        return os.stat(path).st_mtime_ns  # noqa: PTH116  (a dozen a step)
+    except OSError:
+        return 0

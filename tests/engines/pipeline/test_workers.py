@@ -1,0 +1,201 @@
+"""Several steps at once in workers that outlive a run, and the end of everything a step started."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from mlops_local.engines.pipeline.runner import StepOutcome, Workers
+from mlops_local.engines.pipeline.sources import discover
+from tests.engines.pipeline.bench import Bench, bench, gone, pids_of
+
+PIPELINE = """
+    import os, signal, subprocess, sys, time
+    import mlops_local as mlops
+
+    ELSEWHERE = "import os, sys, time; print(os.getpid(), flush=True); time.sleep(600)"
+
+    @mlops.step
+    def meets(*, me: str = "a", other: str = "b"):
+        open(me, "w").close()
+        while not os.path.exists(other):
+            time.sleep(0.01)
+        return me
+
+    @mlops.step
+    def threads():
+        return os.environ.get("POLARS_MAX_THREADS", "")
+
+    @mlops.step
+    def gpus():
+        return os.environ.get("CUDA_VISIBLE_DEVICES", "all")
+
+    @mlops.step
+    def pid():
+        return [os.getppid(), os.getpid()]
+
+    @mlops.step(timeout=0.3)
+    def endless():
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit("a polite end"))
+        while True:
+            time.sleep(1)
+
+    @mlops.step
+    def leaves_its_session(*, how: str = "returns"):
+        child = subprocess.Popen([sys.executable, "-c", ELSEWHERE], stdout=subprocess.PIPE, start_new_session=True)
+        orphan = os.popen(f"{sys.executable} -c 'import subprocess, sys; "
+                          f"print(subprocess.Popen([sys.executable, \\"-c\\", \\"import time; time.sleep(600)\\"], "
+                          f"stdout=subprocess.DEVNULL, start_new_session=True).pid)'").read().strip()
+        child.stdout.readline()
+        print("pids", os.getpid(), child.pid, orphan, flush=True)
+        if how == "dies":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if how == "stays":
+            time.sleep(600)
+        return 1
+
+    @mlops.step
+    def busy_children():
+        code = "import time\\nend = time.process_time() + 0.3\\nwhile time.process_time() < end: pass"
+        for _ in range(2):
+            subprocess.run([sys.executable, "-c", code])
+
+    @mlops.step
+    def hungry_children():
+        code = "b = bytearray(60_000_000); print(len(b), flush=True); input()"
+        pipe = subprocess.PIPE
+        children = [subprocess.Popen([sys.executable, "-c", code], stdin=pipe, stdout=pipe) for _ in range(3)]
+        for child in children:
+            child.stdout.readline()
+        time.sleep(1)
+        for child in children:
+            child.communicate(b"\\n")
+"""
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
+    made = bench(tmp_path_factory.mktemp("project"), PIPELINE)
+    with made.workers:
+        yield made
+
+
+def test_steps_run_at_the_same_time(shared: Bench) -> None:
+    """Two steps that wait for each other both end: they run side by side in one worker process."""
+    outcomes: list[StepOutcome] = []
+    pairs = [("a", "b"), ("b", "a")]
+    runners = [
+        threading.Thread(target=lambda p=pair: outcomes.append(shared.run("meets", me=p[0], other=p[1]))) for pair in pairs
+    ]
+    for runner in runners:
+        runner.start()
+    for runner in runners:
+        runner.join(60)
+    assert [outcome.ok for outcome in outcomes] == [True, True]
+
+
+def test_a_limit_has_its_own_process(tmp_path: Path) -> None:
+    """Threads are limited in the environment, before any library is imported; no limit leaves it as it was."""
+    project = bench(tmp_path, PIPELINE)
+    values = []
+    with project.workers:
+        for limit in (1, 0, 2):
+            assert project.run("threads", threads=limit).ok
+            values.append(project.value("threads"))
+    assert values == ["1", os.environ.get("POLARS_MAX_THREADS", ""), "2"]
+
+
+def test_a_step_sees_the_gpus_it_was_given(shared: Bench) -> None:
+    """CUDA_VISIBLE_DEVICES names a step's GPUs; without a choice the environment stays."""
+    values = []
+    for given in (("1", "3"), (), None):
+        assert shared.run("gpus", gpus=given).ok
+        values.append(shared.value("gpus"))
+    assert values == ["1,3", "", os.environ.get("CUDA_VISIBLE_DEVICES", "all")]
+
+
+def test_an_edit_costs_a_fork(tmp_path: Path) -> None:
+    """Kept workers describe and run the next version of the code in the same process; each step is a child of it."""
+    project = bench(tmp_path, PIPELINE)
+    with project.workers:
+        assert project.run("pid").ok
+        first = project.value("pid")
+        (tmp_path / "pipeline.py").write_text(
+            "import os, mlops_local as mlops\n@mlops.step\ndef pid():\n    return [os.getppid(), 0]\n"
+        )
+        project.sources = discover("pipeline.py", project._load)
+        project.graph = project.workers.describe("pipeline.py", project.sources)
+        assert project.run("pid").ok
+        assert project.value("pid") == [first[0], 0]
+
+
+def test_a_library_installed_anew_is_imported_anew(tmp_path: Path) -> None:
+    """A worker that imported a loose module is replaced once the module's file changed."""
+    library = tmp_path / "elsewhere"
+    library.mkdir()
+    (library / "loose.py").write_text("VALUE = 1\n")
+    root = tmp_path / "project"
+    root.mkdir()
+    text = "import loose, mlops_local as mlops\n@mlops.step\ndef one():\n    return loose.VALUE\n"
+    before = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = str(library)
+    try:
+        project = bench(root, text)
+        with project.workers:
+            assert project.run("one").ok
+            assert project.value("one") == 1
+            (library / "loose.py").write_text("VALUE = 22\n")
+            assert project.run("one").ok
+            assert project.value("one") == 22
+    finally:
+        os.environ.pop("PYTHONPATH") if before is None else os.environ.update(PYTHONPATH=before)
+
+
+def test_a_step_that_takes_too_long_is_ended(shared: Bench) -> None:
+    """At its time limit a step is ended and says so, even if it ends politely."""
+    outcome = shared.run("endless")
+    assert not outcome.ok
+    assert outcome.error == "timed out after 0.3 s"
+
+
+@pytest.mark.parametrize("how", ["returns", "dies"])
+def test_processes_that_left_the_session_end_with_the_step(shared: Bench, how: str) -> None:
+    """A daemon that a step started, and an orphan of its children, are gone when the step is, however it ended."""
+    shared.log("leaves_its_session").unlink(missing_ok=True)
+    outcome = shared.run("leaves_its_session", how=how)
+    assert outcome.ok == (how == "returns")
+    assert all(gone(pid) for pid in pids_of(shared.log("leaves_its_session")))
+
+
+def test_cancel_reaches_what_left_the_session(tmp_path: Path) -> None:
+    """Cancelling ends daemons of a running step too, and leaves the workers ready for the next run."""
+    project = bench(tmp_path, PIPELINE)
+    with project.workers:
+        runner = threading.Thread(target=lambda: project.run("leaves_its_session", how="stays"))
+        runner.start()
+        pids = pids_of(project.log("leaves_its_session"))
+        project.cancel.set()
+        runner.join(30)
+        assert all(gone(pid) for pid in pids)
+        project.cancel.clear()
+        assert project.run("threads").ok
+
+
+def test_children_count_in_cpu_and_memory(shared: Bench) -> None:
+    """CPU seconds and peak memory are those of the step with all its processes, not of the largest."""
+    assert shared.run("busy_children").cpu_seconds > 0.55
+    assert shared.run("hungry_children").peak_bytes > 180_000_000
+
+
+def test_workers_begin_anew_after_a_close(tmp_path: Path) -> None:
+    """Closing ends the processes; asking again starts them."""
+    (tmp_path / "pipeline.py").write_text("import mlops_local as mlops\n@mlops.step\ndef one():\n    return 1\n")
+    sources = discover("pipeline.py", lambda path: (tmp_path / path).read_bytes() if (tmp_path / path).is_file() else None)
+    workers = Workers(tmp_path)
+    for _ in range(2):
+        assert [step.name for step in workers.describe("pipeline.py", sources).steps] == ["one"]
+        workers.close()
