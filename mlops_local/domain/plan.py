@@ -38,7 +38,7 @@ class Reason:
     def text(self) -> str:
         """One line for the person at the prompt."""
         if self.kind == "missing":
-            return f"never run{': ' + self.what if self.what else ''}"
+            return self.what or "never run"
         if self.kind == "forced":
             return "forced"
         if self.kind == "data" and self.new and not self.old and " " in self.new:  # an input's state in words

@@ -16,7 +16,7 @@ from typing import Any
 
 from mlops_local.domain import events, names, secrets
 from mlops_local.domain.assets import Snapshot
-from mlops_local.domain.errors import IntegrityError, MlopsError, StepFailed, StoreBusy
+from mlops_local.domain.errors import MlopsError, StepFailed, StoreBusy
 from mlops_local.domain.graph import Input, Step
 from mlops_local.domain.jobs import Given, StepJob, StepOutcome
 from mlops_local.domain.plan import Decision, Output, Part, Plan, Reason, StepResult, result_to_json
@@ -121,25 +121,27 @@ class Execution:
         fingerprint, parts = fingerprints.fingerprint(
             step, fingerprints.parts(step, self.code.graph, self.code.sources), self.params.get(step.name, {}), inputs
         )
-        kept = None if step.name in self.forced else self._reusable(fingerprint)
+        kept = None if step.name in self.forced else cache.step_result(self.project.layout, fingerprint)
         if kept is None:
             # Two runs of one fingerprint: the second waits here and then reuses.
             with self._lease(step, fingerprint):
-                kept = None if step.name in self.forced else self._reusable(fingerprint)
+                kept = None if step.name in self.forced else cache.step_result(self.project.layout, fingerprint)
                 if kept is None:
-                    reason = self._reason(step, decision, parts)
+                    reason = self._reason(step, decision, fingerprint, parts)
                     self._execute(journal, step, reason, fingerprint, parts)
                     return
         self.results[step.name] = kept
-        cache.record(self.project.layout, kept)
+        cache.record(self.project.layout, kept, written=True)
         self.reused.append(step.name)
         journal.state(events.STEP_ENDED, run=self.id, step=step.name, state="reused", result=result_to_json(kept))
         self.emit(Progress("step_ended", f"{step.name}: reused", step=step.name, data={"state": "reused"}))
 
-    def _reason(self, step: Step, decision: Decision, parts: Sequence[Part]) -> str:
+    def _reason(self, step: Step, decision: Decision, fingerprint: str, parts: Sequence[Part]) -> str:
         """Why it runs, now that its inputs are known: the plan could only say that they will be made again."""
         if step.name in self.forced:
             return Reason("forced").text()
+        if lost := cache.lost(self.project.layout, fingerprint):
+            return f"{lost}; it runs again"
         found = changes(cache.latest(self.project.layout, step.name), parts) or list(decision.reasons)
         return "; ".join(reason.text() for reason in found)
 
@@ -167,20 +169,6 @@ class Execution:
                 raise
             yield
 
-    def _reusable(self, fingerprint: str) -> StepResult | None:
-        kept = cache.step_result(self.project.layout, fingerprint)
-        if kept is None:
-            return None
-        missing = [
-            part for output in kept.outputs for part in output.parts.values() if not objects.exists(self.project.layout, part)
-        ]
-        if missing:
-            self.emit(
-                Progress("warning", f"{kept.name}: {len(missing)} stored objects are gone; it runs again", step=kept.name)
-            )
-            return None
-        return kept
-
     def _logical(self, item: Input) -> str:
         if item.node in self.snapshots:
             return self.snapshots[item.node].id
@@ -196,12 +184,6 @@ class Execution:
             files = {entry.path: str(root / entry.path) for entry in self.snapshots[item.node].files}
             return Given(item, kind="source", files=files)
         output = self._output(item)
-        for name, part in output.parts.items():
-            if not objects.verify(self.project.layout, part):
-                raise IntegrityError(
-                    f"{name} of {item.node} is not what was written ({part[:12]})",
-                    hint="`mlops doctor --fix` puts it aside; the next `mlops train` makes it again",
-                )
         files = {name: str(objects.path(self.project.layout, part)) for name, part in output.parts.items()}
         return Given(item, kind=output.kind, files=files)
 
@@ -248,7 +230,7 @@ class Execution:
         finally:
             shutil.rmtree(folder, ignore_errors=True)
         journal.state(events.STEP_ENDED, run=self.id, step=step.name, state="done", result=result_to_json(result))
-        cache.record(self.project.layout, result)
+        cache.record(self.project.layout, result, written=True)
         self.results[step.name] = result
         self.ran.append(step.name)
         self.emit(
@@ -284,7 +266,7 @@ class Execution:
     def _keep(self, step: Step, fingerprint: str, parts: Sequence[Part], outcome: StepOutcome) -> StepResult:
         outputs = []
         for made in outcome.outputs:
-            hashes = {name: objects.put_file(self.project.layout, Path(path)) for name, path in sorted(made.files.items())}
+            hashes = {name: objects.adopt(self.project.layout, Path(path)) for name, path in sorted(made.files.items())}
             size = sum(objects.path(self.project.layout, part).stat().st_size for part in hashes.values())
             outputs.append(Output(made.name, made.kind, made.logical, hashes, size, made.rows))
         return StepResult(

@@ -318,6 +318,7 @@ def make_plan(
         latest=latest.get,
         force=force,
         seconds={name: result.seconds for name, result in latest.items() if result is not None},
+        lost=lambda fingerprint: cache.lost(project.layout, fingerprint),
     )
 
 

@@ -15,15 +15,40 @@ from urllib.parse import quote
 
 from mlops_local.domain.assets import ColumnProfile, FileEntry, Snapshot
 from mlops_local.domain.plan import StepResult, result_from_json, result_to_json
-from mlops_local.store import files
+from mlops_local.store import files, objects
 from mlops_local.store.layout import Layout
 
 
 def step_result(layout: Layout, fingerprint: str) -> StepResult | None:
-    """Return what the step of this fingerprint left, if it ever ran and every file of it is still there."""
+    """Return what the step of this fingerprint left, if it ever ran and every file of it is there as it was written."""
+    home = _at(layout, "steps", fingerprint)
+    value = _load(home)
+    result = _result(value)
+    if value is None or result is None:
+        return None
+    known = value.get("stamps", {})
+    stamps: dict[str, list[int] | None] = {}
+    for hash in _objects(result):
+        stamps[hash] = objects.stamp(layout, hash)
+        # Another stamp (a copied project, a restored object) is no verdict: then the bytes are read.
+        if stamps[hash] is None or (stamps[hash] != known.get(hash) and not objects.verify(layout, hash)):
+            return None
+    if stamps != known:
+        _save(home, {**value, "stamps": stamps})
+    return result
+
+
+def lost(layout: Layout, fingerprint: str) -> str:
+    """Say in words why a result that was recorded is none any more; empty when it is there, or never was."""
     result = _result(_load(_at(layout, "steps", fingerprint)))
-    hashes = [hash for output in result.outputs for hash in output.parts.values()] if result else []
-    return result if all((layout.objects / hash[:2] / hash).is_file() for hash in hashes) else None
+    if result is None or step_result(layout, fingerprint) is not None:
+        return ""
+    gone = any(not objects.exists(layout, hash) for hash in _objects(result))
+    return f"its stored result {'is gone' if gone else 'was altered'}"
+
+
+def _objects(result: StepResult) -> list[str]:
+    return [hash for output in result.outputs for hash in output.parts.values()]
 
 
 def latest(layout: Layout, step: str) -> StepResult | None:
@@ -31,10 +56,20 @@ def latest(layout: Layout, step: str) -> StepResult | None:
     return _result(_load(_at(layout, "latest", step)))
 
 
-def record(layout: Layout, result: StepResult) -> None:
-    """Keep a result under its fingerprint, and as its step's latest. Raises MlopsError on a full disk."""
+def record(layout: Layout, result: StepResult, *, written: bool = False) -> None:
+    """Keep a result under its fingerprint, and as its step's latest.
+
+    Args:
+        layout: the store.
+        result: what a step left.
+        written: its objects were written or verified a moment ago, so that they need not be read at their next use.
+
+    Raises:
+        MlopsError: the disk is full.
+    """
     value = result_to_json(result)
-    _save(_at(layout, "steps", result.fingerprint), value)
+    stamps = {hash: objects.stamp(layout, hash) for hash in _objects(result)} if written else {}
+    _save(_at(layout, "steps", result.fingerprint), {**value, "stamps": stamps})
     _save(_at(layout, "latest", result.name), value)
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -61,6 +62,47 @@ def put_file(layout: Layout, source: Path, *, known_hash: str | None = None) -> 
         raise DataError(f"cannot read {source}: {error.strerror or error}") from error
 
 
+def adopt(layout: Layout, source: Path) -> str:
+    """Keep a file nobody else needs and return its hash: it is moved, not copied, where it lies on the store's file system.
+
+    Args:
+        layout: the store.
+        source: a finished file below the store's tmp folder; gone afterwards.
+
+    Raises:
+        DataError: the file cannot be read.
+        MlopsError: the disk is full.
+    """
+    try:
+        found = source.lstat()
+        alone = stat.S_ISREG(found.st_mode) and found.st_nlink == 1  # a link's other name would be the user's own file
+        if not alone or found.st_dev != layout.objects.stat().st_dev:
+            digest = put_file(layout, source)
+            source.unlink()
+            return digest
+        digest = hash_file(source)
+        descriptor = os.open(source, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fchmod(descriptor, 0o400)
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        _name(layout, source, digest)
+    except OSError as error:
+        raise DataError(f"cannot keep {source.name}: {error.strerror or error}") from error
+    return digest
+
+
+def _name(layout: Layout, draft: Path, digest: str) -> None:
+    """Give a durable file the name its content has; an altered file of that name is replaced."""
+    home = path(layout, digest)
+    if not home.parent.is_dir():
+        home.parent.mkdir(mode=0o700, exist_ok=True)
+        files.sync_folder(layout.objects)
+    draft.rename(home)
+    files.sync_folder(home.parent)
+
+
 def _blocks(file: BinaryIO) -> Iterator[bytes]:
     while block := file.read(_BLOCK):
         yield block
@@ -85,12 +127,7 @@ def _keep(layout: Layout, blocks: Iterator[bytes] | list[bytes], expected: str |
         digest = hasher.hexdigest()
         if expected is not None and digest != expected:
             raise DataError(f"{source or 'the data'} changed while it was read", hint="run the command again")
-        home = path(layout, digest)
-        if not home.parent.is_dir():
-            home.parent.mkdir(mode=0o700, exist_ok=True)
-            files.sync_folder(layout.objects)
-        draft.rename(home)
-        files.sync_folder(home.parent)
+        _name(layout, draft, digest)
     finally:
         draft.unlink(missing_ok=True)
     return digest
@@ -111,6 +148,19 @@ def verify(layout: Layout, hash: str) -> bool:
     """Say whether the object is there with the bytes that were written."""
     home = path(layout, hash)
     return home.is_file() and hash_file(home) == hash
+
+
+def stamp(layout: Layout, hash: str) -> list[int] | None:
+    """What the object's file looks like without reading it: equal stamps, equal bytes. None when it is not there.
+
+    Objects are written once, read-only, and any write or replacement since changes the inode or its ctime, which programs
+    cannot set. What the stamp cannot see is a disk that rots: `mlops doctor` reads every object.
+    """
+    try:
+        found = path(layout, hash).stat()
+    except OSError:
+        return None
+    return [found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns]
 
 
 def hash_file(source: Path) -> str:

@@ -18,7 +18,7 @@ def _object(shop: Shop, step: str, output: str, name: str) -> Path:
 
 
 def test_an_altered_result_is_no_input(trained: Shop) -> None:
-    """Features that somebody changed in the store, still valid Parquet, train nothing; doctor and train make them again."""
+    """Features that somebody changed in the store, still valid Parquet, train nothing: they are made again, and it is said."""
     import polars as pl
 
     path = _object(trained, "purchase.features", "train", "X.parquet")
@@ -26,18 +26,28 @@ def test_an_altered_result_is_no_input(trained: Shop) -> None:
     frame = pl.read_parquet(path)
     frame.with_columns(pages=pl.col("pages") * 0).write_parquet(path)
     trained.edit("pipeline.py", "ROUNDS = 30", "ROUNDS = 31")
-    said = trained.mlops("train", code=6).stderr
-    assert "purchase.features is not what was written" in said
-    assert [view["version"]["id"] for view in trained.json("model", "ls")["items"]] == ["purchase@1"]
     read = "import mlops_local as mlops; mlops.load('purchase.features.train')"
     assert (
         "X.parquet of purchase.features is missing or altered"
         in trained.mlops("run", sys.executable, "-c", read, code=1).stderr
     )
-    trained.mlops("doctor", "--fix", code=None)
-    result = trained.json("train")
-    assert result["ran"] == ["purchase.features", "gbm", "gbm.evaluate"]
-    assert result["verdicts"] == {"purchase@2": "pass"}
+    said = trained.mlops("train").stderr
+    assert "purchase.features: its stored result was altered; it runs again" in said
+    assert "gbm: code pipeline.ROUNDS" in said
+    assert [view["version"]["metrics"]["auc"] > 0.7 for view in trained.json("model", "ls")["items"]] == [True, True]
+    assert trained.stale() == []
+
+
+def test_an_altered_result_is_noticed_although_nothing_else_changed(trained: Shop) -> None:
+    """A plan and a train that would have nothing to do make a damaged result again, and it is whole again afterwards."""
+    path = _object(trained, "split", "train", "train.parquet")
+    before = path.read_bytes()
+    path.chmod(0o600)
+    path.write_bytes(before[:-1])
+    assert trained.json("plan")["items"][0]["reasons"][0]["text"] == "its stored result was altered"
+    assert "split: its stored result was altered; it runs again" in trained.mlops("train").stderr
+    assert path.read_bytes() == before and path.stat().st_mode & 0o777 == 0o400
+    assert trained.stale() == []
 
 
 def test_a_rejected_version_stays_rejected(trained: Shop) -> None:

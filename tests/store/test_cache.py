@@ -53,6 +53,39 @@ def test_a_result_whose_files_are_gone_is_none(layout: Layout) -> None:
     assert cache.latest(layout, "split") == made
 
 
+def test_a_result_whose_files_were_altered_is_none_and_says_so(layout: Layout) -> None:
+    """A recorded result counts only while its files are what was written; why it is lost is said in words."""
+    made = result(layout, "f1")
+    cache.record(layout, made, written=True)
+    assert cache.lost(layout, "f1") == "" == cache.lost(layout, "never")
+    path = objects.path(layout, made.outputs[0].parts["train.parquet"])
+    path.chmod(0o600)
+    path.write_bytes(b"x" * path.stat().st_size)
+    assert cache.step_result(layout, "f1") is None
+    assert cache.lost(layout, "f1") == "its stored result was altered"
+    path.unlink()
+    assert cache.lost(layout, "f1") == "its stored result is gone"
+
+
+def test_files_are_read_once_and_then_known_by_their_stamp(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What came from elsewhere (a copied project, a rebuild) is hashed at its first use and not again."""
+    read: list[str] = []
+    verify = objects.verify
+
+    def noted(layout: Layout, hash: str) -> bool:
+        read.append(hash)
+        return verify(layout, hash)
+
+    monkeypatch.setattr(objects, "verify", noted)
+    made = result(layout, "f1")
+    cache.record(layout, made)
+    for _ in range(3):
+        assert cache.step_result(layout, "f1") == made
+    assert read == [made.outputs[0].parts["train.parquet"]]
+    cache.record(layout, made, written=True)
+    assert cache.step_result(layout, "f1") == made and len(read) == 1
+
+
 @pytest.mark.parametrize("name", ["gbm.evaluate", "../../etc/passwd", "a/b", "ä ö", "ä" * 60])
 def test_any_name_stays_inside_the_cache(layout: Layout, name: str) -> None:
     """A step's name is never a path."""

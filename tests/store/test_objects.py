@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import blake3
@@ -28,6 +29,47 @@ def test_a_file_is_kept_with_its_content(layout: Layout, tmp_path: Path) -> None
     for data in (b"", bytes(range(256)) * 8192 + b"end"):
         (tmp_path / "f").write_bytes(data)
         assert objects.get(layout, objects.put_file(layout, tmp_path / "f")) == data
+
+
+def test_a_draft_is_adopted_without_a_copy(layout: Layout, tmp_path: Path) -> None:
+    """A finished file in the store's tmp folder becomes the object itself (one inode), read-only, and heals an altered one."""
+    draft = layout.tmp / "out.parquet"
+    draft.write_bytes(b"abc")
+    inode = draft.stat().st_ino
+    hash = objects.adopt(layout, draft)
+    home = objects.path(layout, hash)
+    assert hash == blake3.blake3(b"abc").hexdigest() and home.stat().st_ino == inode and not draft.exists()
+    assert home.stat().st_mode & 0o777 == 0o400
+    home.chmod(0o600)
+    home.write_bytes(b"abx")
+    draft.write_bytes(b"abc")
+    assert objects.adopt(layout, draft) == hash and objects.verify(layout, hash)
+
+
+def test_a_users_own_file_is_never_adopted(layout: Layout, tmp_path: Path) -> None:
+    """A draft that is another name of a user's file, or a link to it, is copied: the file stays theirs and writable."""
+    mine = tmp_path / "mine.csv"
+    mine.write_bytes(b"a\n1\n")
+    (layout.tmp / "hard").hardlink_to(mine)
+    (layout.tmp / "soft").symlink_to(mine)
+    for name in ("hard", "soft"):
+        hash = objects.adopt(layout, layout.tmp / name)
+        assert objects.get(layout, hash) == b"a\n1\n" and not (layout.tmp / name).exists()
+        assert objects.path(layout, hash).stat().st_ino != mine.stat().st_ino
+    assert mine.stat().st_mode & 0o200 and mine.read_bytes() == b"a\n1\n"
+
+
+def test_a_write_changes_the_stamp(layout: Layout) -> None:
+    """An object that was written to looks different without being read, even when its mtime was set back."""
+    hash = objects.put_bytes(layout, b"abc")
+    before, home = objects.stamp(layout, hash), objects.path(layout, hash)
+    times = home.stat()
+    home.chmod(0o600)
+    home.write_bytes(b"abx")
+    os.utime(home, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert objects.stamp(layout, hash) != before
+    home.unlink()
+    assert objects.stamp(layout, hash) is None
 
 
 def test_one_flipped_byte_is_noticed(layout: Layout) -> None:

@@ -17,6 +17,7 @@ from mlops_local.engines.pipeline.fingerprint import EDGES, fingerprint
 
 AGAIN = "will be made again"
 NEVER = "cannot be made"
+LOST = "its stored result is gone"
 
 
 @dataclass
@@ -26,6 +27,7 @@ class _State:
     snapshots: Mapping[str, str]
     results: dict[str, StepResult]
     decisions: dict[str, Decision]
+    lost: Callable[[str], str] = lambda fingerprint: ""
 
 
 def decide(
@@ -39,6 +41,7 @@ def decide(
     latest: Callable[[str], StepResult | None],
     force: Sequence[str] = (),
     seconds: Mapping[str, float] | None = None,
+    lost: Callable[[str], str] = lambda fingerprint: "",
 ) -> Plan:
     """Plan the targets and everything they depend on.
 
@@ -52,11 +55,12 @@ def decide(
         latest: a step's newest result, for the reasons.
         force: steps that run whatever is cached.
         seconds: step -> how long it took last time.
+        lost: in words, why the result under a fingerprint is there no more.
 
     Raises:
         ConfigError: a parameter without a default has no value.
     """
-    state = _State(snapshots, {}, {})
+    state = _State(snapshots, {}, {}, lost)
     for step in needed(graph, targets or [step.name for step in graph.steps]):
         values = params.get(step.name, {})
         _check_params(step, values)
@@ -143,7 +147,7 @@ def _decide(
         return Decision(step.name, "fresh", (), found), result
     if not forced:
         reasons += changes(before, now)
-        reasons = reasons or [Reason("missing", "its result is gone" if before is not None else "")]
+        reasons = reasons or [Reason("missing", (state.lost(found) or LOST) if before is not None else "")]
     return Decision(step.name, "stale", tuple(reasons), found), None
 
 

@@ -173,7 +173,7 @@ def test_first_run_forced_and_lost_results_have_reasons() -> None:
     world.train()
     assert [reason.text() for reason in world.plan(force=("a",)).decisions[0].reasons] == ["forced"]
     world.cache.clear()
-    assert world.plan().decisions[0].reasons[0].what == "its result is gone"
+    assert world.plan().decisions[0].reasons[0].what == "its stored result is gone"
 
 
 def test_step_without_a_snapshot_and_all_behind_it_are_blocked() -> None:
