@@ -7,6 +7,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from mlops_local.api.checkpoints import Checkpoint, checkpoint, epochs, resume, should_stop
     from mlops_local.api.declare import data, model, seed, step, transform
     from mlops_local.api.load import load, load_model
     from mlops_local.api.run import log, log_eval, log_model, log_params, run
@@ -14,8 +15,11 @@ if TYPE_CHECKING:
 
 __all__ = [
     "XY",
+    "Checkpoint",
+    "checkpoint",
     "concat",
     "data",
+    "epochs",
     "load",
     "load_model",
     "log",
@@ -23,16 +27,21 @@ __all__ = [
     "log_model",
     "log_params",
     "model",
+    "resume",
     "run",
     "seed",
+    "should_stop",
     "step",
     "transform",
 ]
 
 _HOMES = {
     "XY": "mlops_local.domain.xy",
+    "Checkpoint": "mlops_local.api.checkpoints",
+    "checkpoint": "mlops_local.api.checkpoints",
     "concat": "mlops_local.domain.xy",
     "data": "mlops_local.api.declare",
+    "epochs": "mlops_local.api.checkpoints",
     "load": "mlops_local.api.load",
     "load_model": "mlops_local.api.load",
     "log": "mlops_local.api.run",
@@ -40,8 +49,10 @@ _HOMES = {
     "log_model": "mlops_local.api.run",
     "log_params": "mlops_local.api.run",
     "model": "mlops_local.api.declare",
+    "resume": "mlops_local.api.checkpoints",
     "run": "mlops_local.api.run",
     "seed": "mlops_local.api.declare",
+    "should_stop": "mlops_local.api.checkpoints",
     "step": "mlops_local.api.declare",
     "transform": "mlops_local.api.declare",
 }

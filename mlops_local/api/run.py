@@ -6,18 +6,21 @@ Under `mlops run` and inside a step the run already exists; elsewhere `run()` be
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import socket
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from mlops_local.domain import events, names, secrets
-from mlops_local.domain.errors import ProjectNotFound, UsageError
+from mlops_local.domain.errors import MlopsError, ProjectNotFound, UsageError
+from mlops_local.store import checkpoints
 from mlops_local.store import layout as layouts
 from mlops_local.store.journal import Journal, new_id
 from mlops_local.store.layout import Layout
@@ -50,6 +53,10 @@ class Run:
         self._journal: Journal | None = None
         self._started = time.monotonic()
         self._made: dict[str, Any] = {}
+        self._odd: set[str] = set()
+        place = os.environ.get("MLOPS_CHECKPOINTS", "")
+        self.attempt = checkpoints.Attempt(Path(place), new_id(), layouts.hmac_key(layout)) if place and not owned else None
+        """What the running step keeps of itself; None outside a step."""
 
     def __enter__(self) -> Run:
         _stack.append(self)
@@ -82,13 +89,37 @@ class Run:
             text = "" if error is None else secrets.strike(f"{type(error).__name__}: {error}")
             seconds = round(time.monotonic() - self._started, 6)
             journal.state(events.RUN_ENDED, run=self.id, state=state, error=text, seconds=seconds)
+        journal.flush()  # what is said of the last points is said before the end
         journal.close()
         self._journal = None
 
     def _open(self) -> Journal:
         if self._journal is None:
             self._journal = Journal.open(self.layout.journal)
+            self._journal.listen = self._hear
         return self._journal
+
+    def _hear(self, lines: bytes) -> None:
+        """Called with every batch of points, in the journal's own thread."""
+        if self.attempt is not None:
+            self.attempt.hear(lines)
+        if b'"x":"' not in lines:  # NaN and infinity are text
+            return
+        for line in lines.splitlines():
+            if b'"x":"' in line:
+                self._say_odd(json.loads(line))
+
+    def _say_odd(self, point: Mapping[str, Any]) -> None:
+        """Note once a metric that stopped being a number: a training that goes on is wasted."""
+        key, at = str(point["key"]), point["s"]
+        if key in self._odd:
+            return
+        self._odd.add(key)
+        what = "NaN" if point["x"] == "NaN" else "infinite"
+        step = os.environ.get("MLOPS_STEP", "")
+        text = f"{step + ': ' if step else ''}{key} became {what}" + ("" if at is None else f" at step {at:g}")
+        with suppress(MlopsError):
+            self._open().state(events.NOTE, run=self.id, text=text)
 
     def log(self, step: float | None = None, /, **values: float) -> None:
         """Log metrics at a step. Never raises and never waits.
@@ -171,16 +202,16 @@ def run(name: str = "", *, params: Mapping[str, Any] | None = None, message: str
 
 def log(step: float | None = None, /, **values: float) -> None:
     """Log metrics to the current run. Outside any run this does nothing, so that a step's function also works in a test."""
-    current = _current()
-    if current is not None:
-        current.log(step, **values)
+    joined = current()
+    if joined is not None:
+        joined.log(step, **values)
 
 
 def log_params(values: Mapping[str, Any] | None = None, /, **more: Any) -> None:
     """Record parameters of the current run; nothing outside any run."""
-    current = _current()
-    if current is not None:
-        current.log_params(values, **more)
+    joined = current()
+    if joined is not None:
+        joined.log_params(values, **more)
 
 
 def log_model(model: Any, *, example: Any, name: str = "model", metric: str = "", target: str = "") -> None:
@@ -193,14 +224,22 @@ def log_eval(rows: Any, y: Sequence[float] | Any, *, cluster: str = "") -> dict[
     return _needed("log_eval").log_eval(rows, y, cluster=cluster)
 
 
+def flush() -> None:
+    """Hand every point logged so far to the operating system; nothing outside any run."""
+    run = current()
+    if run is not None and run._journal is not None:
+        run._journal.flush()
+
+
 def _needed(what: str) -> Run:
-    current = _current()
-    if current is None:
+    joined = current()
+    if joined is None:
         raise UsageError(f"{what}: there is no run", hint="call it inside `with mlops.run():` or under `mlops run`")
-    return current
+    return joined
 
 
-def _current() -> Run | None:
+def current() -> Run | None:
+    """The run this process logs to, if there is one."""
     if _stack:
         return _stack[-1]
     identifier = os.environ.get(RUN_VARIABLE, "")

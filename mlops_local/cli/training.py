@@ -32,18 +32,38 @@ set_option = click.option(
 
 
 @click.command(
-    epilog="\b\nExamples:\n  mlops train\n  mlops train mlp -S mlp.epochs=3\n  mlops train --dry-run\n  mlops train --gate"
+    epilog="""\b
+Examples:
+  mlops train
+  mlops train mlp -S mlp.epochs=3
+  mlops train --dry-run
+  mlops train --gate
+  mlops train --resume"""
 )
 @click.argument("targets", nargs=-1, metavar="[TARGET]...")
 @set_option
 @click.option("-n", "--dry-run", is_flag=True, help="Show the plan, run nothing.")
 @click.option("-f", "--force", is_flag=True, help="Run every step, whatever the plan says.")
 @click.option("-m", "--message", default="", help="A note kept with the run.")
+@click.option(
+    "--resume",
+    is_flag=False,
+    flag_value="",
+    metavar="[RUN]",
+    help="Let interrupted steps go on from their checkpoints; with RUN, for its targets and parameters.",
+)
 @click.option("--gate", is_flag=True, help="Exit 3 on a regression, 4 without a verdict.")
 @json_option
 @click.pass_obj
 def train(
-    settings: Settings, targets: tuple[str, ...], params: dict[str, str], dry_run: bool, force: bool, message: str, gate: bool
+    settings: Settings,
+    targets: tuple[str, ...],
+    params: dict[str, str],
+    dry_run: bool,
+    force: bool,
+    message: str,
+    resume: str | None,
+    gate: bool,
 ) -> None:
     """Bring steps and models up to date: run what changed, reuse the rest, judge what was made.
 
@@ -59,6 +79,7 @@ def train(
             force=("*",) if force else (),
             dry_run=dry_run,
             message=message,
+            resume=resume,
             emit=lambda event: None if event.kind == "version" else emit(event),  # the result below says it
         )
     _show_result(settings, result, dry_run=dry_run)

@@ -60,6 +60,10 @@ class StepJob:
     """How many threads libraries may use; 0: as many as they like."""
     gpus: tuple[str, ...] | None = None
     """The GPUs it may see, as CUDA_VISIBLE_DEVICES names them; None leaves the environment as it is."""
+    checkpoints: Path = Path()
+    """Where the step keeps its own states while it runs."""
+    resume: bool = False
+    """It may go on from one."""
 
 
 @dataclass(frozen=True)
@@ -116,6 +120,8 @@ def job_to_json(job: StepJob) -> dict[str, Any]:
         "key": job.key,
         "threads": job.threads,
         "gpus": job.gpus,
+        "checkpoints": str(job.checkpoints),
+        "resume": job.resume,
     }
 
 
@@ -135,6 +141,8 @@ def job_from_json(value: Mapping[str, Any], graph: Graph, sources: Mapping[str, 
         key=value["key"],
         threads=value["threads"],
         gpus=None if value["gpus"] is None else tuple(value["gpus"]),
+        checkpoints=Path(value["checkpoints"]),
+        resume=value["resume"],
     )
 
 

@@ -25,7 +25,7 @@ from mlops_local.domain.runs import RunState, short_id
 from mlops_local.engines.pipeline import fingerprint as fingerprints
 from mlops_local.engines.pipeline.plan import changes
 from mlops_local.engines.pipeline.runner import Workers
-from mlops_local.services import data, environment
+from mlops_local.services import data, environment, interruption
 from mlops_local.services.planning import Code, Parameters
 from mlops_local.services.project import Project
 from mlops_local.store import cache, layout, lock, objects, projection
@@ -58,6 +58,8 @@ class Execution:
     cancel: threading.Event
     finish: Finish
     """Called with the run's id when every step is done; may add state lines before the run ends."""
+    resume: bool = False
+    """Steps may go on from what an interrupted attempt kept."""
     results: dict[str, StepResult] = field(default_factory=dict)
     ran: list[str] = field(default_factory=list)
     reused: list[str] = field(default_factory=list)
@@ -214,6 +216,8 @@ class Execution:
                 run=self.id,
                 state=self.project.layout.state,
                 key=layout.hmac_key(self.project.layout).hex(),
+                checkpoints=interruption.begin(self.project, step.name, fingerprint, resume=self.resume, emit=self.emit),
+                resume=self.resume,
             )
             outcome = self.workers.run_step(job, cancel=self.cancel)
             if self.cancel.is_set():
@@ -231,6 +235,7 @@ class Execution:
             shutil.rmtree(folder, ignore_errors=True)
         journal.state(events.STEP_ENDED, run=self.id, step=step.name, state="done", result=result_to_json(result))
         cache.record(self.project.layout, result, written=True)
+        interruption.end(self.project, fingerprint, result.report)
         self.results[step.name] = result
         self.ran.append(step.name)
         self.emit(
@@ -269,6 +274,7 @@ class Execution:
             hashes = {name: objects.adopt(self.project.layout, Path(path)) for name, path in sorted(made.files.items())}
             size = sum(objects.path(self.project.layout, part).stat().st_size for part in hashes.values())
             outputs.append(Output(made.name, made.kind, made.logical, hashes, size, made.rows))
+        fingerprint = interruption.kept_under(fingerprint, outcome.report)
         return StepResult(
             name=step.name,
             fingerprint=fingerprint,
@@ -309,4 +315,5 @@ class Execution:
 def _told(report: Mapping[str, Any]) -> str:
     """What of a step's report belongs on its line: rows that have no label."""
     dropped = sum(report.get("dropped", {}).values())
-    return f", {dropped:,} rows without a label left out" if dropped else ""
+    early = f", stopped {report['stopped']}" if report.get("stopped") else ""
+    return early + (f", {dropped:,} rows without a label left out" if dropped else "")

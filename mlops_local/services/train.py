@@ -5,10 +5,11 @@ Versions are made once for each result, however often it is asked: a crash in be
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from mlops_local.domain import events
@@ -20,7 +21,7 @@ from mlops_local.domain.progress import Emit, Progress, ignore
 from mlops_local.domain.runs import RunState
 from mlops_local.engines.pipeline.plan import needed
 from mlops_local.engines.pipeline.runner import Workers
-from mlops_local.services import hook, judging, locking, planning
+from mlops_local.services import hook, interruption, judging, locking, planning
 from mlops_local.services.execution import Execution
 from mlops_local.services.planning import Code
 from mlops_local.services.project import Project
@@ -54,6 +55,7 @@ def train(
     force: Sequence[str] = (),
     dry_run: bool = False,
     message: str = "",
+    resume: str | None = None,
     emit: Emit = ignore,
     cancel: threading.Event | None = None,
     workers: Workers | None = None,
@@ -67,6 +69,7 @@ def train(
         force: steps to run whatever the plan says; `*` for all.
         dry_run: plan only.
         message: kept with the run.
+        resume: interrupted steps go on from their checkpoints; a run's name does so with its targets and parameters.
         emit: told what happens.
         cancel: set it to end the run; finished outputs stay.
         workers: processes that go on living for the next train; its own otherwise.
@@ -77,7 +80,7 @@ def train(
         ConfigError, UsageError, DataError: before anything ran.
     """
     ended = cancel or threading.Event()
-    order = _Order(targets, params or {}, force, dry_run, message)
+    order = _Order(targets, params or {}, force, dry_run, message, resume)
     # The same workers describe the graph and run the steps; a process starts with the first of the two that is needed.
     with nullcontext(workers) if workers is not None else Workers(project.root) as running:
         return _train(project, order, running, ended, emit)
@@ -92,10 +95,12 @@ class _Order:
     force: Sequence[str]
     dry_run: bool
     message: str
+    resume: str | None = None
 
 
 def _train(project: Project, order: _Order, workers: Workers, cancel: threading.Event, emit: Emit) -> TrainResult:
     code = planning.read_code(project, workers=workers, cancel=cancel)
+    order = _resumed(project, code, order)
     wanted = planning.resolve_targets(code.graph, project.config, order.targets)
     steps = needed(code.graph, wanted)
     current = planning.snapshots(project, code.graph, steps, emit=emit)
@@ -117,7 +122,19 @@ def _train(project: Project, order: _Order, workers: Workers, cancel: threading.
         if problem is not None:
             raise problem
 
-    execution = Execution(project, code, steps, values, current, set(forced), emit, workers, cancel, finish=finish)
+    execution = Execution(
+        project,
+        code,
+        steps,
+        values,
+        current,
+        set(forced),
+        emit,
+        workers,
+        cancel,
+        finish=finish,
+        resume=order.resume is not None,
+    )
     execution.run(plan, wanted, order.message)
     return TrainResult(
         run=execution.id,
@@ -131,6 +148,21 @@ def _train(project: Project, order: _Order, workers: Workers, cancel: threading.
         champions=judging.champions(project),
         seconds=execution.seconds,
     )
+
+
+def _resumed(project: Project, code: Code, order: _Order) -> _Order:
+    """The order with what the run to go on with was asked for, where that is another than today's."""
+    if not order.resume:
+        return order
+    targets, params = interruption.order_of(project, order.resume)
+    today = planning.parameters(code.graph, project.config)
+    again = {
+        f"{step}.{name}": value if isinstance(value, str) else json.dumps(value)
+        for step, values in today.items()
+        for name, now in values.items()
+        if (value := params.get(f"{step}.{name}", now)) != now
+    }
+    return replace(order, targets=order.targets or targets, params={**again, **order.params})
 
 
 def _plan_line(plan: Plan) -> str:

@@ -64,6 +64,8 @@ class Journal:
         self.id = journal_id
         self._warn = warn
         self._warned = False
+        self.listen: Callable[[bytes], None] | None = None
+        """Told each batch of points as it was written, in the thread that wrote it."""
         self._reset()
 
     def _reset(self) -> None:
@@ -208,6 +210,8 @@ class Journal:
             for run, number in dropped.items():
                 self._count_dropped(run, number)
             raise
+        if self.listen is not None:
+            self.listen(data)
 
     def _stir(self) -> None:
         """A first point since the last flush: see that a thread is there to write it."""

@@ -28,6 +28,7 @@ This folder is kept by `mlops`. Do not edit it by hand.
 project.duckdb  every table, rebuilt at any time from the files below: `mlops db rebuild`
 journal/        what happened (one file a process) and what was decided (ledger.jsonl); done/ holds finished ones, zstd
 objects/        file contents by BLAKE3 hash
+checkpoints/    where interrupted steps can go on: `mlops train --resume`
 cache/          can be deleted
 config          this project's identity and signing key; do not share it
 
@@ -86,6 +87,15 @@ class Layout:
     def tmp(self) -> Path:
         """Drafts on the same file system as the objects."""
         return self.state / "tmp"
+
+    @property
+    def checkpoints(self) -> Path:
+        """What running steps keep of themselves, by fingerprint."""
+        return self.state / "checkpoints"
+
+    def stop_request(self, run: str) -> Path:
+        """The file that asks a run to end: `keep` or `cancel`."""
+        return self.state / "stops" / run
 
     @property
     def store_lock(self) -> Path:

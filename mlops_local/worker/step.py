@@ -30,6 +30,8 @@ def run(job: StepJob, finder: Finder) -> StepOutcome:
         MLOPS_STEP=job.step.name,
         MLOPS_SEED=str(job.seed),
         **({} if job.gpus is None else {"CUDA_VISIBLE_DEVICES": ",".join(job.gpus)}),
+        MLOPS_CHECKPOINTS=str(job.checkpoints),
+        MLOPS_RESUME="1" if job.resume else "",
     )
     started = time.monotonic()
     try:
@@ -94,7 +96,14 @@ def _body(job: StepJob, finder: Finder) -> tuple[list[Made], dict[str, Any]]:
         for item in made
         if item.kind == "pickle"
     ]
-    return made, {**report, **({"warnings": pickled} if pickled else {})}
+    return made, {**report, **({"warnings": pickled} if pickled else {}), **_ended_early()}
+
+
+def _ended_early() -> dict[str, Any]:
+    """Whether the step was asked to stop and did: its result is then not what its fingerprint stands for."""
+    checkpoints = sys.modules.get("mlops_local.api.checkpoints")
+    stopped = checkpoints.stopped() if checkpoints is not None else ""
+    return {"stopped": stopped} if stopped else {}
 
 
 def _changed(job: StepJob) -> dict[str, Any]:

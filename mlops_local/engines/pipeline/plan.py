@@ -147,8 +147,16 @@ def _decide(
         return Decision(step.name, "fresh", (), found), result
     if not forced:
         reasons += changes(before, now)
-        reasons = reasons or [Reason("missing", (state.lost(found) or LOST) if before is not None else "")]
+        reasons = reasons or [Reason("missing", _gone(before, state.lost(found)))]
     return Decision(step.name, "stale", tuple(reasons), found), None
+
+
+def _gone(before: StepResult | None, lost: str) -> str:
+    """Why there is no result although nothing changed."""
+    if before is None:
+        return ""
+    stopped = before.report.get("stopped")
+    return f"its last run was stopped {stopped}" if stopped else lost or LOST
 
 
 def _content(item: Input, state: _State) -> str | None:
