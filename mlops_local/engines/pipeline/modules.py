@@ -11,12 +11,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
 
-from mlops_local.engines.pipeline import scopes
-from mlops_local.engines.pipeline.normal import FUNCTIONS, does_nothing
-from mlops_local.engines.pipeline.scopes import Target
+from mlops_local.engines.pipeline.bindings import FUNCTIONS, Target, bound, import_targets
+from mlops_local.engines.pipeline.normal import does_nothing
 from mlops_local.engines.pipeline.sources import SourceFile, absolute
 
 _COMPOUND = (ast.If, ast.Try, ast.With, ast.For, ast.While, ast.Match, *((ast.TryStar,) if hasattr(ast, "TryStar") else ()))
+
+_PLAIN = (ast.Name, ast.Starred)
 
 
 @dataclass
@@ -29,24 +30,47 @@ class Module:
     """Where its relative imports start."""
     broken: bool = False
     """It does not parse."""
+    body: tuple[ast.stmt, ...] = ()
+    """Its statements as they stand, those that do nothing included."""
     definitions: dict[str, list[ast.stmt]] = field(default_factory=dict)
     """Name -> every statement that binds it, imports aside."""
     imports: dict[str, list[Target]] = field(default_factory=dict)
     """Name -> every import that binds it."""
     stars: list[str] = field(default_factory=list)
     """Modules imported with a star."""
+    positions: dict[tuple[str, Target | None], int] = field(default_factory=dict)
+    """Name (`* module` for a star), and the import that binds it -> line of the last statement that does."""
     loose: list[ast.stmt] = field(default_factory=list)
     """Statements that are neither an import nor a plain binding: they may do something when the module is imported."""
     public: tuple[str, ...] | None = None
     """`__all__`, where it is a plain list of texts."""
+    changes_all: bool = False
+    """A statement does something to `__all__`."""
+
+    @property
+    def doc(self) -> str:
+        """Its docstring."""
+        return ast.get_docstring(ast.Module(body=list(self.body), type_ignores=[]), clean=False) or ""
+
+    @property
+    def future_annotations(self) -> bool:
+        """Whether its annotations stay texts."""
+        return any(
+            isinstance(item, ast.ImportFrom) and item.module == "__future__" and "annotations" in {a.name for a in item.names}
+            for item in self.body
+        )
 
     def has(self, name: str) -> bool:
         """Whether the module binds the name itself."""
         return name in self.definitions or name in self.imports
 
+    def position(self, name: str, target: Target | None = None) -> int:
+        """Where the last statement stands that binds a name (by that import), or imports `* module`."""
+        return self.positions.get((name, target), -1)
+
     def exported(self, name: str) -> bool:
         """Whether a star import takes the name."""
-        if self.public is not None:
+        if self.public is not None and len(self.definitions["__all__"]) == 1 and not self.changes_all:
             return name in self.public
         return "__all__" in self.definitions or not name.startswith("_")
 
@@ -72,6 +96,7 @@ def _parse(name: str, path: str, is_package: bool, data: bytes) -> Module:
     except (SyntaxError, ValueError):
         module.broken = True
         return module
+    module.body = tuple(tree.body)
     for statement in tree.body:
         _statement(module, statement)
     return module
@@ -99,7 +124,7 @@ def _compound(module: Module, statement: ast.stmt) -> None:
     for inner in ast.walk(statement):
         if isinstance(inner, (ast.Import, ast.ImportFrom)):
             _import(module, inner)
-            for name in scopes.import_targets(inner, module.package):
+            for name in import_targets(inner, module.package):
                 module.definitions.setdefault(name, []).append(statement)  # which of the imports it was depends on the rest
     module.loose.append(statement)
 
@@ -109,7 +134,7 @@ def _simple(module: Module, statement: ast.stmt) -> None:
         isinstance(statement, (*FUNCTIONS, ast.ClassDef, ast.Assign, ast.AnnAssign)) or type(statement).__name__ == "TypeAlias"
     )
     if isinstance(statement, ast.Assign):
-        plain = all(isinstance(target, (ast.Name, ast.Tuple, ast.List)) for target in statement.targets)
+        plain = all(isinstance(item, _PLAIN) for target in statement.targets for item in _leaves(target))
         if [target.id for target in statement.targets if isinstance(target, ast.Name)] == ["__all__"]:
             module.public = _texts(statement.value)
     if isinstance(statement, ast.AnnAssign):
@@ -119,21 +144,33 @@ def _simple(module: Module, statement: ast.stmt) -> None:
     _define(module, statement)
     if not plain:
         module.loose.append(statement)
+        module.changes_all |= any(isinstance(item, ast.Name) and item.id == "__all__" for item in ast.walk(statement))
+
+
+def _leaves(target: ast.expr) -> Iterator[ast.expr]:
+    if isinstance(target, (ast.Tuple, ast.List)):
+        for item in target.elts:
+            yield from _leaves(item)
+    else:
+        yield target
 
 
 def _define(module: Module, statement: ast.stmt) -> None:
-    names = scopes.bound(statement)
+    names = bound(statement)
     if type(statement).__name__ == "TypeAlias":
         names = (statement.name.id,)  # type: ignore[attr-defined]
     for name in names:
         module.definitions.setdefault(name, []).append(statement)
+        module.positions[name, None] = statement.lineno
 
 
 def _import(module: Module, statement: ast.Import | ast.ImportFrom) -> None:
-    for name, target in scopes.import_targets(statement, module.package).items():
+    for name, target in import_targets(statement, module.package).items():
         module.imports.setdefault(name, []).append(target)
+        module.positions[name, target] = statement.lineno
     if isinstance(statement, ast.ImportFrom) and any(alias.name == "*" for alias in statement.names):
         module.stars.append(absolute(statement, module.package))
+        module.positions[f"* {module.stars[-1]}", None] = statement.lineno
 
 
 def _texts(node: ast.expr) -> tuple[str, ...] | None:

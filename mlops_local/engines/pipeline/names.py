@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import ast
+import builtins
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 from mlops_local.engines.pipeline import scopes
-from mlops_local.engines.pipeline.effects import Effects, Lead
+from mlops_local.engines.pipeline.bindings import FUNCTIONS
+from mlops_local.engines.pipeline.effects import Doubtful, Effects, Found, Lead, Outside
 from mlops_local.engines.pipeline.modules import Module, parse
 from mlops_local.engines.pipeline.normal import Style
-from mlops_local.engines.pipeline.scopes import Target, Use
+from mlops_local.engines.pipeline.scopes import Use
 from mlops_local.engines.pipeline.sources import SourceFile, executed
 
 
@@ -35,7 +38,7 @@ class Project:
 
     def __init__(self, sources: Mapping[str, SourceFile]) -> None:
         self.sources = sources
-        self.effects = Effects(self.lead)
+        self.effects = Effects(self.lead, self.is_project, lambda: self.method_names)
         self._loud: dict[str, list[ast.stmt]] = {}
         self._executed: dict[str, tuple[str, ...]] = {}
         self._uses: dict[tuple[int, Style], tuple[Use, ...]] = {}
@@ -77,31 +80,43 @@ class Project:
         """Whether a module, or a folder of modules, is the project's."""
         return module in self.sources or any(name.startswith(module + ".") for name in self.sources)
 
-    def lead(self, module: Module, name: str, attributes: tuple[str, ...]) -> Lead | Target | None:
-        """The definition or outside import a name leads to (its last one); None when nobody knows."""
+    def lead(self, module: Module, name: str, attributes: tuple[str, ...]) -> Found:
+        """What a name leads to: the project's definition, something outside, doubtful where it is bound more than once."""
         seen: set[tuple[str, str]] = set()
         while (module.name, name) not in seen:
             seen.add((module.name, name))
-            if name in module.definitions and name not in module.imports:
-                return module, module.definitions[name][-1]
-            if name not in module.imports:
-                star = next((s for s in module.stars if s in self.sources and self.module(s).has(name)), None)
-                if star is None:
-                    return None
-                module = self.module(star)
+            stars = [star for star in module.stars if star not in self.sources or self._has(star, name)]
+            targets = set(module.imports.get(name, ()))
+            defined = module.definitions.get(name, [])
+            if len(defined) + len(targets) + len(stars) > 1:
+                return Doubtful()
+            if defined:
+                return Lead(module, defined[0], attributes)
+            if stars and not targets:
+                if stars[0] not in self.sources:
+                    return None if hasattr(builtins, name) else Doubtful()
+                module = self.module(stars[0])
                 continue
-            target = module.imports[name][-1]
-            if not self.is_project(target.module):
-                return target
+            if not targets:
+                return None
+            target = targets.pop()
             names = [*([target.name] if target.name else []), *attributes]
+            if not self.is_project(target.module):
+                return Outside((*target.module.split("."), *names))
             place = target.module
-            while (
-                names
-                and f"{place}.{names[0]}" in self.sources
-                and not (place in self.sources and self.module(place).has(names[0]))
-            ):
+            while names and f"{place}.{names[0]}" in self.sources and not self._has(place, names[0]):
                 place = f"{place}.{names.pop(0)}"
             if not names or place not in self.sources:
-                return None
+                return Doubtful()
             module, name, attributes = self.module(place), names[0], tuple(names[1:])
-        return None
+        return Doubtful()
+
+    def _has(self, module: str, name: str) -> bool:
+        return module in self.sources and (self.module(module).has(name) or bool(self.module(module).stars))
+
+    @cached_property
+    def method_names(self) -> frozenset[str]:
+        """Names of all methods of the project's classes."""
+        trees = (node for name in self.sources for node in self.module(name).body)
+        classes = (item for tree in trees for item in ast.walk(tree) if isinstance(item, ast.ClassDef))
+        return frozenset(item.name for found in classes for item in found.body if isinstance(item, FUNCTIONS))

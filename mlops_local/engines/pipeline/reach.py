@@ -14,28 +14,21 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
+from mlops_local.engines.pipeline.bindings import Target
 from mlops_local.engines.pipeline.modules import Module
 from mlops_local.engines.pipeline.names import Piece, Project
-from mlops_local.engines.pipeline.normal import Style, last_name, text
-from mlops_local.engines.pipeline.scopes import Target, Use
+from mlops_local.engines.pipeline.normal import Style, last_name, reads_annotations, text
+from mlops_local.engines.pipeline.notices import FILE, Seen, everywhere, reads_source
+from mlops_local.engines.pipeline.scopes import Use
+from mlops_local.engines.pipeline.timeline import timeline
 
-_FILE = {"eval": "eval()", "exec": "exec()", "globals": "globals()", "vars": "vars()", "compile": "compile()"}
-"""Builtins that can reach any name of the file."""
 _IMPORTERS = {"importlib", "__import__", "pkgutil", "runpy", "imp", "zipimport"}
-_MODULE_NAMES = {
-    "__name__",
-    "__file__",
-    "__package__",
-    "__spec__",
-    "__path__",
-    "__debug__",
-    "__builtins__",
-    "__loader__",
-    "__class__",
-}
-_ANNOTATIONS = {"get_type_hints", "get_annotations", "signature", "__annotations__", "getfullargspec"}
+_PLACES = ("__name__", "__file__", "__package__", "__spec__", "__path__")
+"""Names that say which module this is."""
+_MODULE_NAMES = {*_PLACES, "__debug__", "__builtins__", "__loader__", "__class__", "__doc__", "__dict__"}
 
 
+_EVERYTHING = Style(docs=True, annotations=True, names=True)
 Place: TypeAlias = "int | str"
 """Where a name leads: the number of a piece, or something outside the project by its name."""
 
@@ -52,6 +45,10 @@ class Reached:
     variables: dict[str, None] = field(default_factory=dict)
     """Environment variables read by a literal name."""
     style: Style = field(default_factory=Style)
+    passed: set[int] = field(default_factory=set)
+    """Pieces that are used as values, not only called."""
+    modules_seen: bool = False
+    """The code looks at the modules its classes belong to."""
 
 
 class Walk:
@@ -66,8 +63,13 @@ class Walk:
         """Project modules that are executed."""
         self.whole: dict[str, str] = {}
         """Module -> why all of it counts."""
-        self.docs = False
-        self.annotations = False
+        self.roots: dict[str, None] = {}
+        """Modules the process of the step imports first."""
+        self.rebound: set[tuple[str, str]] = set()
+        self.submodules: dict[str, None] = {}
+        """Modules that are reached as attributes of a package: somebody has to import them."""
+        self.lazily: set[str] = set()
+        self.seen = Seen()
 
     def add(self, key: tuple[str, str], make: Callable[[], Piece]) -> int:
         """Number a piece, the first time it is met."""
@@ -79,6 +81,7 @@ class Walk:
 
     def root(self, module: str, name: str, *, step: bool) -> None:
         """Start from a declared function: our decorators do not count, nor (for steps) defaults that travel as parameters."""
+        self.roots[module] = None
         self.execute(module)
         parsed = self.project.module(module)
         nodes = parsed.definitions.get(name)
@@ -99,6 +102,7 @@ class Walk:
 
     def expression(self, module: str, what: str, node: ast.AST) -> None:
         """Start from an expression, as a model's label."""
+        self.roots[module] = None
         self.execute(module)
         parsed = self.project.module(module)
         where = f"{parsed.path}:{getattr(node, 'lineno', 0)}"
@@ -124,8 +128,23 @@ class Walk:
             self.drain()
             if len(self.reached.pieces) == before:
                 break
-        self.reached.style = Style(self.docs, self.annotations)
+        self.reached.style = self.seen.style()
+        self.reached.modules_seen = self.seen.modules
+        self._order()
         return self.reached
+
+    def _order(self) -> None:
+        """What counts beside the pieces: their order while importing, submodules that are there, how annotations are kept."""
+        numbers = {id(node): number for number, piece in enumerate(self.reached.pieces) for node in piece.nodes}
+        if self.rebound or any(key[1] == "(effects)" for key in self.index):
+            modules = [*self.roots, *(name for name in self.imported if name not in self.roots)]
+            self.reached.edges += timeline(self.project, modules, numbers, frozenset(self.rebound))
+        there = {name for root in self.roots for name in self.project.executed(root)} | self.lazily
+        self.reached.edges += [f"submodule {number}: {name in there}" for number, name in enumerate(self.submodules)]
+        for number, piece in enumerate(self.reached.pieces):
+            without = {id(node) for node in piece.without}
+            if piece.module.future_annotations and any(_annotated(node, without) for node in piece.nodes):
+                self.reached.edges.append(f"{number}: annotations are texts")
 
     def drain(self) -> None:
         """Follow everything that is queued, in order."""
@@ -136,6 +155,8 @@ class Walk:
                 self.reached.variables.update(dict.fromkeys(_variables(node)))
             for use in self.project.uses(piece, Style()):
                 for found in self._follow(piece.module, use):
+                    if use.passed and isinstance(found, int):
+                        self.reached.passed.add(found)
                     spelled = ".".join((use.name or "import", *use.attributes))
                     self.reached.edges.append(f"{number}:{spelled}>{found}")
 
@@ -152,28 +173,45 @@ class Walk:
 
     def _notice(self, module: Module, use: Use) -> None:
         """Names that look at code instead of using it."""
+        self.seen.notice(use)
         words = (use.name, *use.attributes)
-        if "__doc__" in words or "getdoc" in words or (use.name == "help" and not use.attributes):
-            self.docs = True
-        if _ANNOTATIONS.intersection(words):
-            self.annotations = True
-        if "__subclasses__" in words or words[:2] == ("sys", "modules"):
-            self.widen_all(f"{module.path} looks classes or modules up at run time")
-        if "__globals__" in words or "__dict__" in words[:2]:
+        if reason := everywhere(use):
+            self.widen_all(f"{module.path} {reason}")
+        if not use.soft and reads_source(words):
+            self.widen_all("the code of functions is read at run time", raw=True)
+        if use.wide:
+            self.widen(module.name, f"{use.looker} looks names up by their text")
+        if "__dict__" in words[:2]:
             self.widen(module.name, "it reaches names through a dictionary")
 
     def _name(self, module: Module, use: Use) -> list[Place]:
         found = self._resolve(module, use.name, use.attributes, frozenset())
         if found is not None:
             return found
-        if use.name in _FILE and not use.soft:
-            self.widen(module.name, f"it uses {_FILE[use.name]}")
+        if use.soft:
             return []
-        if use.name == "__import__":
+        if use.name in _PLACES or use.name == "__doc__":
+            return [f"{use.name} is {self._own(module, use.name)}"]
+        if use.name in FILE:
+            self._dynamic(module, use.name, everywhere=use.passed)
+        elif use.name == "__import__":
             self.widen_all(f"{module.path} imports by a computed name")
-        elif not use.soft and not hasattr(builtins, use.name) and use.name not in _MODULE_NAMES and use.name != "__doc__":
+        elif not hasattr(builtins, use.name) and use.name not in _MODULE_NAMES:
             self.widen(module.name, f"'{use.name}' is defined nowhere in it")
         return []
+
+    def _own(self, module: Module, name: str) -> str:
+        """What a module's own name, place or docstring is."""
+        if name == "__doc__":
+            return module.doc
+        return module.path if name == "__file__" else module.name
+
+    def _dynamic(self, module: Module, name: str, *, everywhere: bool) -> None:
+        """A builtin that reaches names by their text; passed on, it may be called from any module."""
+        if everywhere:
+            self.widen_all(f"{module.path} passes {name} on")
+        else:
+            self.widen(module.name, f"it uses {FILE[name]}")
 
     def _resolve(
         self, module: Module, name: str, attributes: tuple[str, ...], seen: frozenset[tuple[str, str]]
@@ -182,21 +220,33 @@ class Walk:
         if (module.name, name) in seen:
             return []
         seen |= {(module.name, name)}
-        found: list[Place] = []
+        ways: list[tuple[int, list[Place]]] = []
+        for star in module.stars:  # also where the module has the name: who binds it last, the order says
+            through = self._through_star(module, star, name, attributes, seen)
+            if through is not None:
+                ways.append((module.position(f"* {star}"), through))
         if name in module.definitions:
-            found.append(self._definition(module, name))
-        for target in module.imports.get(name, []):
-            found += self._target(target, attributes, seen)
-        for star in reversed(module.stars):  # also where the module has the name: who binds it last is not worked out
-            if not self.project.is_project(star):
-                self._library(star)
-                if not hasattr(builtins, name) and not module.has(name):
-                    return [f"{star}:*"]
-            elif star in self.project.sources and self.project.module(star).exported(name):
-                through = self._resolve(self.project.module(star), name, attributes, seen)
-                if through is not None:
-                    return [*found, *through]
-        return found if module.has(name) else None
+            ways.append((module.position(name), [self._definition(module, name)]))
+        for target in dict.fromkeys(module.imports.get(name, [])):
+            ways.append((module.position(name, target), self._target(target, attributes, seen)))
+        if len(ways) > 1 or len(module.definitions.get(name, ())) > 1:
+            self.rebound |= {(module.name, name), (module.name, "*")}
+        if not ways:
+            return None
+        return [place for _, places in sorted(ways, key=lambda way: way[0]) for place in places]
+
+    def _through_star(
+        self, module: Module, star: str, name: str, attributes: tuple[str, ...], seen: frozenset[tuple[str, str]]
+    ) -> list[Place] | None:
+        if not self.project.is_project(star):
+            self._library(star)
+            return None if hasattr(builtins, name) or module.has(name) else [f"{star}:*"]
+        if star not in self.project.sources or not self.project.module(star).exported(name):
+            return None
+        through = self._resolve(self.project.module(star), name, attributes, seen)
+        if through is not None and "__all__" in self.project.module(star).definitions:
+            through = [*through, self._definition(self.project.module(star), "__all__")]
+        return through
 
     def _definition(self, module: Module, name: str) -> int:
         self.execute(module.name)
@@ -246,8 +296,11 @@ class Walk:
             return found
         submodule = f"{module}.{attributes[0]}"
         if self.project.is_project(submodule):
+            self.submodules[submodule] = None
             return self._module(submodule, attributes[1:], seen)
-        if module in self.project.sources and attributes[0] not in _MODULE_NAMES | {"__doc__"}:
+        if module in self.project.sources and (attributes[0] in _PLACES or attributes[0] == "__doc__"):
+            return [f"{attributes[0]} is {self._own(self.project.module(module), attributes[0])}"]
+        if module in self.project.sources:
             self.widen(module, f"'{attributes[0]}' is defined nowhere in it")
         return []
 
@@ -256,6 +309,7 @@ class Walk:
         for name in (target.module, f"{target.module}.{target.name}" if target.name else target.module):
             if name in self.project.sources:
                 self.execute(name)
+                self.lazily.update(self.project.executed(name))
         if not self.project.is_project(target.module):
             self._library(target.module)
 
@@ -265,12 +319,12 @@ class Walk:
         self._library(target.module)
         if top in _IMPORTERS and words[1:2] not in (("metadata",), ("resources",)):
             self.widen_all("modules are imported by code, not by statements")
-        if top == "inspect" or "getsource" in words:
+        if top == "inspect" or reads_source(words):
             self.widen_all("the code of functions is read at run time", raw=True)
         if words[:2] == ("sys", "modules"):
             self.widen_all("modules are looked up at run time")
-        if _ANNOTATIONS.intersection(words):
-            self.annotations = True
+        if top == "builtins" and words[-1] in FILE:
+            self.widen_all(f"{words[-1]} is reached through builtins")
 
     def _library(self, module: str) -> None:
         top = module.partition(".")[0]
@@ -312,7 +366,11 @@ class Walk:
         parsed = self.project.module(module)
         source = self.project.sources[module]
         self.execute(module)
-        whole = source.hash if raw or parsed.broken else text(ast.parse(source.data), Style(docs=True, annotations=True))
+        whole = (
+            source.hash
+            if raw or parsed.broken
+            else text(ast.parse(source.data), Style(docs=True, annotations=True, names=True))
+        )
         nodes = tuple(parsed.statements())
         what = f"{parsed.path} (whole file: {reason})"
         self.add((module, f"(whole file{' raw' if raw else ''})"), lambda: Piece(what, parsed.path, parsed, nodes, raw=whole))
@@ -330,6 +388,11 @@ def _variables(node: ast.AST) -> Iterator[str]:
                 key = item.args[0]
         if isinstance(key, ast.Constant) and isinstance(key.value, str):
             yield key.value
+
+
+def _annotated(node: ast.AST, without: set[int]) -> bool:
+    """Whether annotations in this may count."""
+    return isinstance(node, ast.ClassDef) or reads_annotations(node, without)
 
 
 def reach(

@@ -7,23 +7,22 @@ by an import inside a function carry that import.
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from mlops_local.engines.pipeline import normal
-from mlops_local.engines.pipeline.normal import FUNCTIONS, Style
+from mlops_local.engines.pipeline.bindings import Target, all_arguments, bindings, declared, stored
+from mlops_local.engines.pipeline.normal import Style, last_name
 from mlops_local.engines.pipeline.sources import absolute
 
-_COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
-_OWN_SCOPE = (*FUNCTIONS, ast.Lambda, ast.ClassDef)
-
-
-@dataclass(frozen=True)
-class Target:
-    """What an import binds a name to: a module, or a name in one."""
-
-    module: str
-    name: str = ""
+LOOKERS = {
+    "SQLContext", "dmatrices", "dmatrix", "eval", "evaluate", "execute", "from_formula", "from_query", "ic", "ols", "query",
+    "sql",
+}  # fmt: skip
+"""Library functions that look up the variables of whoever calls them by the words of a text: duckdb, polars, pandas, patsy."""
+_WITHOUT_ARGUMENTS = {"vars", "dir"}
+"""Builtins that look at the names around them only when nothing is given to them."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +38,12 @@ class Use:
     """The import statement itself: the module is executed, nothing of it used yet."""
     soft: bool = False
     """Perhaps a name of the class body."""
+    passed: bool = False
+    """Used as a value, not called on the spot."""
+    looker: str = ""
+    """The call of a function that looks variables up by name, in words; nothing else of the use counts."""
+    wide: bool = False
+    """Which names it looks up cannot be seen here."""
 
 
 def uses(node: ast.AST, package: str, style: Style, *, without: Iterable[ast.AST] = ()) -> tuple[Use, ...]:
@@ -52,23 +57,19 @@ def uses(node: ast.AST, package: str, style: Style, *, without: Iterable[ast.AST
     """
     finder = _Finder(package, style, {id(item) for item in without})
     finder.visit(node)
+    if any(use.looker for use in finder.found):
+        finder.found += [Use(word, soft=True, passed=True) for word in _words(node)]
     return tuple(dict.fromkeys(finder.found))
 
 
-def bound(statement: ast.stmt) -> tuple[str, ...]:
-    """The names a top-level statement binds, imports aside."""
-    return tuple(name for name, targets in _bindings([statement], "").items() if not targets)
-
-
-def import_targets(node: ast.Import | ast.ImportFrom, package: str) -> dict[str, Target]:
-    """Name -> what an import statement binds it to; a star binds nothing here."""
-    if isinstance(node, ast.Import):
-        return {
-            alias.asname or alias.name.partition(".")[0]: Target(alias.name if alias.asname else alias.name.partition(".")[0])
-            for alias in node.names
-        }
-    module = absolute(node, package)
-    return {alias.asname or alias.name: Target(module, alias.name) for alias in node.names if alias.name != "*"}
+def _words(node: ast.AST) -> dict[str, None]:
+    """The identifiers in the texts of a piece of code, docstrings aside."""
+    parts = list(ast.walk(node))
+    docs = {id(item.value) for item in parts if isinstance(item, ast.Expr)}
+    texts = [
+        item.value for item in parts if isinstance(item, ast.Constant) and isinstance(item.value, str) and id(item) not in docs
+    ]
+    return dict.fromkeys(word for text in texts for word in re.findall(r"[^\W\d]\w*", text))
 
 
 @dataclass
@@ -76,6 +77,7 @@ class _Scope:
     names: Mapping[str, list[Target]]
     is_class: bool = False
     globals: frozenset[str] = frozenset()
+    arguments: frozenset[str] = frozenset()
 
 
 class _Finder(ast.NodeVisitor):
@@ -85,6 +87,8 @@ class _Finder(ast.NodeVisitor):
         self.without = without
         self.scopes: list[_Scope] = []
         self.found: list[Use] = []
+        self.reading = style.annotations
+        """Whether something may read the annotations of functions here."""
 
     def visit(self, node: ast.AST) -> None:
         if id(node) not in self.without:
@@ -96,32 +100,67 @@ class _Finder(ast.NodeVisitor):
         self._use(node.id, (), isinstance(node.ctx, ast.Load))
 
     def visit_Attribute(self, node: ast.Attribute) -> None:
+        self._chain(node, passed=True)
+
+    def visit_Call(self, node: ast.Call) -> None:
+        if isinstance(node.func, ast.Name):
+            given = bool(node.args or node.keywords)
+            self._use(node.func.id, (), True, passed=False, soft=given and node.func.id in _WITHOUT_ARGUMENTS)
+        elif isinstance(node.func, ast.Attribute):
+            self._chain(node.func, passed=False)
+        else:
+            self.visit(node.func)
+        self._looks(node)
+        for item in [*node.args, *node.keywords]:
+            self.visit(item)
+
+    def visit_Constant(self, node: ast.Constant) -> None:
+        if isinstance(node.value, str) and node.value.startswith("__") and node.value.endswith("__"):
+            self.found.append(Use("", (node.value,)))  # `getattr(f, "__doc__")`
+
+    def _chain(self, node: ast.Attribute, *, passed: bool) -> None:
         attributes = []
         inner: ast.expr = node
         while isinstance(inner, ast.Attribute):
             attributes.append(inner.attr)
             inner = inner.value
         if isinstance(inner, ast.Name):
-            self._use(inner.id, tuple(reversed(attributes)), load=True)
+            self._use(inner.id, tuple(reversed(attributes)), load=True, passed=passed)
         else:
-            if any(attribute.startswith("__") for attribute in attributes):  # `cls().__doc__` says something by itself
-                self.found.append(Use("", tuple(reversed(attributes))))
+            if any(attribute.startswith(("__", "f_", "gi_")) for attribute in attributes):
+                self.found.append(Use("", tuple(reversed(attributes))))  # `cls().__doc__` says something by itself
             self.visit(inner)
 
-    def _use(self, name: str, attributes: tuple[str, ...], load: bool) -> None:
-        soft = False
+    def _looks(self, node: ast.Call) -> None:
+        """Note a call that looks variables up by name; a text that is not made here may hold any name of the file."""
+        name = last_name(node.func)
+        if name not in LOOKERS or (isinstance(node.func, ast.Name) and self._is_local(name)):
+            return
+        asked = [item.id for given in node.args[:1] for item in ast.walk(given) if isinstance(item, ast.Name)]
+        wide = any(not self._is_local(word) or self._is_argument(word) for word in asked)
+        self.found.append(Use("", looker=f"{name}()", wide=wide))
+
+    def _is_local(self, name: str) -> bool:
+        return any(name in scope.names for scope in self.scopes)
+
+    def _is_argument(self, name: str) -> bool:
+        return any(name in scope.arguments for scope in self.scopes)
+
+    def _use(self, name: str, attributes: tuple[str, ...], load: bool, *, passed: bool = True, soft: bool = False) -> None:
         for depth, scope in enumerate(reversed(self.scopes)):
             if name in scope.globals:
                 break
             if name not in scope.names or (scope.is_class and depth):
                 continue
             for target in scope.names[name]:
-                self.found.append(Use("", attributes, target))
+                self.found.append(Use("", attributes, target, passed=passed))
             if not scope.is_class:
+                if any(attribute.startswith(("__", "f_", "gi_")) for attribute in attributes):
+                    self.found.append(Use("", attributes))
                 return
             soft = True  # read before the class body binds it, the module's name is meant
         if load or not self.scopes or any(name in scope.globals for scope in self.scopes):
-            self.found.append(Use(name, attributes, soft=soft or not load))
+            self.found.append(Use(name, attributes, soft=soft or not load, passed=passed))
 
     def visit_Import(self, node: ast.Import) -> None:
         for alias in node.names:
@@ -137,7 +176,7 @@ class _Finder(ast.NodeVisitor):
     def _function(self, node: ast.FunctionDef | ast.AsyncFunctionDef) -> None:
         for decorator in node.decorator_list:
             self.visit(decorator)
-        annotated = self.style.annotations or normal.reads_annotations(node, self.without)
+        annotated = self.reading or normal.reads_annotations(node, self.without)
         self._arguments(node.args, annotated=annotated)
         if annotated and node.returns is not None:
             self.visit(node.returns)
@@ -155,18 +194,18 @@ class _Finder(ast.NodeVisitor):
             if default is not None:
                 self.visit(default)
         if annotated:
-            for argument in _all_arguments(arguments):
+            for argument in all_arguments(arguments):
                 if argument.annotation is not None:
                     self.visit(argument.annotation)
 
     def _inside(self, arguments: ast.arguments, body: list[ast.stmt]) -> None:
-        names: dict[str, list[Target]] = {argument.arg: [] for argument in _all_arguments(arguments)}
-        names.update(_bindings(body, self.package))
-        declared = _declared(body)
-        outer = {name for name, kind in declared.items() if kind is ast.Nonlocal}
-        module = frozenset(name for name, kind in declared.items() if kind is ast.Global)
+        names: dict[str, list[Target]] = {argument.arg: [] for argument in all_arguments(arguments)}
+        names.update(bindings(body, self.package))
+        kinds = declared(body)
+        outer = {name for name, kind in kinds.items() if kind is ast.Nonlocal}
+        module = frozenset(name for name, kind in kinds.items() if kind is ast.Global)
         kept = {name: targets for name, targets in names.items() if name not in outer and name not in module}
-        self.scopes.append(_Scope(kept, globals=module))
+        self.scopes.append(_Scope(kept, globals=module, arguments=frozenset(item.arg for item in all_arguments(arguments))))
         for statement in body:
             self.visit(statement)
         self.scopes.pop()
@@ -174,10 +213,12 @@ class _Finder(ast.NodeVisitor):
     def visit_ClassDef(self, node: ast.ClassDef) -> None:
         for item in [*node.decorator_list, *node.bases, *node.keywords]:
             self.visit(item)
-        self.scopes.append(_Scope(_bindings(node.body, self.package), is_class=True))
+        before, self.reading = self.reading, self.reading or normal.reads_annotations(node, self.without)
+        self.scopes.append(_Scope(bindings(node.body, self.package), is_class=True))
         for statement in node.body:
             self.visit(statement)
         self.scopes.pop()
+        self.reading = before
 
     def visit_AnnAssign(self, node: ast.AnnAssign) -> None:
         in_class = bool(self.scopes) and self.scopes[-1].is_class
@@ -189,7 +230,7 @@ class _Finder(ast.NodeVisitor):
 
     def _comprehension(self, node: ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp) -> None:
         self.visit(node.generators[0].iter)
-        names = {name for generator in node.generators for name in _stored(generator.target)}
+        names = {name for generator in node.generators for name in stored(generator.target)}
         self.scopes.append(_Scope({name: [] for name in names}))
         for number, generator in enumerate(node.generators):
             if number:
@@ -205,54 +246,3 @@ class _Finder(ast.NodeVisitor):
     visit_SetComp = _comprehension
     visit_DictComp = _comprehension
     visit_GeneratorExp = _comprehension
-
-
-def _all_arguments(arguments: ast.arguments) -> list[ast.arg]:
-    optional = [argument for argument in (arguments.vararg, arguments.kwarg) if argument is not None]
-    return [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs, *optional]
-
-
-def _stored(node: ast.AST) -> set[str]:
-    return {item.id for item in ast.walk(node) if isinstance(item, ast.Name) and not isinstance(item.ctx, ast.Load)}
-
-
-def _declared(body: Iterable[ast.AST]) -> dict[str, type[ast.stmt]]:
-    """`global` and `nonlocal` names of a scope."""
-    found: dict[str, type[ast.stmt]] = {}
-    for node in body:
-        if isinstance(node, (ast.Global, ast.Nonlocal)):
-            found.update(dict.fromkeys(node.names, type(node)))
-        elif not isinstance(node, _OWN_SCOPE):
-            found.update(_declared(ast.iter_child_nodes(node)))
-    return found
-
-
-def _bindings(body: Iterable[ast.AST], package: str) -> dict[str, list[Target]]:
-    """Names a scope binds -> the imports that bind them (none for an ordinary binding)."""
-    found: dict[str, list[Target]] = {}
-    for node in body:
-        _bind(node, package, found, in_comprehension=False)
-    return found
-
-
-def _bind(node: ast.AST, package: str, found: dict[str, list[Target]], *, in_comprehension: bool) -> None:
-    if isinstance(node, (ast.Import, ast.ImportFrom)):
-        for name, target in import_targets(node, package).items():
-            found.setdefault(name, []).append(target)
-        return
-    given = getattr(node, "name", None)
-    if isinstance(node, (*FUNCTIONS, ast.ClassDef, ast.ExceptHandler, ast.MatchAs, ast.MatchStar)) and given is not None:
-        found.setdefault(str(given), [])
-    elif isinstance(node, ast.MatchMapping) and node.rest:
-        found.setdefault(node.rest, [])
-    elif isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load) and not in_comprehension:
-        found.setdefault(node.id, [])
-    elif isinstance(node, ast.NamedExpr):  # binds in the function around, even from within a comprehension
-        found.setdefault(node.target.id, [])
-    if isinstance(node, _OWN_SCOPE):
-        for decorator in getattr(node, "decorator_list", []):
-            _bind(decorator, package, found, in_comprehension=in_comprehension)
-        return
-    inside = in_comprehension or isinstance(node, _COMPREHENSIONS)
-    for child in ast.iter_child_nodes(node):
-        _bind(child, package, found, in_comprehension=inside)

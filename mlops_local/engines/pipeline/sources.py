@@ -66,7 +66,7 @@ def discover(entry: str, load: Load) -> dict[str, SourceFile]:
     while queue:
         current = queue.pop(0)
         source = found[current]
-        wanted = [*_parents(current), *(name for item in imports(current, source) for name in _candidates(item))]
+        wanted = [*_parents(current), *(name for item in imports(current, source) for name in candidates(item))]
         for module in wanted:
             if module in found or module in tried:
                 continue
@@ -122,7 +122,7 @@ def executed(name: str, sources: Mapping[str, SourceFile]) -> tuple[str, ...]:
             visit(parent)
         for item in imports(module, sources[module]):
             if not item.lazy:
-                for candidate in _candidates(item):
+                for candidate in candidates(item):
                     visit(candidate)
         done[module] = None
 
@@ -137,6 +137,16 @@ def _imports(name: str, package: bool, data: bytes) -> tuple[Imported, ...]:
     except (SyntaxError, ValueError):
         return ()
     return tuple(_walk(tree, name if package else name.rpartition(".")[0], lazy=False))
+
+
+def imported(node: ast.AST, package: str) -> Iterator[Imported]:
+    """The import statements in a statement, itself included.
+
+    Args:
+        node: the statement.
+        package: where relative imports start.
+    """
+    return _walk(ast.Module(body=[node], type_ignores=[]), package, lazy=False)  # type: ignore[list-item]
 
 
 def _walk(node: ast.AST, package: str, *, lazy: bool) -> Iterator[Imported]:
@@ -179,7 +189,8 @@ def _parents(module: str) -> list[str]:
     return [".".join(parts[:count]) for count in range(1, len(parts))]
 
 
-def _candidates(item: Imported) -> Iterator[str]:
+def candidates(item: Imported) -> Iterator[str]:
+    """The modules an import may execute, outer packages first."""
     if item.module:
         yield from _parents(item.module)
         yield item.module
