@@ -120,9 +120,7 @@ class Execution:
     def _step(self, journal: Journal, decision: Decision) -> None:
         step = self.code.graph.step(decision.name)
         inputs = {item.argument: self._logical(item) for item in step.inputs}
-        fingerprint, parts = fingerprints.fingerprint(
-            step, fingerprints.parts(step, self.code.graph, self.code.sources), self.params.get(step.name, {}), inputs
-        )
+        fingerprint, parts = fingerprints.fingerprint(step, self.code.parts(step), self.params.get(step.name, {}), inputs)
         kept = None if step.name in self.forced else cache.step_result(self.project.layout, fingerprint)
         if kept is None:
             # Two runs of one fingerprint: the second waits here and then reuses.

@@ -6,16 +6,15 @@ The user's code is never imported here: a worker describes the graph once per ve
 from __future__ import annotations
 
 import difflib
-import importlib.metadata
 import json
 import os
+import secrets
 import sys
-import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mlops_local import __version__
 from mlops_local.domain.assets import Snapshot
@@ -27,23 +26,19 @@ from mlops_local.domain.project import ProjectConfig
 from mlops_local.engines.pipeline import fingerprint as fingerprints
 from mlops_local.engines.pipeline.plan import decide, needed
 from mlops_local.engines.pipeline.plan import why as why_chain
-from mlops_local.engines.pipeline.runner import Workers
 from mlops_local.engines.pipeline.sources import SourceFile, discover
-from mlops_local.services import data
+from mlops_local.services import data, known
+from mlops_local.services.known import Code, Load
 from mlops_local.services.project import Project
-from mlops_local.store import cache
+from mlops_local.store import cache, newest
 
-Load = Callable[[str], bytes | None]
+if TYPE_CHECKING:
+    import threading
+
+    from mlops_local.engines.pipeline.runner import Workers
+
+__all__ = ["Code", "Load", "Parameters"]
 Parameters = Mapping[str, Mapping[str, Any]]
-
-
-@dataclass(frozen=True)
-class Code:
-    """One version of a project's code: exact bytes and the graph they declare."""
-
-    sources: Mapping[str, SourceFile]
-    graph: Graph
-    key: str
 
 
 def working_tree(root: Path) -> Load:
@@ -51,7 +46,8 @@ def working_tree(root: Path) -> Load:
 
     def load(path: str) -> bytes | None:
         try:
-            return (root / path).read_bytes()
+            with open(f"{root}/{path}", "rb") as file:  # noqa: PTH123  (hundreds of names are tried: Path costs more than open)
+                return file.read()
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             return None
 
@@ -78,28 +74,32 @@ def read_code(
     Raises:
         ConfigError: no pipeline module, or it does not import or declares something that cannot be.
     """
-    load = load or working_tree(project.root)
     entry = (config or project.config).pipeline
+    elsewhere, load = load is not None, load or working_tree(project.root)
     if load(entry) is None:
         raise ConfigError(
             f"no pipeline module: {entry} is not there",
             hint="write one (`mlops init DIR --template blank` shows how), or set [project] pipeline in mlops.toml",
         )
-    sources = discover(entry, load)
+    sources = discover(entry, load) if elsewhere else known.sources(project.layout, entry, load)
     key = _key(entry, sources)
     kept = _kept(project, sources, key, load)
     if kept is not None:
         return kept
+    from mlops_local.engines.pipeline.runner import Workers  # noqa: PLC0415  (only for code not seen before)
+
     with nullcontext(workers) if workers is not None else Workers(project.root) as describing:
         graph = describing.describe(entry, sources, cancel=cancel)
     reported = {module: path for module, path in graph.modules.items() if module not in sources and load(path) is not None}
     stamps = {path: _hash(load(path)) for path in {*graph.reads, *reported.values()}}
     graph = replace(graph, contents={path: stamps[path] for path in graph.reads})
+    described = secrets.token_hex(8)
     cache.save_graph(
         project.layout,
         key,
         {
             "graph": to_json(graph),
+            "described": described,
             "reported": reported,
             "stamps": stamps,
             "distributions": _records(graph.distributions.values()),
@@ -107,7 +107,7 @@ def read_code(
             "places": {path: _content(path) for path in graph.places.values()},
         },
     )
-    return Code(sources=_with_reported(sources, reported, load), graph=graph, key=key)
+    return Code(sources=_with_reported(sources, reported, load), graph=graph, key=key, described=described)
 
 
 def known_code(project: Project) -> Code | None:
@@ -115,21 +115,27 @@ def known_code(project: Project) -> Code | None:
     load = working_tree(project.root)
     if load(project.config.pipeline) is None:
         return None
-    sources = discover(project.config.pipeline, load)
+    sources = known.sources(project.layout, project.config.pipeline, load)
     return _kept(project, sources, _key(project.config.pipeline, sources), load)
 
 
 def _key(entry: str, sources: Mapping[str, SourceFile]) -> str:
-    return fingerprints.digest(
-        "graph", __version__, sys.version, entry, *(f"{m}\0{s.path}\0{s.hash}" for m, s in sorted(sources.items()))
-    )
+    files = (f"{module}\0{source.path}\0{source.hash}" for module, source in sorted(sources.items()))
+    return fingerprints.digest("graph", __version__, known.analysis(), sys.version, entry, *files)
 
 
 def _kept(project: Project, sources: Mapping[str, SourceFile], key: str, load: Load) -> Code | None:
     kept = cache.graph(project.layout, key)
     if kept is None or not _still_true(kept, load):
         return None
-    return Code(sources=_with_reported(sources, kept["reported"], load), graph=from_json(kept["graph"]), key=key)
+    described = kept.get("described", "")
+    return Code(
+        sources=_with_reported(sources, kept["reported"], load),
+        graph=from_json(kept["graph"]),
+        key=key,
+        described=described,
+        known=known.kept_parts(project.layout, key, described, fingerprints.variable),
+    )
 
 
 def _with_reported(sources: Mapping[str, SourceFile], reported: Mapping[str, str], load: Load) -> dict[str, SourceFile]:
@@ -176,6 +182,8 @@ def _mtime(path: str) -> int:
 
 def _records(distributions: Iterable[str]) -> dict[str, int]:
     """RECORD file -> mtime of each distribution ("name version"): a cheap sign that it was replaced."""
+    import importlib.metadata  # noqa: PLC0415  (12 ms: only for code not seen before)
+
     records: dict[str, int] = {}
     for name in {text.split(" ")[0] for text in distributions}:
         try:
@@ -307,19 +315,23 @@ def make_plan(
 ) -> Plan:
     """Decide what is fresh and what is stale. Reads the store's cache files only."""
     steps = needed(code.graph, targets)
-    latest = {step.name: cache.latest(project.layout, step.name) for step in steps}
-    return decide(
+    before = set(code.known)
+    last = newest.read(project.layout)
+
+    plan = decide(
         replace(code.graph, steps=steps),
         [step.name for step in steps],
-        parts={step.name: fingerprints.parts(step, code.graph, code.sources) for step in steps},
+        parts=code.parts,
         params=params,
         snapshots=snapshots,
-        cached=lambda fingerprint: cache.step_result(project.layout, fingerprint),
-        latest=latest.get,
+        cached=lambda fingerprint: cache.step_result(project.layout, fingerprint, last),
+        latest=last.result,
         force=force,
-        seconds={name: result.seconds for name, result in latest.items() if result is not None},
+        seconds=last.predicted,
         lost=lambda fingerprint: cache.lost(project.layout, fingerprint),
     )
+    known.keep_parts(project.layout, code, before)
+    return plan
 
 
 def plan(

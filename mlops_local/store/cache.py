@@ -15,12 +15,23 @@ from urllib.parse import quote
 
 from mlops_local.domain.assets import ColumnProfile, FileEntry, Snapshot
 from mlops_local.domain.plan import StepResult, result_from_json, result_to_json
-from mlops_local.store import files, objects
+from mlops_local.store import files, newest, objects
 from mlops_local.store.layout import Layout
+from mlops_local.store.newest import Newest
 
 
-def step_result(layout: Layout, fingerprint: str) -> StepResult | None:
-    """Return what the step of this fingerprint left, if it ever ran and every file of it is there as it was written."""
+def step_result(layout: Layout, fingerprint: str, last: Newest | None = None) -> StepResult | None:
+    """Return what the step of this fingerprint left, if it ever ran and every file of it is there as it was written.
+
+    Args:
+        layout: the store.
+        fingerprint: of one execution.
+        last: the newest results, when the caller has read them: they answer without opening a file.
+    """
+    if last is not None and (made := last.made(fingerprint)) is not None:
+        written = last.stamps(made.name)
+        if all(objects.stamp(layout, hash) == written.get(hash, ()) for hash in _objects(made)):
+            return made
     home = _at(layout, "steps", fingerprint)
     value = _load(home)
     result = _result(value)
@@ -53,7 +64,7 @@ def _objects(result: StepResult) -> list[str]:
 
 def latest(layout: Layout, step: str) -> StepResult | None:
     """Return the newest recorded result of the step, whatever its fingerprint."""
-    return _result(_load(_at(layout, "latest", step)))
+    return newest.read(layout).result(step)
 
 
 def record(layout: Layout, result: StepResult, *, written: bool = False) -> None:
@@ -70,7 +81,7 @@ def record(layout: Layout, result: StepResult, *, written: bool = False) -> None
     value = result_to_json(result)
     stamps = {hash: objects.stamp(layout, hash) for hash in _objects(result)} if written else {}
     _save(_at(layout, "steps", result.fingerprint), {**value, "stamps": stamps})
-    _save(_at(layout, "latest", result.name), value)
+    newest.add(layout, result, stamps)
 
 
 def graph(layout: Layout, key: str) -> dict[str, Any] | None:
@@ -80,11 +91,27 @@ def graph(layout: Layout, key: str) -> dict[str, Any] | None:
 
 def save_graph(layout: Layout, key: str, value: Mapping[str, Any]) -> None:
     """Keep a described graph; graphs of other keys are dropped beyond the newest 20."""
-    home = _at(layout, "graph", key)
-    _save(home, value)
-    old = sorted(home.parent.glob("*.json"), key=lambda path: path.stat().st_mtime_ns, reverse=True)[20:]
-    for path in old:
-        path.unlink(missing_ok=True)
+    _save_few(_at(layout, "graph", key), value)
+
+
+def parts(layout: Layout, key: str) -> dict[str, Any] | None:
+    """Return what `save_parts` kept under `key`: what the steps of a version of the code depend on."""
+    return _load(_at(layout, "parts", key))
+
+
+def save_parts(layout: Layout, key: str, value: Mapping[str, Any]) -> None:
+    """Keep what the steps of a version of the code depend on; of the newest 20 versions, as the graphs."""
+    _save_few(_at(layout, "parts", key), value)
+
+
+def trace(layout: Layout, entry: str) -> dict[str, Any] | None:
+    """Return what `save_trace` kept: where the project's code was looked for, and found."""
+    return _load(_at(layout, "trace", entry))
+
+
+def save_trace(layout: Layout, entry: str, value: Mapping[str, Any]) -> None:
+    """Keep where the project's code was looked for, and found."""
+    _save(_at(layout, "trace", entry), value)
 
 
 def stats(layout: Layout) -> dict[str, Any]:
@@ -140,7 +167,7 @@ def snapshot_from_json(value: Mapping[str, Any]) -> Snapshot:
         source=value["source"],
         rows=value["rows"],
         bytes=value["bytes"],
-        files=tuple(FileEntry(**_known(FileEntry, item)) for item in value["files"]),
+        files=tuple(FileEntry(item["path"], item["hash"], item["bytes"], item.get("rows")) for item in value["files"]),
         columns=tuple(ColumnProfile(**_known(ColumnProfile, item)) for item in value.get("columns", ())),
     )
 
@@ -169,6 +196,14 @@ def _load(path: Path) -> dict[str, Any] | None:
     except (OSError, ValueError):
         return None
     return value if isinstance(value, dict) else None
+
+
+def _save_few(path: Path, value: Mapping[str, Any]) -> None:
+    """Save, and drop all of that kind but the newest twenty."""
+    _save(path, value)
+    old = sorted(path.parent.glob("*.json"), key=lambda path: path.stat().st_mtime_ns, reverse=True)[20:]
+    for other in old:
+        other.unlink(missing_ok=True)
 
 
 def _save(path: Path, value: Mapping[str, Any]) -> None:

@@ -214,7 +214,7 @@ def _remedy(uses: list[str]) -> str:
 def check_drafts(store: Store, *, fix: bool) -> Iterator[Finding]:
     """Half-written files that a killed process left; said only where they are removed."""
     layout = store.layout
-    drafts = [*layout.tmp.iterdir(), *layout.journal.glob(".*"), *layout.done.glob(".*"), *layout.cache.rglob(".*.json.*")]
+    drafts = [*layout.tmp.iterdir(), *layout.journal.glob(".*"), *layout.done.glob(".*"), *layout.cache.rglob(".*")]
     old = [path for path in drafts if path.is_file() and not path.name.startswith("altered.") and _age_s(path) > _OLD_S]
     if old and fix:
         for path in old:

@@ -68,12 +68,20 @@ def _kept(name: str, value: Any) -> str:
 def parts(step: Step, graph: Graph, sources: Mapping[str, SourceFile]) -> tuple[Part, ...]:
     """The code and environment a step depends on, without importing anything.
 
+    A function of the graph, the sources and the variables named in its answer alone: `services.known` keeps the answer.
+
     Args:
         step: a step of the graph.
         graph: says which distribution provides what, and the models.
         sources: the project's modules.
     """
     return _analysis(graph, sources).parts(step)
+
+
+def variable(name: str) -> str:
+    """An environment variable as parts keep it: never its value."""
+    value = os.environ.get(name)
+    return "(not set)" if value is None else digest("variable", value)[:16]
 
 
 def imports(step: Step, graph: Graph, sources: Mapping[str, SourceFile]) -> tuple[str, ...]:
@@ -142,8 +150,7 @@ class _Analysis:
             provider, _, version = self.graph.distributions.get(name, f"{name} (unknown)").partition(" ")
             found[provider] = version
         for name in sorted({*self.reached(step).variables, *self.unseen_variables}):
-            value = os.environ.get(name)
-            found[f"${name}"] = "(not set)" if value is None else digest("variable", value)[:16]
+            found[f"${name}"] = variable(name)
         return [Part("env", name, found[name]) for name in sorted(found)]
 
     def _all_libraries(self, step: Step) -> frozenset[str]:

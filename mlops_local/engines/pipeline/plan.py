@@ -7,7 +7,7 @@ been made again, and then the rest is decided again (early cutoff).
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from mlops_local.domain.errors import ConfigError
@@ -34,13 +34,13 @@ def decide(
     graph: Graph,
     targets: Sequence[str],
     *,
-    parts: Mapping[str, tuple[Part, ...]] | Callable[[Step], tuple[Part, ...]],
+    parts: Callable[[Step], tuple[Part, ...]],
     params: Mapping[str, Mapping[str, Any]],
     snapshots: Mapping[str, str],
     cached: Callable[[str], StepResult | None],
     latest: Callable[[str], StepResult | None],
     force: Sequence[str] = (),
-    seconds: Mapping[str, float] | None = None,
+    seconds: Callable[[str], float | None] = lambda step: None,
     lost: Callable[[str], str] = lambda fingerprint: "",
 ) -> Plan:
     """Plan the targets and everything they depend on.
@@ -48,13 +48,13 @@ def decide(
     Args:
         graph: the project's graph.
         targets: steps to bring up to date; all of them when empty.
-        parts: a step's code and environment, by name or on demand.
+        parts: a step's code and environment.
         params: step -> effective parameters.
         snapshots: source -> id of its current snapshot.
         cached: the result kept under a fingerprint.
         latest: a step's newest result, for the reasons.
         force: steps that run whatever is cached.
-        seconds: step -> how long it took last time.
+        seconds: how long a step is likely to take.
         lost: in words, why the result under a fingerprint is there no more.
 
     Raises:
@@ -64,11 +64,8 @@ def decide(
     for step in needed(graph, targets or [step.name for step in graph.steps]):
         values = params.get(step.name, {})
         _check_params(step, values)
-        code = parts(step) if callable(parts) else parts[step.name]
-        decision, result = _decide(step, code, values, state, cached, latest, forced=step.name in force)
-        state.decisions[step.name] = Decision(
-            decision.name, decision.state, decision.reasons, decision.fingerprint, (seconds or {}).get(step.name)
-        )
+        decision, result = _decide(step, parts(step), values, state, cached, latest, forced=step.name in force)
+        state.decisions[step.name] = replace(decision, seconds=seconds(step.name))
         if result is not None:
             state.results[step.name] = result
     return Plan(tuple(state.decisions.values()))
