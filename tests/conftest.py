@@ -13,6 +13,13 @@ settings.load_profile("patient")
 
 
 @pytest.fixture(autouse=True)
+def no_active_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whichever environment the tests are started from, projects made in them have none of their own."""
+    for name in ("VIRTUAL_ENV", "CONDA_PREFIX"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture(autouse=True)
 def nothing_left_behind() -> Iterator[None]:
     """Fail a test that leaves a child process or a thread that would keep the interpreter alive."""
     threads = set(threading.enumerate())

@@ -40,6 +40,8 @@ def status(answer: Status) -> None:
             output.line(f"  {served.version} {state}, since {output.local_time(served.since)}")
     if not answer.champions:
         output.line(f"{answer.project}: no model yet")
+    if answer.interpreter:
+        output.line(f"code runs in {answer.interpreter}")
     if answer.attention:
         output.line("\nNeeds attention")
         _commands([(item.text, item.command) for item in answer.attention])
@@ -136,6 +138,7 @@ def _run(detail: RunDetail) -> None:
             ("started", output.local_time(run.started)),
             ("took", output.seconds(run.seconds)),
             ("commit", run.commit[:10] + (" and uncommitted changes" if run.dirty else "") if run.commit else ""),
+            ("python", " of ".join(filter(None, (detail.environment["python"], detail.environment["interpreter"])))),
             ("targets", ", ".join(run.targets)),
             ("versions", ", ".join(version.id for version in detail.versions)),
             ("data", ", ".join(f"{source} {identifier[:8]}" for source, identifier in detail.snapshots.items())),

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 # Journal: state
 RUN_STARTED = "run_started"
-"""run, name, kind, targets, argv, message, commit, dirty, diff (object hash or ""), env (allow-listed), python, host, pid."""
+"""run, name, kind, targets, argv, message, commit, dirty, diff (object hash or ""), env (allow-listed), python, host, pid;
+interpreter (its environment, as people name it) and packages (distribution -> version) where it ran the project's steps."""
 RUN_ENDED = "run_ended"
 """run, state (done, failed, cancelled), error, seconds."""
 PARAMS = "params"

@@ -147,6 +147,10 @@ class Graph:
     """Environment variables the project's code asked for while it was imported."""
     places: Mapping[str, str] = field(default_factory=dict)
     """Top-level module -> file or folder, of imports whose version does not say what they hold (editable, on PYTHONPATH)."""
+    records: tuple[str, ...] = ()
+    """The RECORD files of the distributions: another time of change means that another one was installed."""
+    python: str = ""
+    """Version of the interpreter that described the graph: `3.11.7`."""
 
     def step(self, name: str) -> Step:
         """Return the step of that name. Raises KeyError."""
@@ -189,6 +193,8 @@ def from_json(value: Mapping[str, Any]) -> Graph:
         contents=dict(value.get("contents", {})),
         variables=tuple(value.get("variables", ())),
         places=dict(value.get("places", {})),
+        records=tuple(value.get("records", ())),
+        python=value.get("python", ""),
     )
 
 

@@ -12,6 +12,9 @@ from typing import Any, Protocol
 
 from mlops_local.domain.graph import Graph, Input, Step
 
+SERVING_PYTHON = "MLOPS_SERVING_PYTHON"
+"""Variable that tells a step which interpreter will serve what it makes: the program's own, whatever runs the step."""
+
 
 class Code(Protocol):
     """One project module's file: its path and the exact bytes that were hashed."""

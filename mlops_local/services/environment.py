@@ -12,7 +12,8 @@ from typing import Any
 
 from mlops_local import __version__
 from mlops_local.domain import secrets
-from mlops_local.services import git
+from mlops_local.domain.graph import Graph
+from mlops_local.services import git, interpreter
 from mlops_local.services.project import Project
 from mlops_local.store import layout, objects
 
@@ -36,6 +37,17 @@ def capture(project: Project) -> dict[str, Any]:
         "cpus": os.cpu_count(),
         "host": socket.gethostname(),
         "pid": os.getpid(),
+    }
+
+
+def of_steps(project: Project, graph: Graph) -> dict[str, Any]:
+    """The fields a run of steps has in addition: the interpreter that runs them and the versions of what they import."""
+    python = interpreter.of(project)
+    versions = dict(text.partition(" ")[::2] for text in sorted(graph.distributions.values()))
+    return {
+        "python": python.version,
+        "interpreter": "" if python.ours else python.shown(project.root),
+        "packages": {name: version for name, version in versions.items() if version},
     }
 
 

@@ -80,7 +80,7 @@ class Execution:
         """
         started = time.monotonic()
         with closing(Journal.open(self.project.layout.journal)) as journal:
-            facts = environment.capture(self.project)
+            facts = {**environment.capture(self.project), **environment.of_steps(self.project, self.code.graph)}
             state, said = RunState.FAILED, ""
             try:
                 self._begin(journal, targets, message, facts)

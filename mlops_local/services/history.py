@@ -53,7 +53,7 @@ class RunDetail:
     notes: tuple[str, ...]
     artifacts: tuple[Artifact, ...]
     environment: Mapping[str, Any]
-    """argv, env, python, host, pid, diff."""
+    """argv, env, python, host, pid, diff, interpreter, packages."""
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,6 @@ import difflib
 import json
 import os
 import secrets
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
@@ -27,7 +26,8 @@ from mlops_local.engines.pipeline import fingerprint as fingerprints
 from mlops_local.engines.pipeline.plan import decide, needed
 from mlops_local.engines.pipeline.plan import why as why_chain
 from mlops_local.engines.pipeline.sources import SourceFile, discover
-from mlops_local.services import data, known
+from mlops_local.services import data, interpreter, known
+from mlops_local.services.interpreter import Interpreter
 from mlops_local.services.known import Code, Load
 from mlops_local.services.project import Project
 from mlops_local.store import cache, newest
@@ -82,13 +82,15 @@ def read_code(
             hint="write one (`mlops init DIR --template blank` shows how), or set [project] pipeline in mlops.toml",
         )
     sources = discover(entry, load) if elsewhere else known.sources(project.layout, entry, load)
-    key = _key(entry, sources)
+    python = interpreter.of(project)
+    key = _key(entry, sources, python)
+    load = _or_disk(project.root, load)
     kept = _kept(project, sources, key, load)
     if kept is not None:
         return kept
     from mlops_local.engines.pipeline.runner import Workers  # noqa: PLC0415  (only for code not seen before)
 
-    with nullcontext(workers) if workers is not None else Workers(project.root) as describing:
+    with nullcontext(workers) if workers is not None else Workers(project.root, python=python.path) as describing:
         graph = describing.describe(entry, sources, cancel=cancel)
     reported = {module: path for module, path in graph.modules.items() if module not in sources and load(path) is not None}
     stamps = {path: _hash(load(path)) for path in {*graph.reads, *reported.values()}}
@@ -102,7 +104,7 @@ def read_code(
             "described": described,
             "reported": reported,
             "stamps": stamps,
-            "distributions": _records(graph.distributions.values()),
+            "distributions": {path: _mtime(path) for path in graph.records},
             "variables": {name: _variable(name) for name in graph.variables},
             "places": {path: _content(path) for path in graph.places.values()},
         },
@@ -116,12 +118,23 @@ def known_code(project: Project) -> Code | None:
     if load(project.config.pipeline) is None:
         return None
     sources = known.sources(project.layout, project.config.pipeline, load)
-    return _kept(project, sources, _key(project.config.pipeline, sources), load)
+    return _kept(project, sources, _key(project.config.pipeline, sources, interpreter.of(project)), load)
 
 
-def _key(entry: str, sources: Mapping[str, SourceFile]) -> str:
+def _or_disk(root: Path, load: Load) -> Load:
+    """Files the code uses that a tree of git does not hold are taken as they are: code beside the project, ignored files."""
+    disk = working_tree(root)
+
+    def loaded(path: str) -> bytes | None:
+        content = load(path)
+        return disk(path) if content is None else content
+
+    return loaded
+
+
+def _key(entry: str, sources: Mapping[str, SourceFile], python: Interpreter) -> str:
     files = (f"{module}\0{source.path}\0{source.hash}" for module, source in sorted(sources.items()))
-    return fingerprints.digest("graph", __version__, known.analysis(), sys.version, entry, *files)
+    return fingerprints.digest("graph", __version__, known.analysis(), python.stamp, entry, *files)
 
 
 def _kept(project: Project, sources: Mapping[str, SourceFile], key: str, load: Load) -> Code | None:
@@ -164,7 +177,7 @@ def _variable(name: str) -> str:
 
 
 def _content(path: str) -> str:
-    from mlops_local.worker.describe import content  # noqa: PLC0415  (12 ms: only for projects with such modules)
+    from mlops_local.worker.libraries import content  # noqa: PLC0415  (12 ms: only for projects with such modules)
 
     return content(Path(path))
 
@@ -178,22 +191,6 @@ def _mtime(path: str) -> int:
         return Path(path).stat().st_mtime_ns
     except OSError:
         return 0
-
-
-def _records(distributions: Iterable[str]) -> dict[str, int]:
-    """RECORD file -> mtime of each distribution ("name version"): a cheap sign that it was replaced."""
-    import importlib.metadata  # noqa: PLC0415  (12 ms: only for code not seen before)
-
-    records: dict[str, int] = {}
-    for name in {text.split(" ")[0] for text in distributions}:
-        try:
-            folder = getattr(importlib.metadata.distribution(name), "_path", None)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-        if folder is not None:
-            path = str(folder / "RECORD")
-            records[path] = _mtime(path)
-    return records
 
 
 def resolve_targets(graph: Graph, config: ProjectConfig, names: Sequence[str]) -> tuple[str, ...]:

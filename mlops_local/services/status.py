@@ -14,6 +14,7 @@ from pathlib import Path
 from mlops_local.domain.assets import ModelVersion, Verdict
 from mlops_local.domain.errors import MlopsError
 from mlops_local.domain.runs import Run, RunState
+from mlops_local.services import interpreter
 from mlops_local.services.project import CONFIG, Project
 from mlops_local.store import cache, recent, registry
 from mlops_local.store.registry import Registry
@@ -77,6 +78,8 @@ class Status:
     total_runs: int
     attention: tuple[Attention, ...]
     next: tuple[Suggestion, ...]
+    interpreter: str = ""
+    """Which Python runs the project's code, and what led to it; empty when it cannot be told."""
 
 
 def status(project: Project) -> Status:
@@ -84,7 +87,8 @@ def status(project: Project) -> Status:
     runs, total = recent.newest(project.store, NEWEST_RUNS)
     known = registry.load(project.layout)
     champions = tuple(_champions(known))
-    attention = tuple(_attention(project, known, champions, runs))
+    python, problem = _interpreter(project)
+    attention = (*problem, *_attention(project, known, champions, runs))
     return Status(
         project=project.config.name,
         champions=champions,
@@ -92,7 +96,15 @@ def status(project: Project) -> Status:
         total_runs=total,
         attention=attention,
         next=tuple(_next(project, champions, runs, attention)),
+        interpreter=python,
     )
+
+
+def _interpreter(project: Project) -> tuple[str, tuple[Attention, ...]]:
+    try:
+        return interpreter.of(project).sentence(project.root), ()
+    except MlopsError as error:
+        return "", (Attention(error.message, "mlops plan"),)
 
 
 def _champions(known: Registry) -> Iterator[Champion]:

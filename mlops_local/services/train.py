@@ -21,7 +21,7 @@ from mlops_local.domain.progress import Emit, Progress, ignore
 from mlops_local.domain.runs import RunState
 from mlops_local.engines.pipeline.plan import needed
 from mlops_local.engines.pipeline.runner import Workers
-from mlops_local.services import hook, interruption, judging, locking, planning
+from mlops_local.services import hook, interpreter, interruption, judging, locking, planning
 from mlops_local.services.execution import Execution
 from mlops_local.services.planning import Code
 from mlops_local.services.project import Project
@@ -81,8 +81,11 @@ def train(
     """
     ended = cancel or threading.Event()
     order = _Order(targets, params or {}, force, dry_run, message, resume)
+    python = interpreter.of(project)
+    if remark := python.remark(project.root):
+        emit(Progress("note", remark))
     # The same workers describe the graph and run the steps; a process starts with the first of the two that is needed.
-    with nullcontext(workers) if workers is not None else Workers(project.root) as running:
+    with nullcontext(workers) if workers is not None else Workers(project.root, python=python.path) as running:
         return _train(project, order, running, ended, emit)
 
 

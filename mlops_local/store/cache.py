@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -112,6 +112,20 @@ def trace(layout: Layout, entry: str) -> dict[str, Any] | None:
 def save_trace(layout: Layout, entry: str, value: Mapping[str, Any]) -> None:
     """Keep where the project's code was looked for, and found."""
     _save(_at(layout, "trace", entry), value)
+
+
+def interpreter(layout: Layout, stamp: str) -> tuple[str, str, str] | None:
+    """Return what the Python with this stamp said of itself: path, prefix and version."""
+    value = _load(layout.cache / "interpreter.json") or {}
+    said = value.get("said")
+    if value.get("stamp") != stamp or not isinstance(said, list) or len(said) != 3:
+        return None
+    return (str(said[0]), str(said[1]), str(said[2]))
+
+
+def save_interpreter(layout: Layout, stamp: str, said: Sequence[str]) -> None:
+    """Keep what a Python said of itself, in place of what another one did."""
+    _save(layout.cache / "interpreter.json", {"stamp": stamp, "said": list(said)})
 
 
 def stats(layout: Layout) -> dict[str, Any]:

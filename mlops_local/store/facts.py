@@ -111,6 +111,8 @@ class Rows:
                 clean(line.get("python")),
                 clean(line.get("host")),
                 line.get("pid"),
+                clean(line.get("interpreter")),
+                text(line.get("packages") or {}),
             )
         )
 

@@ -76,12 +76,23 @@ def notes(db: Db, run: str) -> list[tuple[str, str]]:
 
 
 def environment(db: Db, run: str) -> dict[str, Any]:
-    """Return where and how a run ran: argv, env, python, host, pid, diff (an object's hash or empty)."""
-    rows = db.execute("SELECT argv, env, python, host, pid, diff FROM run WHERE id = ?", [run]).fetchall()
+    """Return where and how a run ran: argv, env, python, host, pid, diff (an object's hash or empty), interpreter, packages."""
+    rows = db.execute(
+        "SELECT argv, env, python, host, pid, diff, interpreter, packages FROM run WHERE id = ?", [run]
+    ).fetchall()
     if not rows:
         return {}
-    argv, env, python, host, pid, diff = rows[0]
-    return {"argv": list(argv or ()), "env": json.loads(env or "{}"), "python": python, "host": host, "pid": pid, "diff": diff}
+    argv, env, python, host, pid, diff, interpreter, packages = rows[0]
+    return {
+        "argv": list(argv or ()),
+        "env": json.loads(env or "{}"),
+        "python": python,
+        "host": host,
+        "pid": pid,
+        "diff": diff,
+        "interpreter": interpreter or "",
+        "packages": json.loads(packages or "{}"),
+    }
 
 
 def intervals(db: Db, run: str) -> dict[str, tuple[float, float]]:

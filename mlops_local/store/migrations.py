@@ -21,7 +21,7 @@ CREATE TABLE store.position (file VARCHAR, position BIGINT);
 CREATE TABLE store.damage (file VARCHAR, position BIGINT, bytes BIGINT);
 CREATE TABLE store.run_start (run VARCHAR, journal VARCHAR, name VARCHAR, kind VARCHAR, started TIMESTAMP, message VARCHAR,
     "commit" VARCHAR, dirty BOOLEAN, diff VARCHAR, targets VARCHAR[], argv VARCHAR[], env VARCHAR, python VARCHAR,
-    host VARCHAR, pid BIGINT);
+    host VARCHAR, pid BIGINT, interpreter VARCHAR, packages VARCHAR);
 CREATE TABLE store.run_end (run VARCHAR, state VARCHAR, error VARCHAR, seconds DOUBLE, time TIMESTAMP, n BIGINT);
 CREATE TABLE store.param (run VARCHAR, name VARCHAR, value VARCHAR, time TIMESTAMP, n BIGINT);
 CREATE TABLE store.tag (run VARCHAR, key VARCHAR, value VARCHAR, time TIMESTAMP, n BIGINT);
@@ -67,7 +67,17 @@ def _first(db: Db) -> None:
     views.create(db)
 
 
-MIGRATIONS: tuple[tuple[str, Callable[[Db], None]], ...] = (("first tables", _first),)
+def _interpreters(db: Db) -> None:
+    """A file of before has no place for them; a new one was made with it."""
+    for column in ("interpreter", "packages"):
+        db.execute(f"ALTER TABLE store.run_start ADD COLUMN IF NOT EXISTS {column} VARCHAR")
+    db.execute(f"CREATE OR REPLACE VIEW main.run AS {views.VIEWS['run']}")
+
+
+MIGRATIONS: tuple[tuple[str, Callable[[Db], None]], ...] = (
+    ("first tables", _first),
+    ("a run's interpreter and packages", _interpreters),
+)
 """Name and function; a migration's number is its place, from 1."""
 
 

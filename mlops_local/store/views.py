@@ -19,7 +19,7 @@ VIEWS: dict[str, str] = {
             s.message, coalesce(e.error, '') AS error, s."commit", s.dirty,
             s.run IN (SELECT run FROM store.gap)
                 OR s.journal IN (SELECT left(file, 32) FROM store.damage) AS incomplete,
-            s.targets, s.argv, s.env, s.python, s.host, s.pid, s.diff
+            s.targets, s.argv, s.env, s.python, s.host, s.pid, s.diff, s.interpreter, s.packages
         FROM store.run_start s
         LEFT JOIN (  -- crashed is what we conclude: a run's own word, also from another process's journal, goes before it
             FROM store.run_end QUALIFY row_number() OVER (PARTITION BY run ORDER BY state = 'crashed', time DESC, n DESC) = 1

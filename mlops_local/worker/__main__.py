@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 
 from mlops_local.worker.server import Server
 
@@ -17,7 +16,6 @@ def main() -> None:
     os.dup2(null, 0)
     os.dup2(2, 1)
     os.close(null)
-    sys.path[:] = [place for place in sys.path if place]
     Server(requests, replies).serve()
 
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib
-import importlib.metadata
-import importlib.util
 import os
+import platform
 import re
 import sys
 from collections.abc import Iterable
@@ -19,10 +17,9 @@ from mlops_local.domain.errors import ConfigError, MlopsError
 from mlops_local.domain.graph import Graph
 from mlops_local.worker import tracebacks
 from mlops_local.worker.finder import Finder
+from mlops_local.worker.libraries import libraries
 from mlops_local.worker.resolve import resolve
 from mlops_local.worker.scan import scan
-
-ABSENT = "(not installed)"
 
 
 def describe(finder: Finder, entry: str, imports: Iterable[str]) -> Graph:
@@ -46,14 +43,17 @@ def describe(finder: Finder, entry: str, imports: Iterable[str]) -> Graph:
     if problems:
         raise ConfigError(problems[0].text, hint=problems[0].hint, problems=[problem.text for problem in problems])
     loaded = {module: source.path for module, source in finder.sources.items() if module in sys.modules}
-    versions, places = distributions(imports)
+    used = libraries(finder.root, finder.sources, imports)
+    modules = {**loaded, **finder.found, **used.modules}
     return replace(
         graph,
-        modules={**loaded, **finder.found},
-        distributions=versions,
-        reads=tuple(sorted(reads.paths - {*loaded.values(), *finder.found.values()})),
+        modules=modules,
+        distributions=used.versions,
+        reads=tuple(sorted(reads.paths - set(modules.values()))),
         variables=tuple(sorted(variables.names)),
-        places=places,
+        places=used.places,
+        records=tuple(sorted(used.records)),
+        python=platform.python_version(),
     )
 
 
@@ -137,55 +137,3 @@ class _Variables:
                 return False
             frame = frame.f_back
         return False
-
-
-def distributions(imports: Iterable[str]) -> tuple[dict[str, str], dict[str, str]]:
-    """What provides each imported top-level module.
-
-    Returns:
-        Module -> "name version"; editable and loose modules carry a hash of their files. And module -> place, of those.
-    """
-    providers = importlib.metadata.packages_distributions() if sys.version_info >= (3, 10) else {}
-    found: dict[str, str] = {}
-    places: dict[str, str] = {}
-    for module in imports:
-        if module in sys.stdlib_module_names or module == "mlops_local":
-            continue
-        names = providers.get(module)
-        text = f"{names[0]} {importlib.metadata.version(names[0])}" if names else module
-        place = _place(module, bool(names))
-        if place is None:
-            found[module] = f"{text} {ABSENT}"
-        elif place:
-            places[module] = place
-            found[module] = f"{text} files {content(Path(place))}"
-        else:
-            found[module] = text
-    return found, places
-
-
-def content(place: Path) -> str:
-    """A digest of the Python files of a module, whatever its version says; empty when it is gone."""
-    files = sorted(place.rglob("*.py")) if place.is_dir() else [place]
-    hasher = hashlib.blake2b(digest_size=8)
-    try:
-        for file in files:
-            hasher.update(file.read_bytes())
-    except OSError:
-        return ""
-    return hasher.hexdigest()
-
-
-def _place(module: str, provided: bool) -> str | None:
-    """Where a module is whose version does not say what it holds; empty for an ordinary one, None when it is not there."""
-    try:
-        spec = importlib.util.find_spec(module)
-    except (ImportError, ValueError):
-        spec = None
-    if spec is None:
-        return None
-    folders = list(spec.submodule_search_locations or [])
-    place = spec.origin or (folders[0] if folders else "")
-    if (provided and ("site-packages" in place or "dist-packages" in place)) or not Path(place).is_absolute():
-        return ""
-    return folders[0] if folders else place

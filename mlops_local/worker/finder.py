@@ -79,12 +79,17 @@ class Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 
     def _on_disk(self, fullname: str) -> str | None:
         stem = fullname.replace(".", "/")
-        for place in PLACES:
-            for candidate in (f"{stem}/__init__.py", f"{stem}.py"):
-                relative = f"{place}/{candidate}" if place else candidate
+        for place in (*(f"{place}/{stem}" if place else stem for place in PLACES), *self._in_package(fullname)):
+            for relative in (f"{place}/__init__.py", f"{place}.py"):
                 if (self.root / relative).is_file():
                     return relative
         return None
+
+    def _in_package(self, fullname: str) -> list[str]:
+        """Where a package beside the project would hold it."""
+        package, _, name = fullname.rpartition(".")
+        source = self.sources.get(package)
+        return [f"{source.path.removesuffix('/__init__.py')}/{name}"] if source and source.path.endswith("/__init__.py") else []
 
     def _namespace(self, fullname: str) -> importlib.machinery.ModuleSpec | None:
         """A folder without `__init__.py` that holds project modules."""

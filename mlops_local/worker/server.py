@@ -160,8 +160,10 @@ class Server:
 
     def _op_preload(self, request: Mapping[str, Any]) -> None:
         """Import libraries here, so that every child has them; says which one starts threads (forking is unsafe then)."""
+        from mlops_local.worker.libraries import installed
+
         culprit = ""
-        for name in [*_OURS, *request["names"]]:
+        for name in [*_OURS, *filter(installed, request["names"])]:  # other code may be edited while the server lives
             # SystemExit too: some modules exit when imported wrongly, and the step that imports it will say so properly.
             with contextlib.suppress(Exception, SystemExit):
                 importlib.import_module(name)

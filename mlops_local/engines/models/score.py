@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.abc
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -20,6 +21,7 @@ from typing import Any
 import polars as pl
 
 from mlops_local.domain.errors import IntegrityError, MlopsError, StepFailed
+from mlops_local.domain.jobs import SERVING_PYTHON
 from mlops_local.engines.models import predictor
 from mlops_local.engines.models.bundle import MANIFEST, read_manifest
 
@@ -45,13 +47,13 @@ def block(names: frozenset[str]) -> None:
     sys.meta_path.insert(0, _Blocker(names))
 
 
-def fresh(bundle: Path, frame: pl.DataFrame, *, python: str = sys.executable) -> pl.Series:
+def fresh(bundle: Path, frame: pl.DataFrame, *, python: str = "") -> pl.Series:
     """Score a frame in a fresh process.
 
     Args:
         bundle: the bundle's folder.
         frame: raw rows; columns beyond the signature are ignored.
-        python: the interpreter.
+        python: the interpreter; unless given the one that will serve.
 
     Raises:
         StepFailed: the bundle does not answer there; the message is the process's own.
@@ -64,7 +66,15 @@ def fresh(bundle: Path, frame: pl.DataFrame, *, python: str = sys.executable) ->
             f"import sys; sys.path.append({json.dumps(package)}); from mlops_local.engines.models import score; score.main()"
         )
         # -I: neither the current folder nor PYTHONPATH, so no module of the project can be found.
-        command = [python, "-I", "-c", start, str(bundle), str(rows), str(out)]
+        command = [
+            python or os.environ.get(SERVING_PYTHON, sys.executable),
+            "-I",
+            "-c",
+            start,
+            str(bundle),
+            str(rows),
+            str(out),
+        ]
         done = subprocess.run(command, capture_output=True, text=True, cwd=folder, check=False)
         if done.returncode or not out.exists():
             lines = done.stderr.strip().splitlines() or [f"exit {done.returncode}"]

@@ -11,7 +11,6 @@ import ast
 import hashlib
 import json
 import os
-import sys
 from collections.abc import Iterable, Mapping
 from functools import cached_property
 from typing import Any
@@ -143,7 +142,7 @@ class _Analysis:
         return found
 
     def _environment(self, step: Step) -> list[Part]:
-        found = {"python": f"{sys.version_info.major}.{sys.version_info.minor}"}
+        found = {"python": ".".join(self.graph.python.split(".")[:2])}
         if step.kind in _MODEL_KINDS:
             found["mlops_local"] = __version__
         for name in self._all_libraries(step):

@@ -23,7 +23,7 @@ from typing import IO, Any
 import mlops_local
 from mlops_local.domain.errors import MlopsError
 from mlops_local.domain.graph import Graph, to_json
-from mlops_local.domain.jobs import Code
+from mlops_local.domain.jobs import SERVING_PYTHON, Code
 
 GRACE_S = 3.0
 """Between TERM and KILL."""
@@ -44,7 +44,20 @@ THREADS = (
     "LOKY_MAX_CPU_COUNT",
 )
 """What libraries read when they are imported, never later."""
-_START = "import sys; sys.path.append({place!r}); from mlops_local.worker.__main__ import main; main()"
+_START = """\
+import sys
+from importlib.machinery import PathFinder
+
+class Ours:
+    def find_spec(name, path=None, target=None):
+        return PathFinder.find_spec(name, [{place!r}]) if name == "mlops_local" else None
+
+sys.meta_path.insert(0, Ours)
+sys.path[:] = [place for place in sys.path if place]
+from mlops_local.worker.__main__ import main
+main()
+"""
+"""Serves this package, and nothing else of the environment it is installed in, to the project's interpreter."""
 
 Answer = dict[str, Any]
 
@@ -58,13 +71,13 @@ def start(python: str, root: Path, threads: int, stderr: IO[bytes]) -> subproces
         stdout=subprocess.PIPE,
         stderr=stderr,
         cwd=root,
-        env=environment(threads),
+        env=environment(python, threads),
         start_new_session=True,
     )
 
 
-def environment(threads: int) -> dict[str, str]:
-    """The worker's environment: ours, with what makes results the same each time and threads few enough."""
+def environment(python: str, threads: int) -> dict[str, str]:
+    """The worker's environment: ours, what makes results the same each time, threads few enough, and Python's own active."""
     settings = {
         "PYTHONHASHSEED": "0",  # sets and the order they are walked in
         "POLARS_ENGINE_AFFINITY": "in-memory",  # the streaming engine joins in another order each time (measured)
@@ -72,7 +85,16 @@ def environment(threads: int) -> dict[str, str]:
         "_RJEM_MALLOC_CONF": "background_thread:false",  # polars' allocator: no thread in a process that forks
     }
     limits = {name: _fewer(os.environ.get(name, ""), threads) for name in THREADS} if threads else {}
-    return {**settings, **os.environ, "PYTHONHASHSEED": "0", **limits}
+    fixed = {"PYTHONHASHSEED": "0", SERVING_PYTHON: sys.executable}
+    return {**settings, **os.environ, **fixed, **limits, **_active(python)}
+
+
+def _active(python: str) -> dict[str, str]:
+    """What activating the environment would set: `python` in a command of a step is the one that runs the step."""
+    home = Path(python).parent.parent
+    if not (home / "pyvenv.cfg").exists():
+        return {}
+    return {"VIRTUAL_ENV": str(home), "PATH": os.pathsep.join([str(home / "bin"), os.environ.get("PATH", os.defpath)])}
 
 
 def _fewer(own: str, threads: int) -> str:

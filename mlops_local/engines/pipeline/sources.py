@@ -61,21 +61,43 @@ def discover(entry: str, load: Load) -> dict[str, SourceFile]:
     if data is None:
         raise ConfigError(f"no pipeline module: {entry} is not there", hint="write it, or set [project] pipeline in mlops.toml")
     found = {name: SourceFile(entry, data)}
+    _follow(found, lambda module: _load(module, load, PLACES))
+    return found
+
+
+def beside(sources: Mapping[str, SourceFile], places: Mapping[str, str], load: Load) -> dict[str, SourceFile]:
+    """Find the modules of packages outside the project's own folders (installed for editing) that the project reaches.
+
+    Args:
+        sources: the project's modules.
+        places: top-level module of such a package -> the folder it lies in, relative to the root.
+        load: gives a path's bytes, or None where there is no such file.
+    """
+    found = dict(sources)
+
+    def there(module: str) -> SourceFile | None:
+        folder = places.get(module.partition(".")[0])
+        return None if folder is None else _load(module, load, (f"{folder}/",))
+
+    _follow(found, there)
+    return {name: source for name, source in found.items() if name not in sources}
+
+
+def _follow(found: dict[str, SourceFile], load: Callable[[str], SourceFile | None]) -> None:
+    """Add every module that those found reach by import statements, over any number of steps."""
     tried: set[str] = set()
-    queue = [name]
+    queue = list(found)
     while queue:
         current = queue.pop(0)
-        source = found[current]
-        wanted = [*_parents(current), *(name for item in imports(current, source) for name in candidates(item))]
+        wanted = [*_parents(current), *(name for item in imports(current, found[current]) for name in candidates(item))]
         for module in wanted:
             if module in found or module in tried:
                 continue
             tried.add(module)
-            source_file = _load(module, load)
+            source_file = load(module)
             if source_file is not None:
                 found[module] = source_file
                 queue.append(module)
-    return found
 
 
 def module_name(path: str) -> str:
@@ -199,11 +221,11 @@ def candidates(item: Imported) -> Iterator[str]:
             yield f"{item.module}.{name}" if item.module else name
 
 
-def _load(module: str, load: Load) -> SourceFile | None:
+def _load(module: str, load: Load, places: Iterable[str]) -> SourceFile | None:
     if module.partition(".")[0] == "mlops_local":
         return None
     stem = module.replace(".", "/")
-    for place in PLACES:
+    for place in places:
         for path in (f"{place}{stem}/__init__.py", f"{place}{stem}.py"):
             data = load(path)
             if data is not None:

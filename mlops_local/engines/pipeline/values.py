@@ -178,6 +178,8 @@ def _from_pandas(column: Any) -> Any:
     if values.dtype == object or column.dtype.kind not in "biufmM":
         missing = column.isna().to_numpy()
         return pl.Series([None if gone else value for value, gone in zip(column.to_list(), missing, strict=True)], strict=False)
+    if values.dtype.kind in "mM" and "[s]" in values.dtype.str:  # what pandas makes of dates, and polars has no unit for
+        values = values.astype(f"{values.dtype.kind}8[ms]")
     return pl.Series(values)
 
 

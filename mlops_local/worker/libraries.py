@@ -1,0 +1,162 @@
+"""What the project imports that is not in its own folders: installed distributions by version, code beside it by bytes.
+
+A package installed for editing, or on PYTHONPATH, has no version that says what it holds: its modules count like the project's
+own. Runs in the project's interpreter; standard library at import.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.machinery
+import importlib.metadata
+import importlib.util
+import os
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mlops_local.domain.jobs import Code
+from mlops_local.engines.pipeline.sources import SourceFile, beside, third_party
+
+ABSENT = "(not installed)"
+_INSTALLED = (f"{os.sep}site-packages{os.sep}", f"{os.sep}dist-packages{os.sep}")
+
+
+@dataclass
+class Libraries:
+    """What provides the imported modules."""
+
+    versions: dict[str, str] = field(default_factory=dict)
+    """Top-level module -> "name version"; what is neither installed nor readable as source carries a hash of its files."""
+    records: set[str] = field(default_factory=set)
+    """RECORD files of the distributions."""
+    places: dict[str, str] = field(default_factory=dict)
+    """Top-level module -> file or folder, of those whose version does not say what they hold."""
+    modules: dict[str, str] = field(default_factory=dict)
+    """Modules beside the project that it reaches: name -> path relative to the root."""
+
+
+def libraries(root: Path, sources: Mapping[str, Code], imports: Iterable[str]) -> Libraries:
+    """Look up what provides each imported top-level module, over any number of packages beside the project.
+
+    Args:
+        root: the project's folder.
+        sources: the project's modules.
+        imports: top-level names of what they import that is not project code.
+    """
+    found = Libraries()
+    providers = _providers()
+    own = {name: SourceFile(item.path, item.data) for name, item in sources.items()}
+    folders: dict[str, str] = {}
+    queue = sorted({*imports, "polars"})  # tables are kept through polars, whoever imports it
+    while queue:
+        for module in queue:
+            _look_up(found, module, providers)
+            if module in found.places and _is_source(found.places[module]):
+                folders[module] = os.path.relpath(Path(found.places[module]).parent, root)
+        around = beside(own, folders, lambda path: _bytes(root / path))
+        found.modules = {name: source.path for name, source in around.items()}
+        queue = sorted(set(third_party({**own, **around})) - set(found.versions) - set(folders))
+        queue = [module for module in queue if not _ignored(module)]
+    found.modules |= _imported(root, folders)
+    return found
+
+
+def installed(module: str) -> bool:
+    """Whether a top-level module comes from an installation or the standard library, so that its bytes stay what they are."""
+    return _ignored(module) or _place(module, provided=True) == ""
+
+
+def content(place: Path) -> str:
+    """A digest of a module's files that are code, whatever its version says; empty when it is gone."""
+    files = sorted(path for path in place.rglob("*") if path.suffix in _CODE) if place.is_dir() else [place]
+    hasher = hashlib.blake2b(digest_size=8)
+    try:
+        for file in files:
+            hasher.update(file.read_bytes())
+    except OSError:
+        return ""
+    return hasher.hexdigest()
+
+
+_CODE = (".py", *importlib.machinery.EXTENSION_SUFFIXES, ".so")
+
+
+def _providers() -> dict[str, list[str]]:
+    """Top-level module -> distributions."""
+    if sys.version_info >= (3, 11):
+        return dict(importlib.metadata.packages_distributions())
+    found: dict[str, list[str]] = {}  # Python 3.10 knows only what names its modules in a file of its own, as few do today
+    for distribution in importlib.metadata.distributions():
+        named = (distribution.read_text("top_level.txt") or "").split()
+        parts = [file.parts for file in distribution.files or ()]
+        held = {part[0] for part in parts if len(part) > 1} | {part[0].partition(".")[0] for part in parts if len(part) == 1}
+        for module in named or held:
+            found.setdefault(module, []).append(distribution.metadata["Name"])
+    return found
+
+
+def _look_up(found: Libraries, module: str, providers: Mapping[str, list[str]]) -> None:
+    if _ignored(module):
+        return
+    names = providers.get(module)
+    text = module
+    if names:
+        distribution = importlib.metadata.distribution(names[0])
+        text = f"{names[0]} {distribution.version}"
+        folder = getattr(distribution, "_path", None)
+        if folder is not None:
+            found.records.add(str(folder / "RECORD"))
+    place = _place(module, provided=bool(names))
+    if place is None:
+        text = f"{text} {ABSENT}"
+    elif place:
+        found.places[module] = place
+        if not _is_source(place):
+            text = f"{text} files {content(Path(place))}"
+    found.versions[module] = text
+
+
+def _ignored(module: str) -> bool:
+    return module in sys.stdlib_module_names or module == "mlops_local"
+
+
+def _is_source(place: str) -> bool:
+    """Whether the module there is Python source all through: then its modules are looked at one by one."""
+    path = Path(place)
+    if path.is_dir():
+        return not any(file.suffix in _CODE[1:] for file in path.rglob("*"))
+    return path.suffix == ".py"
+
+
+def _place(module: str, *, provided: bool) -> str | None:
+    """Where a module is whose version does not say what it holds; empty for an ordinary one, None when it is not there."""
+    try:
+        spec = importlib.util.find_spec(module)
+    except (ImportError, ValueError):
+        spec = None
+    if spec is None:
+        return None
+    folders = list(spec.submodule_search_locations or [])
+    place = spec.origin or (folders[0] if folders else "")
+    if (provided and any(part in place for part in _INSTALLED)) or not Path(place).is_absolute():
+        return ""
+    return folders[0] if folders else place
+
+
+def _imported(root: Path, folders: Mapping[str, str]) -> dict[str, str]:
+    """What of the packages beside the project is imported by now, whoever asked for it."""
+    found = {}
+    for name, module in list(sys.modules.items()):
+        file = getattr(module, "__file__", None)
+        if name.partition(".")[0] in folders and file and file.endswith(".py"):
+            found[name] = os.path.relpath(file, root)
+    return found
+
+
+def _bytes(path: Path) -> bytes | None:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return None
