@@ -15,6 +15,7 @@ from typing import Any
 
 from mlops_local.domain.errors import MlopsError, StepFailed
 from mlops_local.domain.jobs import Made, StepJob, StepOutcome
+from mlops_local.engines.pipeline import order
 from mlops_local.worker import inputs, nodes, tracebacks
 from mlops_local.worker.describe import load as load_module
 from mlops_local.worker.finder import Finder
@@ -88,6 +89,7 @@ def _body(job: StepJob, finder: Finder) -> tuple[list[Made], dict[str, Any]]:
     else:
         function = getattr(load_module(finder, step.code[0].module), step.code[0].name)
         values = inputs.read(job)
+        order.keep()
         seed(job.seed)
         outputs, report = _named(job, function(*values.values(), **_changed(job))), {}
     made = [save(outputs[name], job.out, name, key=job.key) for name in step.outputs]

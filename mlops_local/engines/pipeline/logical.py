@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,10 @@ import polars as pl
 
 SLICE = 1 << 18
 """Rows hashed at a time: bounds memory, and is part of the hash's definition."""
+
+
+_THREADED = 1 << 23
+"""Bytes from which a slice's columns are hashed side by side."""
 
 
 class _Columns:
@@ -28,8 +33,14 @@ class _Columns:
         self.rows = 0
 
     def feed(self, part: pl.DataFrame) -> None:
-        for hasher, column in zip(self.hashers, part.get_columns(), strict=True):
-            _feed(hasher.update, column.rechunk())
+        pairs = list(zip(self.hashers, part.get_columns(), strict=True))
+        threads = min(pl.thread_pool_size(), len(pairs)) if part.estimated_size() > _THREADED else 1
+        if threads > 1:  # hashing releases the GIL: 3 GB take half as long on two cores
+            with ThreadPoolExecutor(threads) as pool:
+                list(pool.map(_feed_column, pairs))
+        else:
+            for pair in pairs:
+                _feed_column(pair)
         self.rows += part.height
 
     def digest(self) -> str:
@@ -39,6 +50,11 @@ class _Columns:
             text = f"{name}\0{_dtype_text(dtype)}".encode("utf-8", "surrogatepass")
             total.update(len(text).to_bytes(8, "little") + text + hasher.digest())
         return total.hexdigest()
+
+
+def _feed_column(pair: tuple[Any, pl.Series]) -> None:
+    hasher, column = pair
+    _feed(hasher.update, column.rechunk())
 
 
 def frame_hash(frame: pl.DataFrame) -> str:

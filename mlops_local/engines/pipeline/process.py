@@ -81,6 +81,7 @@ def environment(python: str, threads: int) -> dict[str, str]:
     settings = {
         "PYTHONHASHSEED": "0",  # sets and the order they are walked in
         "POLARS_ENGINE_AFFINITY": "in-memory",  # the streaming engine joins in another order each time (measured)
+        "POLARS_OOC_MEMORY_BUDGET_MB": str(_budget_mb()),  # from here on a streamed sort or join spills to disk
         "OMP_WAIT_POLICY": "PASSIVE",  # waiting threads sleep: on a busy machine LightGBM is seven times as fast (measured)
         "_RJEM_MALLOC_CONF": "background_thread:false",  # polars' allocator: no thread in a process that forks
     }
@@ -95,6 +96,12 @@ def _active(python: str) -> dict[str, str]:
     if not (home / "pyvenv.cfg").exists():
         return {}
     return {"VIRTUAL_ENV": str(home), "PATH": os.pathsep.join([str(home / "bin"), os.environ.get("PATH", os.defpath)])}
+
+
+def _budget_mb() -> int:
+    """What polars' streaming engine may hold in memory: a 32nd of the machine's, 512 MB at least."""
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return max(512, total // 32 // 2**20)
 
 
 def _fewer(own: str, threads: int) -> str:

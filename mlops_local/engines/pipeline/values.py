@@ -16,6 +16,7 @@ import json
 import math
 import os
 import pickle
+import re
 import shutil
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
@@ -135,22 +136,35 @@ def _write_table(value: Any, path: Path) -> tuple[str, int]:
     from mlops_local.engines.pipeline import logical  # noqa: PLC0415 - imports polars, 140 ms
 
     if hasattr(value, "collect"):  # a LazyFrame
-        if not _reorders(value):
-            value.sink_parquet(path)
+        if not _small(value):
+            value.sink_parquet(path, row_group_size=logical.SLICE)
             return logical.parquet_hash(path)
         value = value.collect(engine="in-memory")
     value.write_parquet(path)
     return logical.frame_hash(value), value.height
 
 
-def _reorders(frame: Any) -> bool:
-    """Whether the streaming engine may give the rows in another order each time (measured: joins do, even when asked for the
-    in-memory engine while sinking). Unless the user chose that engine, such a frame is collected before it is written.
-    """
-    if os.environ.get("POLARS_ENGINE_AFFINITY", "in-memory") != "in-memory":
+SMALL_CELLS = 1 << 23
+"""Cells (rows times columns) read from files up to which a lazy frame is computed in memory: 64 MB of numbers.
+
+In memory, sums of floats come out the same to the last digit each time; streamed they do not, and only there they may not fit.
+"""
+
+
+def _small(frame: Any) -> bool:
+    """Whether what a lazy frame reads is known to be little. A scan that does not say how much it reads is not."""
+    if os.environ.get("POLARS_ENGINE_AFFINITY", "in-memory") != "in-memory":  # the user chose to stream
         return False
-    plan = frame.explain(optimized=False)
-    return any(word in plan for word in ("JOIN", "AGGREGATE", "UNPIVOT", "UNIQUE", "UNION"))
+    plan = frame.explain()
+    scans = re.findall(r"SCAN.*?(?=\w+ SCAN|\Z)", plan, re.DOTALL)
+    cells = 0
+    for scan in scans:
+        rows = re.search(r"ESTIMATED ROWS: (\d+)", scan)
+        columns = re.search(r"PROJECT (\d+|\*)/(\d+) COLUMNS", scan)
+        if rows is None or columns is None:
+            return False
+        cells += int(rows[1]) * int(columns[2] if columns[1] == "*" else columns[1])
+    return cells <= SMALL_CELLS
 
 
 def _save_series(value: Any, folder: Path, name: str, key: str) -> Made:
@@ -342,8 +356,7 @@ def _save_file(value: Path, folder: Path, name: str, key: str) -> Made:
         raise StepFailed(
             f"output '{name}' is the path {value}, and nothing is there", hint="write the file before returning its path"
         )
-    path = folder / f"{name}.file"
-    shutil.copyfile(value, path)
+    path = _owned(value, folder, f"{name}.file")
     return Made(name, "file", _digest("file", value.name.encode(), _file_hash(path)), {value.name: str(path)})
 
 
@@ -353,11 +366,18 @@ def _save_folder(value: Path, folder: Path, name: str, key: str) -> Made:
     for source in sorted(value.rglob("*")):
         if source.is_file():
             relative = source.relative_to(value).as_posix()
-            path = folder / f"{name}.{len(files)}.file"
-            shutil.copyfile(source, path)
+            path = _owned(source, folder, f"{name}.{len(files)}.file")
             files[relative] = str(path)
             parts += [relative.encode("utf-8", "surrogateescape"), _file_hash(path)]
     return Made(name, "folder", _digest("folder", *parts), files)
+
+
+def _owned(source: Path, folder: Path, name: str) -> Path:
+    """A file that may be kept as it is: what lies in the step's own folder already, a copy of anything else."""
+    if not source.is_symlink() and source.resolve().is_relative_to(folder.resolve()):
+        return source
+    shutil.copyfile(source, folder / name)
+    return folder / name
 
 
 def _file_hash(path: Path) -> bytes:

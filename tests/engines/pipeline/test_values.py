@@ -12,7 +12,7 @@ import pytest
 
 from mlops_local.domain.errors import IntegrityError, StepFailed
 from mlops_local.domain.xy import XY, concat
-from mlops_local.engines.pipeline import logical
+from mlops_local.engines.pipeline import logical, values
 from mlops_local.engines.pipeline.values import load, save
 
 KEY = "secret"
@@ -235,3 +235,30 @@ def test_values_that_cannot_be_kept_say_so(value: Any, message: str, tmp_path: P
     with pytest.raises(StepFailed, match=message) as caught:
         save(value, tmp_path, "out", key=KEY)
     assert caught.value.hint
+
+
+def test_what_lies_in_the_steps_own_folder_is_not_copied(tmp_path: Path) -> None:
+    """A file or folder that a step wrote into its own folder is kept where it is; a link in there is copied."""
+    (tmp_path / "out" / "made").mkdir(parents=True)
+    (tmp_path / "elsewhere").write_bytes(b"mine")
+    inside = tmp_path / "out" / "made" / "a.bin"
+    inside.write_bytes(b"abc")
+    (tmp_path / "out" / "link").symlink_to(tmp_path / "elsewhere")
+    assert save(inside, tmp_path / "out", "a").files == {"a.bin": str(inside)}
+    assert save(inside.parent, tmp_path / "out", "b").files == {"a.bin": str(inside)}
+    (copied,) = save(tmp_path / "out" / "link", tmp_path / "out", "c").files.values()
+    assert not Path(copied).is_symlink() and Path(copied).read_bytes() == b"mine"
+
+
+def test_little_is_computed_in_memory_and_much_is_streamed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only a lazy frame that is known to read little is held whole; either way it is kept with equal content."""
+    FRAME.select("i", "f", "s").write_parquet(tmp_path / "in.parquet")
+    (tmp_path / "in.ndjson").write_text('{"i": 1}\n')
+    scan = pl.scan_parquet(tmp_path / "in.parquet")
+    little = save(scan, tmp_path, "little").logical
+    assert values._small(scan) and values._small(scan.join(scan, on="s")) and values._small(FRAME.lazy())
+    assert not values._small(pl.scan_ndjson(tmp_path / "in.ndjson"))  # does not say how much it reads
+    monkeypatch.setattr(values, "SMALL_CELLS", 8)  # three rows of three columns are 9 cells
+    assert not values._small(scan) and values._small(scan.select("i"))
+    monkeypatch.setattr(values, "SMALL_CELLS", 0)
+    assert not values._small(scan) and save(scan, tmp_path, "much").logical == little
