@@ -9,13 +9,15 @@ from __future__ import annotations
 import json
 import os
 import platform
+import signal
 import socket
 import sys
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
+from types import FrameType, TracebackType
 from typing import Any
 
 from mlops_local.domain import events, names, secrets
@@ -62,6 +64,7 @@ class Run:
         _stack.append(self)
         journal = self._open()
         if self._owned:
+            self._hear_terminate()
             journal.state(
                 events.RUN_STARTED,
                 run=self.id,
@@ -84,7 +87,9 @@ class Run:
             _stack.remove(self)
         journal = self._open()
         if self._owned:
-            cancelled = isinstance(error, KeyboardInterrupt)
+            self._unhear_terminate()
+            self.layout.stop_request(self.id).unlink(missing_ok=True)
+            cancelled = isinstance(error, (KeyboardInterrupt, _Terminated))
             state = "done" if error is None else "cancelled" if cancelled else "failed"
             text = "" if error is None else secrets.strike(f"{type(error).__name__}: {error}")
             seconds = round(time.monotonic() - self._started, 6)
@@ -98,6 +103,15 @@ class Run:
             self._journal = Journal.open(self.layout.journal)
             self._journal.listen = self._hear
         return self._journal
+
+    def _hear_terminate(self) -> None:
+        """SIGTERM, which `mlops stop` sends, ends the block like ^C, so that the run is cancelled and not crashed."""
+        if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+            signal.signal(signal.SIGTERM, _terminate)
+
+    def _unhear_terminate(self) -> None:
+        if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) is _terminate:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
     def _hear(self, lines: bytes) -> None:
         """Called with every batch of points, in the journal's own thread."""
@@ -178,6 +192,14 @@ class Run:
         metrics = bundling.evaluate(self.layout, self._made, rows, y, cluster=cluster)
         self._open().state(events.SUMMARY, run=self.id, values=metrics, low={}, high={})
         return metrics
+
+
+class _Terminated(SystemExit):
+    """Ends a script with exit code 143 and no traceback."""
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:
+    raise _Terminated(128 + number)
 
 
 _stack: list[Run] = []

@@ -40,6 +40,7 @@ SECTIONS: dict[str, dict[str, Entry]] = {
         "watch": Entry("guarding:watch", "Train again at each save, as far as needed."),
         "serve": Entry("serving:serve", "Answer predictions over HTTP."),
         "run": Entry("tracking:run", "Track any command as a run."),
+        "stop": Entry("tracking:stop", "End a run, or have it keep what it has."),
         "status": Entry("reading:status", "What is served, what ran, what needs you."),
         "ui": Entry("interface:ui", "Open the terminal interface."),
     },

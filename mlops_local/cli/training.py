@@ -139,7 +139,10 @@ def _show_result(settings: Settings, result: TrainResult, *, dry_run: bool) -> N
         known = version.low is not None and version.high is not None
         interval = f" [{version.low:.3f}, {version.high:.3f}]" if known else ""
         judged = verdict.verdict if verdict else "none"
-        output.line(f"{version.id} {version.candidate}: {version.metric} {version.value:.4f}{interval}, gates: {judged}{mark}")
+        note = f", {version.note}" if version.note else ""
+        output.line(
+            f"{version.id} {version.candidate}{note}: {version.metric} {version.value:.4f}{interval}, gates: {judged}{mark}"
+        )
 
 
 @click.command(epilog="\b\nExamples:\n  mlops plan\n  mlops plan gbm --json\n  mlops plan -S gbm.num_leaves=31")

@@ -187,6 +187,7 @@ def _version(detail: VersionDetail) -> None:
             ("candidate", version.candidate),
             (version.metric, interval(version.value, version.low, version.high)),
             ("made", output.local_time(version.created)),
+            *([("note", version.note)] if version.note else []),
             ("run", version.run[16:24]),
             ("bundle", version.bundle_hash[:16]),
             ("data", ", ".join(f"{source} {identifier[:8]}" for source, identifier in version.snapshots.items())),

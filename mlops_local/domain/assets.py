@@ -95,6 +95,8 @@ class ModelVersion:
     state: str = "new"
     """new, approved, rejected or retired."""
     created: str = ""
+    note: str = ""
+    """What to know of how it was made: that its training was stopped early."""
 
 
 @dataclass(frozen=True)

@@ -64,6 +64,8 @@ class ProjectConfig:
     targets: tuple[str, ...] = ()
     """What a bare `mlops train` builds; empty: every model's candidates that can be built."""
     python: str = ""
+    stalled_after_s: float = 600.0
+    """A run that prints, logs and computes nothing for so long is said to be stalled; 0: never."""
     params: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     models: Mapping[str, ModelConfig] = field(default_factory=dict)
     serve: ServeConfig = ServeConfig()
@@ -71,7 +73,13 @@ class ProjectConfig:
 
 
 # One row a key: allowed type(s). Shown in "did you mean" and in the docs.
-_PROJECT_KEYS: dict[str, type | tuple[type, ...]] = {"name": str, "pipeline": str, "targets": list, "python": str}
+_PROJECT_KEYS: dict[str, type | tuple[type, ...]] = {
+    "name": str,
+    "pipeline": str,
+    "targets": list,
+    "python": str,
+    "stalled_after": (int, float),
+}
 _GATE_KEYS: dict[str, type | tuple[type, ...]] = {
     "metric": str,
     "max_drop": (int, float),
@@ -100,6 +108,9 @@ def parse(mapping: Mapping[str, Any], *, name: str = "project") -> ProjectConfig
     _check(project, _PROJECT_KEYS, "project.", problems)
     if not all(isinstance(target, str) for target in _list(project.get("targets"))):
         problems.append("project.targets: expected a list of names")
+    stalled = project.get("stalled_after", 0.0)
+    if isinstance(stalled, (int, float)) and not (math.isfinite(stalled) and stalled >= 0):
+        problems.append(f"project.stalled_after: expected seconds, or 0 for never, got {stalled}")
     params = _table(mapping, "params")
     for step, values in params.items():
         if not isinstance(values, Mapping):
@@ -120,6 +131,7 @@ def parse(mapping: Mapping[str, Any], *, name: str = "project") -> ProjectConfig
         pipeline=project.get("pipeline", "pipeline.py"),
         targets=tuple(project.get("targets", ())),
         python=project.get("python", ""),
+        stalled_after_s=float(project.get("stalled_after", 600.0)),
         params={step: dict(values) for step, values in params.items()},
         models=models,
         serve=ServeConfig(**serve),

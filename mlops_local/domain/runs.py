@@ -41,6 +41,8 @@ class Run:
     metrics: Mapping[str, float] = field(default_factory=dict)
     """Last value of each metric."""
     targets: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    """What was noted while it ran: a metric that became NaN, that nothing happened any more."""
 
     @property
     def short(self) -> str:

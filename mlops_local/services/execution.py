@@ -28,6 +28,7 @@ from mlops_local.engines.pipeline.runner import Workers
 from mlops_local.services import data, environment, interruption
 from mlops_local.services.planning import Code, Parameters
 from mlops_local.services.project import Project
+from mlops_local.services.vigil import CANCEL, KEEP, Vigil
 from mlops_local.store import cache, layout, lock, objects, projection
 from mlops_local.store.journal import Journal, new_id
 
@@ -41,6 +42,12 @@ class Cancelled(MlopsError):
     """The run was ended on purpose; what was finished is kept."""
 
     exit_code = 130
+
+
+class Stopped(Cancelled):
+    """`mlops stop` ended the run, from another terminal."""
+
+    exit_code = 143
 
 
 @dataclass
@@ -60,6 +67,8 @@ class Execution:
     """Called with the run's id when every step is done; may add state lines before the run ends."""
     resume: bool = False
     """Steps may go on from what an interrupted attempt kept."""
+    skipped: list[str] = field(default_factory=list)
+    """Candidates that had not begun when the run was asked to end with what it has, and what needs them."""
     results: dict[str, StepResult] = field(default_factory=dict)
     ran: list[str] = field(default_factory=list)
     reused: list[str] = field(default_factory=list)
@@ -79,7 +88,7 @@ class Execution:
             Cancelled: the cancel event was set; the run is `cancelled`.
         """
         started = time.monotonic()
-        with closing(Journal.open(self.project.layout.journal)) as journal:
+        with closing(Journal.open(self.project.layout.journal)) as journal, self._watched(journal) as vigil:
             facts = {**environment.capture(self.project), **environment.of_steps(self.project, self.code.graph)}
             state, said = RunState.FAILED, ""
             try:
@@ -92,11 +101,18 @@ class Execution:
                 said = secrets.strike(str(error))
                 if isinstance(error, (Cancelled, KeyboardInterrupt, SystemExit)):
                     state = RunState.CANCELLED
+                if isinstance(error, Cancelled) and vigil.asked == CANCEL:
+                    said = "stopped by `mlops stop`"
+                    raise Stopped(said, hint="`mlops train --resume` goes on with it") from error
                 raise
             finally:
                 self.seconds = round(time.monotonic() - started, 6)
                 journal.state(events.RUN_ENDED, run=self.id, state=state.value, error=said, seconds=self.seconds)
         projection.settle(self.project.layout)
+
+    def _watched(self, journal: Journal) -> Vigil:
+        self._vigil = Vigil(self.project, self.id, journal, self.emit, cancel=self.cancel)
+        return self._vigil
 
     def _begin(self, journal: Journal, targets: Sequence[str], message: str, facts: Mapping[str, Any]) -> None:
         journal.state(
@@ -119,6 +135,9 @@ class Execution:
 
     def _step(self, journal: Journal, decision: Decision) -> None:
         step = self.code.graph.step(decision.name)
+        if any(item.node in self.skipped for item in step.inputs):
+            self._skip(journal, step)
+            return
         inputs = {item.argument: self._logical(item) for item in step.inputs}
         fingerprint, parts = fingerprints.fingerprint(step, self.code.parts(step), self.params.get(step.name, {}), inputs)
         kept = None if step.name in self.forced else cache.step_result(self.project.layout, fingerprint)
@@ -126,6 +145,9 @@ class Execution:
             # Two runs of one fingerprint: the second waits here and then reuses.
             with self._lease(step, fingerprint):
                 kept = None if step.name in self.forced else cache.step_result(self.project.layout, fingerprint)
+                if kept is None and step.kind == "candidate" and self._vigil.asked == KEEP:
+                    self._skip(journal, step)
+                    return
                 if kept is None:
                     reason = self._reason(step, decision, fingerprint, parts)
                     self._execute(journal, step, reason, fingerprint, parts)
@@ -135,6 +157,12 @@ class Execution:
         self.reused.append(step.name)
         journal.state(events.STEP_ENDED, run=self.id, step=step.name, state="reused", result=result_to_json(kept))
         self.emit(Progress("step_ended", f"{step.name}: reused", step=step.name, data={"state": "reused"}))
+
+    def _skip(self, journal: Journal, step: Step) -> None:
+        self.skipped.append(step.name)
+        said = "left out: the run was asked to stop"
+        journal.state(events.STEP_ENDED, run=self.id, step=step.name, state="cancelled", error=said)
+        self.emit(Progress("step_ended", f"{step.name}: {said}", step=step.name, data={"state": "cancelled"}))
 
     def _reason(self, step: Step, decision: Decision, fingerprint: str, parts: Sequence[Part]) -> str:
         """Why it runs, now that its inputs are known: the plan could only say that they will be made again."""

@@ -35,6 +35,7 @@ def register(
     result: StepResult,
     run: str,
     snapshots: Mapping[str, str],
+    note: str = "",
 ) -> ModelVersion:
     """Register what an evaluate step made; the same fingerprint and bundle are one version however often it is asked."""
     outputs = {output.name: output for output in result.outputs}
@@ -65,6 +66,7 @@ def register(
             metrics=result.report.get("metrics", {}),
             snapshots=snapshots,
             created=_now(),
+            note=note,
         )
 
     return ledger.append_version(project.layout, make)

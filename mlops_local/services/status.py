@@ -211,11 +211,13 @@ def _reason(version: ModelVersion, verdict: Verdict) -> str:
 
 
 def _about_runs(runs: Sequence[Run]) -> Iterator[Attention]:
-    for run in runs:
+    for place, run in enumerate(runs):
         if run.state is RunState.CRASHED:
             yield Attention(
                 f"run {run.short} {run.name} crashed: its process ended without a last word", f"mlops show {run.short}"
             )
+        if run.notes and (place == 0 or run.state is RunState.RUNNING):
+            yield Attention(f"run {run.short} {run.name}: {run.notes[-1]}", f"mlops show {run.short}")
         if run.incomplete:
             yield Attention(f"run {run.short} {run.name} lost some of its points", f"mlops show {run.short}")
     ended = next((run for run in runs if run.state is not RunState.RUNNING), None)

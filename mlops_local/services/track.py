@@ -21,6 +21,7 @@ from mlops_local.domain.errors import UsageError
 from mlops_local.domain.progress import Emit, Progress, ignore
 from mlops_local.services import environment, scripted
 from mlops_local.services.project import Project
+from mlops_local.services.vigil import Vigil
 from mlops_local.store import projection
 from mlops_local.store.journal import Journal, new_id
 
@@ -63,7 +64,8 @@ def run_command(project: Project, command: Sequence[str], *, name: str = "", mes
         emit(Progress("note", f"run {run_id[16:24]} {name}", data={"run": run_id}))
         state, error, code = "cancelled", "interrupted", 130
         try:
-            code = _execute(project, run_id, [program, *command[1:]])
+            with Vigil(project, run_id, journal, emit, what=name):
+                code = _execute(project, run_id, [program, *command[1:]])
             state, error = ("done", "") if code == 0 else ("failed", _ending(code))
         except OSError as problem:  # it is there and may be executed, and still does not start
             state, error = "failed", problem.strerror or str(problem)

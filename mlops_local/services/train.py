@@ -254,13 +254,17 @@ def _register_one(
     declared = graph.model(step.model)
     read = planning.sources_of(graph, needed(graph, [step.name]))
     rows = results.get(f"{declared.name}.features")
+    candidate = step.name.removesuffix(".evaluate")
+    fitted = results.get(candidate)
+    stopped = fitted.report.get("stopped") if fitted is not None else None
     version = judging.register(
         project,
         declared,
-        candidate=step.name.removesuffix(".evaluate"),
+        candidate=candidate,
         result=result,
         run=result.run or run,
         snapshots={name: current[name].id for name in read},
+        note=f"stopped {stopped}" if stopped else "",
     )
     raw = next((o for o in rows.outputs if o.name == "test"), None) if rows is not None else None
     judging.decide(project, declared, version, result, raw_rows=raw, emit=emit)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -43,8 +44,11 @@ def runs(
     sql = f"SELECT {_RUN} FROM run{_condition(where)} ORDER BY {order}, id DESC LIMIT ? OFFSET ?"
     rows = db.execute(sql, [*params, *order_params, limit, offset]).fetchall()
     found = [str(row[0]) for row in rows]
-    parameters, metrics = _params(db, found), _metrics(db, found)
-    return [_run(row, parameters.get(row[0], {}), metrics.get(row[0], {})) for row in rows]
+    parameters, metrics, noted = _params(db, found), _metrics(db, found), _notes(db, found)
+    return [
+        replace(_run(row, parameters.get(row[0], {}), metrics.get(row[0], {})), notes=tuple(noted.get(row[0], ())))
+        for row in rows
+    ]
 
 
 def count_runs(db: Db, where: str = "", params: Sequence[Any] = ()) -> int:
@@ -217,6 +221,14 @@ def _metrics(db: Db, found: Sequence[str]) -> dict[str, dict[str, float]]:
     sql = "SELECT run, key, value FROM metric_last WHERE run IN (SELECT unnest(?::VARCHAR[])) ORDER BY run, key"
     for run_id, key, value in db.execute(sql, [list(found)]).fetchall():
         made.setdefault(run_id, {})[key] = value
+    return made
+
+
+def _notes(db: Db, found: Sequence[str]) -> dict[str, list[str]]:
+    made: dict[str, list[str]] = {}
+    sql = "SELECT run, text FROM note WHERE run IN (SELECT unnest(?::VARCHAR[])) ORDER BY run, time"
+    for run_id, text in db.execute(sql, [list(found)]).fetchall():
+        made.setdefault(run_id, []).append(text)
     return made
 
 

@@ -60,4 +60,6 @@ def _plain(run: Run) -> dict[str, Any]:
 
 
 def _run(value: dict[str, Any]) -> Run:
-    return Run(**{**value, "state": RunState(value["state"]), "targets": tuple(value["targets"])})
+    return Run(
+        **{**value, "state": RunState(value["state"]), "targets": tuple(value["targets"]), "notes": tuple(value["notes"])}
+    )
