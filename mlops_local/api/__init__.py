@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from mlops_local.api.declare import data, model, seed, step, transform
     from mlops_local.api.load import load, load_model
     from mlops_local.api.run import log, log_eval, log_model, log_params, run
+    from mlops_local.api.splits import kfold, rolling
     from mlops_local.domain.xy import XY, concat
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "concat",
     "data",
     "epochs",
+    "kfold",
     "load",
     "load_model",
     "log",
@@ -28,6 +30,7 @@ __all__ = [
     "log_params",
     "model",
     "resume",
+    "rolling",
     "run",
     "seed",
     "should_stop",
@@ -42,6 +45,7 @@ _HOMES = {
     "concat": "mlops_local.domain.xy",
     "data": "mlops_local.api.declare",
     "epochs": "mlops_local.api.checkpoints",
+    "kfold": "mlops_local.api.splits",
     "load": "mlops_local.api.load",
     "load_model": "mlops_local.api.load",
     "log": "mlops_local.api.run",
@@ -50,6 +54,7 @@ _HOMES = {
     "log_params": "mlops_local.api.run",
     "model": "mlops_local.api.declare",
     "resume": "mlops_local.api.checkpoints",
+    "rolling": "mlops_local.api.splits",
     "run": "mlops_local.api.run",
     "seed": "mlops_local.api.declare",
     "should_stop": "mlops_local.api.checkpoints",

@@ -68,11 +68,11 @@ def _interval(view: VersionView) -> str:
 
 def _rows(view: VersionView) -> str:
     parts = view.report.get("rows", {})
-    return (
-        f"{parts['test']:,} rows, fitted on {parts['train'] + parts['valid']:,}"
-        if {"train", "valid", "test"} <= set(parts)
-        else ""
-    )
+    if not {"train", "valid", "test"} <= set(parts):
+        return ""
+    folds = len(view.report.get("folds", ()))
+    held_out = f" held out in {folds} folds" if folds else ""
+    return f"{parts['test']:,} rows{held_out}, fitted on {parts['train'] + parts['valid']:,}"
 
 
 @model.command(epilog="\b\nExamples:\n  mlops model show @champion\n  mlops model show delay@3 --json")
@@ -112,6 +112,11 @@ def show(settings: Settings, ref: str) -> None:
         output.line(f"gates{baseline}: {view.verdict.verdict}")
         for gate in view.verdict.gates:
             output.line("  " + describe_gate(gate))
+    if folds := view.report.get("folds"):
+        output.line()
+        rows = [(line["fold"], line["rows"], line["metrics"].get(version.metric)) for line in folds]
+        right = [output.Column(name, right=True) for name in ("rows", version.metric)]
+        output.table([output.Column("fold"), *right], rows)
     for column, lines in view.report.get("slices", {}).items():
         output.line()
         rows = [(line["value"], line["rows"], line["metric"]) for line in lines[:SLICES]]

@@ -77,9 +77,10 @@ class Needs:
 class Step:
     """A node of the graph.
 
-    kind `step`: a user's function. `command`: a program in any language. `features`: a model's transform and label over the
-    split's parts. `candidate`: a user's function that fits a model. `evaluate`: bundle the fitted model, score the evaluation
-    rows through the bundle.
+    kind `step`: a user's function. `command`: a program in any language. `split`: rows divided as `mlops.rolling` or
+    `mlops.kfold` says. `features`: a model's transform and label over the split's parts. `candidate`: a user's function that
+    fits a model. `score`: answer what a fold holds out, through a bundle of the fold's model. `evaluate`: bundle the fitted
+    model, score the evaluation rows through the bundle.
     """
 
     name: str
@@ -97,6 +98,8 @@ class Step:
     """The files source whose files the step runs for one at a time; empty for an ordinary step."""
     command: str = ""
     """The command line of a kind `command` step, with `{input}`, `{output}` and `{param}` to be filled in."""
+    fold: int = 0
+    """Which fold of the step named without a number this is, from 1; 0: it is no fold."""
     file: str = ""
     line: int = 0
 
@@ -126,6 +129,8 @@ class Model:
     """How the transform asks for its rows: lazy, frame or pandas."""
     declared: Symbol = Symbol("", "")
     """The variable that holds the declaration."""
+    folds: int = 0
+    """How many folds the split has; 0: it divides once."""
 
 
 @dataclass(frozen=True)

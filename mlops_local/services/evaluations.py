@@ -28,6 +28,8 @@ from mlops_local.services.project import Project
 from mlops_local.store import cache, objects
 
 _IMPLIED = "max_drop 0"
+_HELD_OUT = "held out"
+"""As the evaluate node marks rows that a fold answered without having learned from them."""
 
 
 @dataclass(frozen=True)
@@ -122,7 +124,11 @@ def _baseline(
     if champion.evaluation == version.evaluation or raw_rows is None:
         frame = _table(project, champion.predictions)
         found = evaluation(
-            champion.id, frame, cluster=declared.cluster, trained=_trained(project, kept), report=kept.report if kept else None
+            champion.id,
+            frame,
+            cluster=declared.cluster,
+            trained=_trained(project, kept, answered=True),
+            report=kept.report if kept else None,
         )
         # Its values of a metric that was edited since are values of another metric.
         ours, theirs = (report.report.get("own_metrics", {}) if report else {} for report in (result, kept))
@@ -150,14 +156,23 @@ def _baseline(
 
 def _evaluation(project: Project, version: str, cluster: str, result: StepResult, *, stored: str = "") -> Evaluation:
     predictions = _table(project, stored or _only(result, "predictions"))
-    return evaluation(version, predictions, cluster=cluster, trained=_trained(project, result), report=result.report)
+    trained = _trained(project, result, answered=True)
+    return evaluation(version, predictions, cluster=cluster, trained=trained, report=result.report)
 
 
-def _trained(project: Project, result: StepResult | None) -> list[str]:
-    """Hashes of the rows a version was fitted on; none where that is not known."""
+def _trained(project: Project, result: StepResult | None, *, answered: bool = False) -> list[str]:
+    """Hashes of the rows a version was fitted on; none where that is not known.
+
+    Args:
+        project: the project.
+        result: the version's evaluate step.
+        answered: it is for the answers kept with the version: of the rows it was evaluated on in folds, those are not the
+            bundle's but a fold's, which had not seen them.
+    """
     if result is None or not any(output.name == "trained" for output in result.outputs):
         return []
-    rows: list[str] = _table(project, _only(result, "trained")).get_column("row").to_list()
+    table = _table(project, _only(result, "trained"))
+    rows: list[str] = (table.filter(pl.col("part") != _HELD_OUT) if answered else table).get_column("row").to_list()
     return rows
 
 

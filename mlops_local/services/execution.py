@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from mlops_local.domain.jobs import Given, StepJob, StepOutcome
 from mlops_local.domain.plan import Decision, Output, Part, Plan, Reason, StepResult, result_to_json
 from mlops_local.domain.progress import Emit, Progress
 from mlops_local.domain.runs import RunState, short_id
+from mlops_local.domain.splits import unfolded
 from mlops_local.engines.pipeline import fingerprint as fingerprints
 from mlops_local.engines.pipeline.plan import changes
 from mlops_local.engines.pipeline.runner import Workers
@@ -125,13 +126,11 @@ class Execution:
             snapshots={name: snapshot.id for name, snapshot in self.snapshots.items()},
             **facts,
         )
-        flat = {f"{step}.{key}": value for step in self._names() for key, value in self.params.get(step, {}).items()}
+        whole = [step.name for step in self.steps if not step.fold]
+        flat = {f"{step}.{key}": value for step in whole for key, value in self.params.get(step, {}).items()}
         if flat:
             journal.state(events.PARAMS, run=self.id, values=environment.safe(flat))
         self.emit(Progress("run", f"run {short_id(self.id)} {self.name}", data={"run": self.id, "name": self.name}))
-
-    def _names(self) -> list[str]:
-        return [step.name for step in self.steps]
 
     def _step(self, journal: Journal, decision: Decision) -> None:
         step = self.code.graph.step(decision.name)
@@ -152,6 +151,8 @@ class Execution:
                     reason = self._reason(step, decision, fingerprint, parts)
                     self._execute(journal, step, reason, fingerprint, parts)
                     return
+        # It may have been made as another fold, of what was then the same window.
+        kept = replace(kept, name=step.name, parts=parts)
         self.results[step.name] = kept
         cache.record(self.project.layout, kept, written=True)
         self.reused.append(step.name)
@@ -235,7 +236,7 @@ class Execution:
                 graph=self.code.graph,
                 sources=self.code.sources,
                 params=self.params.get(step.name, {}),
-                seed=environment.seed(self.project, step.name),
+                seed=environment.seed(self.project, unfolded(step.name)),
                 inputs=tuple(self._given(item) for item in step.inputs),
                 out=folder,
                 log=logs / f"{step.name}.log",

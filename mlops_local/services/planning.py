@@ -22,6 +22,7 @@ from mlops_local.domain.graph import Graph, Param, Step, from_json, to_json
 from mlops_local.domain.plan import Decision, Plan
 from mlops_local.domain.progress import Emit, ignore
 from mlops_local.domain.project import ProjectConfig
+from mlops_local.domain.splits import unfolded
 from mlops_local.engines.pipeline import fingerprint as fingerprints
 from mlops_local.engines.pipeline.plan import decide, needed
 from mlops_local.engines.pipeline.plan import why as why_chain
@@ -201,7 +202,7 @@ def resolve_targets(graph: Graph, config: ProjectConfig, names: Sequence[str]) -
     """
     wanted = list(names) or list(config.targets) or [c for model in graph.models for c in model.candidates]
     if not wanted:
-        wanted = [step.name for step in graph.steps]
+        wanted = [step.name for step in graph.steps if not step.fold]
     models = {model.name: model for model in graph.models}
     steps = {step.name: step for step in graph.steps}
     found: list[str] = []
@@ -209,12 +210,13 @@ def resolve_targets(graph: Graph, config: ProjectConfig, names: Sequence[str]) -
         if name in models:
             found += [f"{candidate}.evaluate" for candidate in models[name].candidates]
         elif name in steps:
-            found.append(f"{name}.evaluate" if steps[name].kind == "candidate" else name)
+            evaluated = steps[name].kind == "candidate" and not steps[name].fold
+            found.append(f"{name}.evaluate" if evaluated else name)
         else:
             near = difflib.get_close_matches(name, [*models, *steps], n=1)
             raise UsageError(
                 f"no step or model named {name!r}" + (f", did you mean {near[0]!r}?" if near else ""),
-                hint="known: " + ", ".join([*models, *(s for s in steps if "." not in s)]),
+                hint="known: " + ", ".join([*models, *(s.name for s in graph.steps if "." not in s.name and not s.fold)]),
             )
     return tuple(dict.fromkeys(found))
 
@@ -226,7 +228,7 @@ def sources_of(graph: Graph, steps: Iterable[Step]) -> tuple[str, ...]:
 
 
 def parameters(graph: Graph, config: ProjectConfig, overrides: Mapping[str, str] | None = None) -> dict[str, dict[str, Any]]:
-    """Every step's effective parameters: `-S` over [params] over the default.
+    """Every step's effective parameters: `-S` over [params] over the default. A fold has those of its step.
 
     Args:
         graph: the project's graph.
@@ -237,8 +239,9 @@ def parameters(graph: Graph, config: ProjectConfig, overrides: Mapping[str, str]
         UsageError: an unknown parameter or a value that is not of its type.
         ConfigError: [params] names a step or parameter that is not there.
     """
-    values = {step.name: {p.name: p.default for p in step.params} for step in graph.steps if step.params}
-    kinds = {(step.name, p.name): p for step in graph.steps for p in step.params}
+    whole = [step for step in graph.steps if not step.fold]
+    values = {step.name: {p.name: p.default for p in step.params} for step in whole if step.params}
+    kinds = {(step.name, p.name): p for step in whole for p in step.params}
     for step, table in config.params.items():
         for name, value in table.items():
             if (step, name) not in kinds:
@@ -247,7 +250,7 @@ def parameters(graph: Graph, config: ProjectConfig, overrides: Mapping[str, str]
     for key, text in (overrides or {}).items():
         owner, name = _owner(key, kinds)
         values[owner][name] = _typed(kinds[owner, name], text, f"-S {key}", parse=True)
-    return values
+    return {**values, **{step.name: values[unfolded(step.name)] for step in graph.steps if step.fold and step.params}}
 
 
 def _owner(key: str, kinds: Mapping[tuple[str, str], Param]) -> tuple[str, str]:

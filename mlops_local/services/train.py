@@ -19,6 +19,7 @@ from mlops_local.domain.graph import Graph, Step
 from mlops_local.domain.plan import Plan, StepResult
 from mlops_local.domain.progress import Emit, Progress, ignore
 from mlops_local.domain.runs import RunState
+from mlops_local.domain.splits import together, unfolded
 from mlops_local.engines.pipeline.plan import needed
 from mlops_local.engines.pipeline.runner import Workers
 from mlops_local.services import hook, interpreter, interruption, judging, locking, planning
@@ -66,7 +67,7 @@ def train(
         project: the project.
         targets: steps, candidates or models; [project] targets when empty.
         params: `-S` overrides, name -> text.
-        force: steps to run whatever the plan says; `*` for all.
+        force: steps to run, with their folds, whatever the plan says; `*` for all.
         dry_run: plan only.
         message: kept with the run.
         resume: interrupted steps go on from their checkpoints; a run's name does so with its targets and parameters.
@@ -109,7 +110,7 @@ def _train(project: Project, order: _Order, workers: Workers, cancel: threading.
     current = planning.snapshots(project, code.graph, steps, emit=emit)
     values = planning.parameters(code.graph, project.config, order.params)
     ids = {name: snapshot.id for name, snapshot in current.items()}
-    forced = [step.name for step in steps] if "*" in order.force else list(order.force)
+    forced = [step.name for step in steps if {"*", step.name, unfolded(step.name)} & set(order.force)]
     plan = planning.make_plan(project, code, wanted, params=values, snapshots=ids, force=forced)
     emit(Progress("plan", _plan_line(plan), data={"plan": plan}))
     if order.dry_run or not plan.stale:
@@ -172,7 +173,7 @@ def _plan_line(plan: Plan) -> str:
     stale = [decision.name for decision in plan.stale]
     if not stale:
         return f"nothing to do: {len(plan.decisions)} steps fresh"
-    return f"{len(stale)} of {len(plan.decisions)} steps to run: {', '.join(stale)}"
+    return f"{len(stale)} of {len(plan.decisions)} steps to run: {', '.join(together(stale))}"
 
 
 def _nothing_ran(

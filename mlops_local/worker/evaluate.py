@@ -7,8 +7,10 @@ imported when a node runs: whoever only describes a graph does without polars an
 from __future__ import annotations
 
 import linecache
+import math
 import traceback
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +18,12 @@ from mlops_local.domain.errors import StepFailed
 from mlops_local.domain.graph import Model
 from mlops_local.domain.jobs import Code
 from mlops_local.domain.xy import XY
-from mlops_local.worker.features import features, frame_of, label_of, unseen
+from mlops_local.worker.features import divide, features, frame_of, label_of, unseen
 
-__all__ = ["evaluate", "features"]
+__all__ = ["Node", "divide", "evaluate", "features", "score"]
+
+HELD_OUT = "held out"
+"""In `trained`: a row the bundle learned from, and whose kept answer is of a fold that did not."""
 
 SLICES = 60
 """Values of a slice column that are reported, the most frequent first."""
@@ -26,34 +31,76 @@ SLICE_ROWS = 30
 """Rows a slice needs to be reported."""
 
 
-def evaluate(
-    model: Model,
-    declaration: Any,
-    fitted: Any,
-    parts: Mapping[str, XY],
-    states: Mapping[str, Any],
-    *,
-    candidate: str,
-    sources: Mapping[str, Code],
-    hidden: Sequence[str],
-    seed: int,
-    out: Path,
-    keys: Sequence[Sequence[str]] = (),
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Bundle a fitted model and evaluate what the bundle answers.
+@dataclass(frozen=True)
+class Node:
+    """A fitted model and all it takes to bundle it and answer rows with it."""
+
+    model: Model
+    declaration: Any
+    """The `mlops.model(...)` object: transform, label, metrics, tests."""
+    fitted: Any
+    """What the candidate returned."""
+    parts: Mapping[str, XY]
+    """Features, label and rows of train, valid and test."""
+    states: Mapping[str, Any]
+    """The transform's further arguments."""
+    candidate: str
+    sources: Mapping[str, Code]
+    """The project's modules, to cut the transform from."""
+    hidden: Sequence[str]
+    """Outcome columns."""
+    out: Path
+    """An existing folder for the bundle."""
+    keys: Sequence[Sequence[str]] = ()
+    """The sources' declared keys, which name rows."""
+
+    @property
+    def seen(self) -> list[str]:
+        """The raw columns the transform may see."""
+        hidden = unseen(label_of(self.declaration), self.hidden)
+        return [name for name in self.parts["test"].rows.columns if name not in hidden]
+
+
+@dataclass(frozen=True)
+class _Answered:
+    """A bundle that was made, and what it answers for the test rows in a fresh process."""
+
+    exported: Any
+    loaded: Any
+    needed: Sequence[str]
+    """The raw columns it asks for."""
+    answers: Any
+
+
+def score(node: Node) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Answer what a fold holds out, through a bundle of the fold's model.
+
+    Returns:
+        predictions (a frame: label, prediction, in the order of the test rows), and the report: metrics, rows, notes.
+
+    Raises:
+        StepFailed: the model cannot be bundled, or the bundle answers otherwise than the model.
+    """
+    import polars as pl
+
+    test = node.parts["test"]
+    done = _answered(node)
+    label = test.y.cast(pl.Float64).alias("label")
+    values = _values(node.model, label.to_numpy(), done.answers.to_numpy())
+    report = {
+        "metrics": _finite(values),
+        "rows": {part: len(xy) for part, xy in node.parts.items()},
+        "notes": _answer_notes(done.exported, done.answers),
+    }
+    return {"predictions": pl.DataFrame([label, done.answers])}, report
+
+
+def evaluate(node: Node, held_out: Sequence[Any] = ()) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Bundle a fitted model and evaluate what the bundle answers; with folds, what theirs answered for the rows they held out.
 
     Args:
-        model: the model as described.
-        declaration: the `mlops.model(...)` object: transform, label, metrics, tests.
-        fitted: what the candidate returned.
-        parts: features, label and rows of train, valid and test.
-        states: the transform's further arguments.
-        candidate: the candidate's name.
-        sources: the project's modules, to cut the transform from.
-        hidden: outcome columns.
-        seed: of samples.
-        out: an existing folder for the bundle.
-        keys: the sources' declared keys, which name rows.
+        node: the model and its rows.
+        held_out: the folds' predictions in their order; test is their rows one after the other.
 
     Returns:
         bundle (a folder), predictions (a frame: row, keys, cluster, slices, label, prediction, metric.NAME) and trained (a
@@ -62,60 +109,104 @@ def evaluate(
     Raises:
         StepFailed: the model cannot be bundled, or the bundle answers otherwise than the model.
     """
+    import polars as pl
+
+    from mlops_local.engines.models import rows
+
+    model, declaration, parts, test = node.model, node.declaration, node.parts, node.parts["test"]
+    y = test.y.cast(pl.Float64).to_numpy()
+    done = _answered(node)
+    answers = _pooled(held_out, y) if held_out else done.answers
+    own, whole = _own_metrics(declaration, test, answers)
+    identity = rows.identity(test.rows, node.keys, node.seen)
+    predictions = _predictions(model, test, answers, own, identity)
+    values = _values(model, y, answers.to_numpy())
+    values |= {name: float(series.mean()) for name, series in own.items()} | whole
+    report = {
+        "metrics": _finite(values),
+        "not_computed": sorted(set(values) - set(_finite(values))),
+        "rows": {part: len(xy) for part, xy in parts.items()},
+        "identity": list(identity),
+        "form": done.exported.form,
+        "reason": done.exported.reason,
+        "output": done.exported.output["kind"],
+        "parity": dict(done.exported.parity),
+        "signature": list(done.needed),
+        "tests": [_behaviour(function, done.loaded.predict, test.rows) for function in declaration.tests],
+        "slices": _slices(model, predictions, test),
+        "notes": _answer_notes(done.exported, answers),
+        "whole": sorted(whole),
+        "greater_is_better": {f.__name__: getattr(f.__mlops__, "greater_is_better", True) for f in declaration.metrics},
+    }
+    if held_out:
+        report["folds"] = [
+            {"fold": number, "rows": part.height, "metrics": _finite(_values(model, *_both(part)))}
+            for number, part in enumerate(held_out, start=1)
+        ]
+    return {"bundle": node.out, "predictions": predictions, "trained": _trained(parts, identity, bool(held_out))}, report
+
+
+def _answered(node: Node) -> _Answered:
+    """Export and bundle the fitted model, and ask the bundle for the test rows."""
     import numpy as np
     import polars as pl
 
-    from mlops_local.engines.models import build, export, metrics, rows, rowwise, signature, transform
+    from mlops_local.engines.models import build, export, rowwise, signature, transform
 
-    label = label_of(declaration)
-    test = parts["test"]
-    seen = [name for name in test.rows.columns if name not in unseen(label, hidden)]
-    y = test.y.cast(pl.Float64).to_numpy()
-    binary = bool(np.isin(y, (0.0, 1.0)).all())
+    model, parts, test = node.model, node.parts, node.parts["test"]
+    binary = bool(np.isin(test.y.cast(pl.Float64).to_numpy(), (0.0, 1.0)).all())
     real = pl.concat([test.X, parts["valid"].X])
-    exported = export.export(fitted, test.X.columns, transform.matrix(real, real.columns), binary=binary)
-    made = rowwise.Transform(declaration.features, states, model.rows)
-    needed = rowwise.needed(made, _sample(parts["train"].rows, 64), seen)
+    exported = export.export(node.fitted, test.X.columns, transform.matrix(real, real.columns), binary=binary)
+    made = rowwise.Transform(node.declaration.features, node.states, model.rows)
+    needed = rowwise.needed(made, _sample(parts["train"].rows, 64), node.seen)
     recipe = build.Recipe(
         model=model.name,
-        candidate=candidate,
+        candidate=node.candidate,
         signature=signature.describe(parts["train"].rows, needed, _gaps(parts, needed)),
         transform=model.features.name,
-        source=build.transform_source(sources, model.features.module, model.features.name),
+        source=build.transform_source(node.sources, model.features.module, model.features.name),
         rows=model.rows,
-        states=states,
+        states=node.states,
         label=model.label,
         metric=model.metric,
     )
     matrix = transform.matrix(test.X, exported.features)
-    loaded = build.build(out, recipe, exported, test.rows, matrix)
-    answers = pl.Series("prediction", build.answer(out, loaded, test.rows, matrix), dtype=pl.Float64)
-    own, whole = _own_metrics(declaration, test, answers)
-    identity = rows.identity(test.rows, keys, seen)
-    predictions = _predictions(model, test, answers, own, identity)
-    values = {name: metrics.metric(name)(y, answers.to_numpy()) for name in _wanted(model, y)}
-    values |= {name: float(series.mean()) for name, series in own.items()} | whole
-    report = {
-        "metrics": {name: value for name, value in values.items() if np.isfinite(value)},
-        "not_computed": sorted(name for name, value in values.items() if not np.isfinite(value)),
-        "rows": {part: len(xy) for part, xy in parts.items()},
-        "identity": list(identity),
-        "form": exported.form,
-        "reason": exported.reason,
-        "output": exported.output["kind"],
-        "parity": dict(exported.parity),
-        "signature": list(needed),
-        "tests": [_behaviour(function, loaded.predict, test.rows) for function in declaration.tests],
-        "slices": _slices(model, predictions, test),
-        "notes": _answer_notes(exported, answers),
-        "whole": sorted(whole),
-        "greater_is_better": {f.__name__: getattr(f.__mlops__, "greater_is_better", True) for f in declaration.metrics},
-    }
-    trained = pl.concat(
-        pl.DataFrame({"row": rows.row_hashes(parts[part].rows, identity), "part": [part] * len(parts[part])})
-        for part in ("train", "valid")
-    )
-    return {"bundle": out, "predictions": predictions, "trained": trained}, report
+    loaded = build.build(node.out, recipe, exported, test.rows, matrix)
+    answers = pl.Series("prediction", build.answer(node.out, loaded, test.rows, matrix), dtype=pl.Float64)
+    return _Answered(exported, loaded, needed, answers)
+
+
+def _pooled(held_out: Sequence[Any], y: Any) -> Any:
+    """The folds' answers one after the other, which is the order of the test rows."""
+    import numpy as np
+    import polars as pl
+
+    pooled = pl.concat(held_out)
+    if not np.array_equal(pooled["label"].to_numpy(), y):
+        raise StepFailed(
+            "the folds answered other rows than the split holds out",
+            hint="the step that makes the rows gives them in another order each time: sort them",
+        )
+    return pooled["prediction"]
+
+
+def _both(predictions: Any) -> tuple[Any, Any]:
+    return predictions["label"].to_numpy(), predictions["prediction"].to_numpy()
+
+
+def _trained(parts: Mapping[str, XY], identity: Sequence[str], folds: bool) -> Any:
+    """The rows the bundle learned from; those that a fold held out apart, whose kept answers are not the bundle's."""
+    import polars as pl
+
+    from mlops_local.engines.models import rows
+
+    held_out = set(rows.row_hashes(parts["test"].rows, identity)) if folds else set()
+
+    def lines(part: str) -> Any:
+        hashes = rows.row_hashes(parts[part].rows, identity)
+        return pl.DataFrame({"row": hashes, "part": [HELD_OUT if row in held_out else part for row in hashes]})
+
+    return pl.concat([lines(part) for part in ("train", "valid")])
 
 
 def _sample(rows: Any, count: int) -> Any:
@@ -134,10 +225,16 @@ def _gaps(parts: Mapping[str, XY], names: Sequence[str]) -> dict[str, str]:
     return found
 
 
-def _wanted(model: Model, y: Any) -> list[str]:
+def _values(model: Model, y: Any, p: Any) -> dict[str, float]:
+    """The primary metric and the usual ones for such a label; NaN where one has no value."""
     from mlops_local.engines.models import metrics
 
-    return [name for name in dict.fromkeys([model.metric, *metrics.usual(y)]) if name in metrics.names()]
+    names = [name for name in dict.fromkeys([model.metric, *metrics.usual(y)]) if name in metrics.names()]
+    return {name: metrics.metric(name)(y, p) for name in names}
+
+
+def _finite(values: Mapping[str, float]) -> dict[str, float]:
+    return {name: value for name, value in values.items() if math.isfinite(value)}
 
 
 def _own_metrics(declaration: Any, test: XY, answers: Any) -> tuple[dict[str, Any], dict[str, float]]:

@@ -1,4 +1,4 @@
-"""The features node of a model: turn the split's parts into features and label.
+"""The split and features nodes of a model: divide rows in folds, and turn the parts into features and label.
 
 Calls the user's transform and label and so runs in the worker's child. Outcome columns and what the label is made of never
 reach the transform; a transform that looks beyond its row is refused.
@@ -12,11 +12,31 @@ from functools import reduce
 from typing import Any
 
 from mlops_local.domain.errors import StepFailed
-from mlops_local.domain.graph import Model
+from mlops_local.domain.graph import Model, Step
+from mlops_local.domain.splits import from_text
 from mlops_local.domain.xy import XY
 
 PARTS = ("train", "valid", "test")
 _FLOAT32_WHOLE = 1 << 24
+
+
+def divide(step: Step, declaration: Any, rows: Any, *, seed: int) -> dict[str, Any]:
+    """Divide rows as the split says.
+
+    Args:
+        step: the split, whole or one fold of it.
+        declaration: the model whose label's shares are kept; None where none are.
+        rows: all rows.
+        seed: of the draw, the same for all folds.
+
+    Raises:
+        StepFailed: the rows cannot be divided so.
+    """
+    from mlops_local.engines.models import splits
+
+    frame = frame_of(rows)
+    label = _label(frame, label_of(declaration), step.model) if declaration is not None else None
+    return dict(splits.parts(frame, from_text(step.extras["split"]), step.fold, seed=seed, label=label))
 
 
 def features(
@@ -48,7 +68,7 @@ def features(
     report: dict[str, Any] = {"rows": {}, "dropped": {}, "notes": []}
     for part in PARTS:
         rows = frame_of(parts[part])
-        y = _label(rows, label, model)
+        y = _label(rows, label, model.name)
         labelled = y.is_not_null()
         report["dropped"][part] = int((~labelled).sum())
         rows, y = rows.filter(labelled), y.filter(labelled)
@@ -105,7 +125,7 @@ def unseen(label: Any, hidden: Sequence[str]) -> list[str]:
     return [*dict.fromkeys([*hidden, *label.meta.root_names()])]
 
 
-def _label(rows: Any, label: Any, model: Model) -> Any:
+def _label(rows: Any, label: Any, model: str) -> Any:
     """The label of each row; null where there is none."""
     import polars as pl
 
@@ -113,14 +133,12 @@ def _label(rows: Any, label: Any, model: Model) -> Any:
     if missing:
         near = difflib.get_close_matches(missing[0], rows.columns, n=1)
         raise StepFailed(
-            f"the label of '{model.name}' reads column '{missing[0]}', which the split's rows do not have",
+            f"the label of '{model}' reads column '{missing[0]}', which the split's rows do not have",
             hint=f"did you mean '{near[0]}'?" if near else f"they have: {', '.join(rows.columns[:20])}",
         )
     y = rows.select(label.alias("label")).to_series()
     if len(y) != rows.height:
-        raise StepFailed(
-            f"the label of '{model.name}' is one value for all rows", hint="an expression per row, as pl.col(...) > 0"
-        )
+        raise StepFailed(f"the label of '{model}' is one value for all rows", hint="an expression per row, as pl.col(...) > 0")
     if y.dtype == pl.Boolean:
         # pandas writes gaps as NaN, and polars holds NaN for greater than any number: a gap would be a positive.
         known = [~rows.get_column(name).is_nan() for name in label.meta.root_names() if rows.schema[name].is_float()]
@@ -131,7 +149,7 @@ def _label(rows: Any, label: Any, model: Model) -> Any:
         return y.set(~y.is_finite().fill_null(False), None)
     if not y.dtype.is_integer():
         raise StepFailed(
-            f"the label of '{model.name}' is {y.dtype}; a label is a number or a boolean",
+            f"the label of '{model}' is {y.dtype}; a label is a number or a boolean",
             hint='compare it, as in pl.col("answer") == "yes"',
         )
     return y

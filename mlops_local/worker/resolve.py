@@ -12,8 +12,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from mlops_local.domain.graph import Graph, Input, Model, Param, Source, Step
-from mlops_local.worker import scan
+from mlops_local.domain.graph import Graph, Input, Model, Param, Source, Step, Symbol
+from mlops_local.domain.splits import KFold, to_text
+from mlops_local.worker import folds, scan
 from mlops_local.worker.nodes import PARTS, STATE
 from mlops_local.worker.scan import Declared, Found, Problem
 
@@ -44,12 +45,13 @@ def resolve(found: Found) -> tuple[Graph, list[Problem]]:
     resolver = _Resolver(found)
     resolver.collect()
     steps = [resolver.step(node) for node in resolver.nodes.values() if node.kind == "step"]
+    steps += [resolver.divided(node) for node in resolver.nodes.values() if node.kind == "split"]
     models = []
     for item in found.models:
         model, added = resolver.model(item)
         models.append(model)
         steps += added
-    ordered = _order(steps, resolver.problems)
+    ordered = _order([*folds.of(steps, models, resolver.problems)], resolver.problems)
     graph = Graph(sources=tuple(resolver.sources.values()), steps=ordered, models=tuple(models))
     return graph, resolver.problems
 
@@ -77,8 +79,15 @@ class _Resolver:
                 self.sources[name] = Source(name, value.pattern, value.key, value.time, value.outcome, value.kind)
         for item in self.found.steps():
             self._add(item, "step")
+        for item in self.found.splits:
+            self._add_split(item)
         for declared in self.found.models:
             self._claim(f"model {declared.value.name}", declared)
+            given = declared.value.split
+            if _is_split(given) and not any(item.value is given for item in self.found.splits):
+                self._add_split(
+                    replace(declared, value=given, symbol=Symbol(declared.symbol.module, f"{declared.value.name}.split"))
+                )
             for function in declared.value.candidates:
                 candidate = self._function(declared, function, "candidate")
                 if candidate is not None:
@@ -90,6 +99,10 @@ class _Resolver:
             return False
         self.places[name] = item.place
         return True
+
+    def _add_split(self, item: Declared) -> None:
+        if self._claim(item.symbol.name, item):
+            self.nodes[item.symbol.name] = _Node(item, "split", PARTS, {}, frozenset(), ())
 
     def _function(self, declared: Declared, function: Any, what: str) -> Declared | None:
         item = self.found.functions.get(id(function))
@@ -194,7 +207,7 @@ class _Resolver:
         """What an override means: a name, a source object or a step's function."""
         if isinstance(given, str):
             return given
-        items = [*self.found.sources, *self.found.functions.values()]
+        items = [*self.found.sources, *self.found.functions.values(), *(node.item for node in self.nodes.values())]
         return next((item.symbol.name for item in items if item.value is given), repr(given))
 
     def input(self, item: Declared, argument: str, name: str, wants: str) -> Input | None:
@@ -203,16 +216,14 @@ class _Resolver:
             return Input(argument, name, "", wants)
         if name in self.nodes:
             return self._whole(item, argument, self.nodes[name], wants)
-        owner, _, output = name.replace("__", ".", 1).partition(".")
-        if output and owner in self.nodes:
+        owner, _, output = name.replace("__", ".", 1).rpartition(".")
+        if owner and owner in self.nodes:
             if output in self.nodes[owner].outputs:
                 return Input(argument, owner, output, wants)
             makes = self.nodes[owner].outputs
             self.problem(item, f"argument '{argument}': '{owner}' makes no '{output}'{_near(output, makes)}", _listed(makes))
             return None
-        makers = [
-            node.name for node in self.nodes.values() if node.kind == "step" and name in node.outputs and len(node.outputs) > 1
-        ]
+        makers = [node.name for node in self.nodes.values() if name in node.outputs and len(node.outputs) > 1]
         if len(makers) == 1:
             return Input(argument, makers[0], name, wants)
         if makers:
@@ -240,6 +251,36 @@ class _Resolver:
             f"ask for one of them: {', '.join(f'{node.name}__{output}' for output in node.outputs)}",
         )
         return None
+
+    def divided(self, node: _Node) -> Step:
+        """A split in folds as a step; `folds.of` adds the others."""
+        item, value = node.item, node.item.value
+        rows = self.input(item, "rows", self._text(value.rows), "frame")
+        extras = {"split": to_text(value.folds)}
+        model = ""
+        if isinstance(value.folds, KFold) and value.folds.stratify is True:
+            users = [declared.value for declared in self.found.models if declared.value.split is value]
+            labels = {str(user.label) for user in users}
+            if len(labels) == 1:
+                model, extras["label"] = users[0].name, labels.pop()
+            else:
+                said = f"{len(labels)} labels" if labels else "no model"
+                self.problem(
+                    item,
+                    f"split '{node.name}' keeps the label's shares, and {said} use it",
+                    "give it a column: stratify='late'",
+                )
+        return Step(
+            name=node.name,
+            kind="split",
+            code=(),
+            inputs=() if rows is None else (rows,),
+            outputs=PARTS,
+            model=model,
+            extras=extras,
+            file=item.file,
+            line=item.line,
+        )
 
     # Models
 
@@ -272,12 +313,16 @@ class _Resolver:
             tests=tuple(test.symbol for test in tests),
             rows=rows,
             declared=item.symbol,
+            folds=value.split.folds.folds if _is_split(value.split) else 0,
         )
         self._check_metric(item, model)
         features = self._features(item, model, states)
         steps = [features]
         for node in candidates:
-            steps.append(self.step(node, {part: Input(part, features.name, part, "xy") for part in PARTS}))
+            own = {part: Input(part, features.name, part, "xy") for part in PARTS}
+            if model.folds:
+                own[folds.FITTED] = Input(folds.FITTED, node.name)
+            steps.append(self.step(node, own))
             steps.append(self._evaluate(node, model, features, states))
         return model, steps
 
@@ -415,6 +460,10 @@ def _order(steps: list[Step], problems: list[Problem]) -> tuple[Step, ...]:
     for step in steps:
         visit(step.name)
     return tuple(done.values())
+
+
+def _is_split(value: Any) -> bool:
+    return getattr(type(value), "__mlops_kind__", "") == "split"
 
 
 def _near(name: str, names: Iterable[str]) -> str:

@@ -46,6 +46,7 @@ class Found:
     """Everything the project declares, in the order of its modules."""
 
     sources: list[Declared] = field(default_factory=list)
+    splits: list[Declared] = field(default_factory=list)
     models: list[Declared] = field(default_factory=list)
     functions: dict[int, Declared] = field(default_factory=dict)
     """Every function with a note, by its identity."""
@@ -106,8 +107,8 @@ def _module(module: ModuleType, lines: _Lines, found: Found, seen: set[int]) -> 
                     "rename one: the first would be lost",
                 )
             )
-        if kind in ("source", "model"):
-            (found.sources if kind == "source" else found.models).append(item)
+        if kind in ("source", "split", "model"):
+            {"source": found.sources, "split": found.splits, "model": found.models}[kind].append(item)
         else:
             found.functions[id(value)] = item
 

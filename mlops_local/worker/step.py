@@ -5,11 +5,13 @@ Whatever happens becomes a `StepOutcome`; only death (a signal, `os._exit`) is l
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import random
 import sys
 import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from mlops_local.engines.pipeline import order
 from mlops_local.worker import inputs, nodes, tracebacks
 from mlops_local.worker.describe import load as load_module
 from mlops_local.worker.finder import Finder
+from mlops_local.worker.folds import FITTED
 from mlops_local.worker.values import save
 
 
@@ -80,9 +83,11 @@ def _hint(error: BaseException) -> str:
 
 def _body(job: StepJob, finder: Finder) -> tuple[list[Made], dict[str, Any]]:
     step = job.step
-    if step.kind in ("features", "evaluate"):
-        declared = job.graph.model(step.model).declared
-        declaration = getattr(load_module(finder, declared.module), declared.name)
+    if step.kind in nodes.KINDS:
+        declaration = None
+        if step.model:
+            declared = job.graph.model(step.model).declared
+            declaration = getattr(load_module(finder, declared.module), declared.name)
         values = inputs.read(job)
         seed(job.seed)
         outputs, report = nodes.run(job, declaration, values)
@@ -91,7 +96,7 @@ def _body(job: StepJob, finder: Finder) -> tuple[list[Made], dict[str, Any]]:
         values = inputs.read(job)
         order.keep()
         seed(job.seed)
-        outputs, report = _named(job, function(*values.values(), **_changed(job))), {}
+        outputs, report = _named(job, function(*_arguments(function, values), **_changed(job))), {}
     made = [save(outputs[name], job.out, name, key=job.key) for name in step.outputs]
     pickled = [
         f"output '{item.name}' is a {type(outputs[item.name]).__name__}, kept as a pickle"
@@ -106,6 +111,14 @@ def _ended_early() -> dict[str, Any]:
     checkpoints = sys.modules.get("mlops_local.api.checkpoints")
     stopped = checkpoints.stopped() if checkpoints is not None else ""
     return {"stopped": stopped} if stopped else {}
+
+
+def _arguments(function: Callable[..., Any], values: Mapping[str, Any]) -> list[Any]:
+    """The inputs in the function's order; `folds[1]`, `folds[2]` are one list, empty in a fold."""
+    fitted = [value for name, value in values.items() if name.startswith(f"{FITTED}[")]
+    given = {**values, FITTED: values.get(FITTED, fitted)}
+    names = [p.name for p in inspect.signature(function).parameters.values() if p.kind is not p.KEYWORD_ONLY]
+    return [given[name] for name in names]
 
 
 def _changed(job: StepJob) -> dict[str, Any]:

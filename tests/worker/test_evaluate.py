@@ -112,7 +112,7 @@ def evaluated(out: Path, model: Model = MODEL, **changes: Any) -> tuple[dict[str
     """Run both nodes and the candidate between them."""
     declared = declaration(**changes)
     made, _ = nodes.features(model, declared, parts(), {"codes": CODES}, hidden=HIDDEN, seed=1)
-    outputs, report = nodes.evaluate(
+    node = nodes.Node(
         model,
         declared,
         fit(made["train"]),
@@ -121,10 +121,10 @@ def evaluated(out: Path, model: Model = MODEL, **changes: Any) -> tuple[dict[str
         candidate="gbm",
         sources={"pipeline": Source("pipeline.py", PIPELINE)},
         hidden=HIDDEN,
-        seed=1,
         out=out,
         keys=KEYS,
     )
+    outputs, report = nodes.evaluate(node)
     return outputs, report, made
 
 
@@ -320,10 +320,11 @@ def test_a_metric_without_value_is_told_apart(tmp_path: Path) -> None:
 def test_without_a_key_rows_are_named_by_content(tmp_path: Path) -> None:
     """What the transform may see names a row when no key does."""
     made, _ = features()
-    outputs, report = nodes.evaluate(
+    node = nodes.Node(
         MODEL, declaration(), fit(made["train"]), made, {"codes": CODES}, candidate="gbm",
-        sources={"pipeline": Source("pipeline.py", PIPELINE)}, hidden=HIDDEN, seed=1, out=tmp_path, keys=(("kind",),),
+        sources={"pipeline": Source("pipeline.py", PIPELINE)}, hidden=HIDDEN, out=tmp_path, keys=(("kind",),),
     )  # fmt: skip
+    outputs, report = nodes.evaluate(node)
     assert report["identity"] == ["flight", "x", "kind", "at", "unused", "day"]
     assert outputs["predictions"]["row"].n_unique() == 540
 

@@ -19,6 +19,7 @@ from mlops_local import __version__
 from mlops_local.domain import secrets
 from mlops_local.domain.graph import Graph, Model, Step, Symbol
 from mlops_local.domain.plan import Part
+from mlops_local.domain.splits import unfolded
 from mlops_local.engines.pipeline.names import Piece, Project
 from mlops_local.engines.pipeline.normal import text
 from mlops_local.engines.pipeline.reach import Reached, reach
@@ -26,7 +27,8 @@ from mlops_local.engines.pipeline.sources import SourceFile
 
 EDGES = "how its names connect"
 """The part that holds which name means which definition."""
-_MODEL_KINDS = ("features", "evaluate")
+_OURS = ("split", "features", "score", "evaluate")
+"""Kinds of steps whose body is this program's."""
 
 
 def digest(kind: str, *parts: str) -> str:
@@ -54,8 +56,9 @@ def fingerprint(
         *(Part("params", name, _kept(name, params[name])) for name in sorted(params)),
         *(Part("data", item.node + (f".{item.output}" if item.output else ""), inputs[item.argument]) for item in step.inputs),
     ]
-    values = [f"{part.kind}\0{part.value if part.kind == 'code' else f'{part.what}={part.value}'}" for part in found]
-    return digest("step", step.name, *values), tuple(found)
+    # Which fold it is does not count: a window that was the third and is the second now has been learned from already.
+    values = [f"{part.kind}\0{part.value if part.kind == 'code' else f'{unfolded(part.what)}={part.value}'}" for part in found]
+    return digest("step", unfolded(step.name), *values), tuple(found)
 
 
 def _kept(name: str, value: Any) -> str:
@@ -108,7 +111,7 @@ class _Analysis:
     def reached(self, step: Step) -> Reached:
         if step.name not in self._reached:
             roots = [(symbol.module, symbol.name, step.kind in ("step", "candidate")) for symbol in step.code]
-            expressions = self._label(self.graph.model(step.model)) if step.kind in _MODEL_KINDS else []
+            expressions = self._label(self.graph.model(step.model)) if step.kind in _OURS and step.model else []
             self._reached[step.name] = Reached()  # only met again where steps need each other in a circle
             roots += [(module, name, False) for module, name in self._classes(step)]
             self._reached[step.name] = reach(self.project, roots, expressions)
@@ -131,11 +134,17 @@ class _Analysis:
         reached = self.reached(step)
         found = [Part("code", piece.what, _value(piece, reached), piece.where) for piece in reached.pieces]
         found.append(Part("code", EDGES, digest("edges", *reached.edges)))
-        shape = [step.kind, *step.outputs, *(f"{item.argument}={item.node}.{item.output}:{item.wants}" for item in step.inputs)]
+        inputs = [f"{item.argument}={unfolded(item.node)}.{item.output}:{item.wants}" for item in step.inputs]
+        shape = [step.kind, *step.outputs, *inputs]
         found.append(Part("code", f"{step.name}'s inputs and outputs", digest("shape", *shape), f"{step.file}:{step.line}"))
         for key in sorted(step.extras):
             found.append(
-                Part("code", f"{step.model}'s declared {key}", digest("extra", step.extras[key]), f"{step.file}:{step.line}")
+                Part(
+                    "code",
+                    f"{step.model or step.name}'s declared {key}",
+                    digest("extra", step.extras[key]),
+                    f"{step.file}:{step.line}",
+                )
             )
         # Which step uses what a file held when the code was imported cannot be seen: each may.
         found += [Part("code", f"{path}, read at import", digest("read", path, held)) for path, held in self.read_at_import]
@@ -143,7 +152,7 @@ class _Analysis:
 
     def _environment(self, step: Step) -> list[Part]:
         found = {"python": ".".join(self.graph.python.split(".")[:2])}
-        if step.kind in _MODEL_KINDS:
+        if step.kind in _OURS:
             found["mlops_local"] = __version__
         for name in self._all_libraries(step):
             provider, _, version = self.graph.distributions.get(name, f"{name} (unknown)").partition(" ")

@@ -192,8 +192,8 @@ class Workers:
 
 def _needed(job: StepJob) -> tuple[str, ...]:
     """The libraries a step is about to import: what its module and those it imports load, and polars for its tables."""
-    declared = [job.graph.model(job.step.model).declared.module] if job.step.kind in ("features", "evaluate") else []
-    modules = [job.step.code[0].module, *declared]
+    declared = job.graph.model(job.step.model).declared.module if job.step.model else ""
+    modules = {name for name in (*(symbol.module for symbol in job.step.code[:1]), declared) if name}
     sources = {name: SourceFile(item.path, item.data) for name, item in job.sources.items()}
     reached = {name: None for module in modules for name in executed(module, sources)}
     return (*third_party(sources, reached, lazy=False), "polars", "numpy")
