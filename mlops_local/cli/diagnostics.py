@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from enum import IntEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 if TYPE_CHECKING:
     from mlops_local.domain.progress import Progress
@@ -240,19 +240,24 @@ def _raw(text: str) -> None:
         pass
 
 
+def painted(style: str, text: str, stream: TextIO) -> str:
+    """Text in the colour of a style, where the stream is a terminal and nobody asked for none."""
+    return f"\x1b[{_STYLE[style]}m{text}\x1b[0m" if _colored(stream) else text
+
+
 def _paint(style: str, text: str) -> str:
-    return f"\x1b[{_STYLE[style]}m{text}\x1b[0m" if _colored() else text
+    return painted(style, text, sys.stderr)
 
 
-def _colored() -> bool:
+def _colored(stream: TextIO | None = None) -> bool:
     if _talk.color is not None:
-        return _talk.color and _terminal()
-    return _terminal() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+        return _talk.color and _terminal(stream)
+    return _terminal(stream) and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
-def _terminal() -> bool:
+def _terminal(stream: TextIO | None = None) -> bool:
     try:
-        return sys.stderr.isatty()
+        return (stream or sys.stderr).isatty()
     except (AttributeError, ValueError):  # no stderr, or a closed one
         return False
 

@@ -55,8 +55,9 @@ SECTIONS: dict[str, dict[str, Entry]] = {
         "hook": Entry("guarding:hook", "The git pre-commit hook."),
     },
     "Inspect": {
-        "plan": Entry("training:plan", "What would run, and why; runs nothing."),
-        "why": Entry("training:why", "Why one step would run."),
+        "plan": Entry("planning:plan", "What would run, and why; runs nothing."),
+        "why": Entry("planning:why", "Why one step would run."),
+        "dag": Entry("planning:dag", "The graph of steps, with their states."),
         "runs": Entry("reading:runs", "List runs, filtered and sorted."),
         "show": Entry("reading:show", "One run, version or snapshot in full."),
         "compare": Entry("reading:compare", "What differs between runs or versions."),

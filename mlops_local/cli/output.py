@@ -13,6 +13,8 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from mlops_local.cli import diagnostics
+
 _EXACT = 2**53
 _GAP = "  "
 _NARROWEST = 6
@@ -26,11 +28,25 @@ class Column(NamedTuple):
     """Align right: for numbers."""
     keep: bool = False
     """Never cut: ids, states, numbers."""
+    styles: Mapping[str, str] = {}
+    """Value -> style of `paint`, on a terminal."""
 
 
 def line(text: str = "") -> None:
     """Write one line; line breaks in it stay, other control characters are escaped."""
     sys.stdout.write("\n".join(escape(part) for part in text.split("\n")) + "\n")
+
+
+def paint(style: str, text: str) -> str:
+    """Text in the colour of a style where stdout is a terminal that shows colours; as it is elsewhere."""
+    return diagnostics.painted(style, text, sys.stdout) if style else text
+
+
+def branch(above: Sequence[bool], *, last: bool) -> str:
+    """What stands before a tree's node: lines where nodes above have others after them, and the corner of its own."""
+    fine = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
+    line, tee, corner = ("│  ", "├─ ", "└─ ") if fine else ("|  ", "|- ", "`- ")
+    return "".join("   " if ended else line for ended in above) + (corner if last else tee)
 
 
 def raw(text: str) -> None:
@@ -124,7 +140,8 @@ def table(columns: Sequence[Column | str], rows: Iterable[Sequence[Any]], *, emp
         widths = _fit(widths, heads, limit)
     for row in [[head.title for head in heads], *cells]:
         shown = [_cell(value, width, head) for value, width, head in zip(row, widths, heads, strict=True)]
-        sys.stdout.write(_GAP.join(shown).rstrip() + "\n")
+        painted = [paint(head.styles.get(cell.strip(), ""), cell) for cell, head in zip(shown, heads, strict=True)]
+        sys.stdout.write(_GAP.join(painted).rstrip() + "\n")
 
 
 def pairs(values: Iterable[tuple[str, Any]]) -> None:

@@ -1,34 +1,20 @@
-"""`mlops train`, `mlops plan` and `mlops why`: parse, call one service, show what it returned."""
+"""`mlops train`: parse, call one service, show what it returned."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from mlops_local.cli import diagnostics
 from mlops_local.cli.context import Settings, json_option
 from mlops_local.cli.diagnostics import ExitCode
+from mlops_local.cli.parameters import set_option
+from mlops_local.cli.planning import decision_fields, show_plan
 
 if TYPE_CHECKING:
     from mlops_local.domain.assets import ModelVersion
-    from mlops_local.domain.plan import Decision, Plan
     from mlops_local.services.train import TrainResult
-
-
-def _assignments(context: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
-    found = {}
-    for value in values:
-        name, equals, text = value.partition("=")
-        if not equals or not name:
-            raise click.BadParameter(f"{value!r} is not name=value")
-        found[name] = text
-    return found
-
-
-set_option = click.option(
-    "-S", "params", multiple=True, metavar="NAME=VALUE", callback=_assignments, help="Set a parameter: -S gbm.num_leaves=31."
-)
 
 
 @click.command(
@@ -122,13 +108,13 @@ def _show_result(settings: Settings, result: TrainResult, *, dry_run: bool) -> N
                 "versions": [version.id for version in result.versions],
                 "verdicts": {key: verdict.verdict for key, verdict in result.verdicts.items()},
                 "champions": result.champions,
-                "plan": [_decision(d) for d in result.plan.decisions],
+                "plan": [decision_fields(d) for d in result.plan.decisions],
                 "seconds": result.seconds,
             },
         )
         return
     if dry_run:
-        _show_plan(result.plan)
+        show_plan(result.plan)
         return
     if result.run:
         counts = f"{len(result.ran)} steps ran, {len(result.reused)} reused"
@@ -143,75 +129,3 @@ def _show_result(settings: Settings, result: TrainResult, *, dry_run: bool) -> N
         output.line(
             f"{version.id} {version.candidate}{note}: {version.metric} {version.value:.4f}{interval}, gates: {judged}{mark}"
         )
-
-
-@click.command(epilog="\b\nExamples:\n  mlops plan\n  mlops plan gbm --json\n  mlops plan -S gbm.num_leaves=31")
-@click.argument("targets", nargs=-1, metavar="[TARGET]...")
-@set_option
-@json_option
-@click.pass_obj
-def plan(settings: Settings, targets: tuple[str, ...], params: dict[str, str]) -> None:
-    """Show each step fresh, stale or blocked, with the reasons. Runs nothing."""
-    from mlops_local.cli import output
-    from mlops_local.services import planning
-
-    made = planning.plan(settings.project(), targets, params=params)
-    if settings.json:
-        output.items("plan", [_decision(decision) for decision in made.decisions])
-    else:
-        _show_plan(made)
-
-
-def _decision(decision: Decision) -> dict[str, Any]:
-    return {
-        "name": decision.name,
-        "state": decision.state,
-        "reasons": [
-            {"kind": r.kind, "what": r.what, "where": r.where, "old": r.old, "new": r.new, "text": r.text()}
-            for r in decision.reasons
-        ],
-        "fingerprint": decision.fingerprint,
-        "seconds": decision.seconds,
-    }
-
-
-def _show_plan(made: Plan) -> None:
-    from mlops_local.cli import output
-
-    columns: list[output.Column | str] = [
-        output.Column("step", keep=True),
-        output.Column("state", keep=True),
-        "because",
-        output.Column("takes", right=True),
-    ]
-    rows = [
-        (
-            d.name,
-            d.state,
-            "; ".join(reason.text() for reason in d.reasons),
-            "" if d.state == "fresh" else output.seconds(d.seconds) if d.seconds is not None else "unknown",
-        )
-        for d in made.decisions
-    ]
-    output.table(columns, rows, empty="no steps: the pipeline module declares none")
-
-
-@click.command(epilog="\b\nExamples:\n  mlops why gbm\n  mlops why gbm.evaluate --json")
-@click.argument("step")
-@set_option
-@json_option
-@click.pass_obj
-def why(settings: Settings, step: str, params: dict[str, str]) -> None:
-    """Say why a step would run: the chain of reasons down to what was edited."""
-    from mlops_local.cli import output
-    from mlops_local.services import planning
-
-    chain = planning.why(settings.project(), step, params=params)
-    if settings.json:
-        output.items("why", [_decision(decision) for decision in chain])
-        return
-    for depth, decision in enumerate(chain):
-        reasons = [reason.text() for reason in decision.reasons] or ["nothing it depends on changed"]
-        output.line(f"{'  ' * depth}{decision.name} is {decision.state}")
-        for reason in reasons:
-            output.line(f"{'  ' * depth}  {reason}")

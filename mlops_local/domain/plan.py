@@ -34,6 +34,8 @@ class Reason:
     where: str = ""
     old: str = ""
     new: str = ""
+    was: str = ""
+    """Where code stood before, when that is elsewhere."""
 
     def text(self) -> str:
         """One line for the person at the prompt."""
@@ -43,10 +45,16 @@ class Reason:
             return "forced"
         if self.kind == "data" and self.new and not self.old and " " in self.new:  # an input's state in words
             return f"data {self.what} {self.new}"
-        place = f" ({self.where})" if self.where else ""
-        change = f": {self.old} → {self.new}" if self.old and self.new and self.kind in {"params", "env", "data"} else ""
-        verb = " changed" if not change else ""
-        return f"{self.kind} {self.what}{place}{change}{verb}"
+        place = f" ({self.where}{f', before {self.was}' if self.was else ''})" if self.where else ""
+        return f"{self.kind} {self.what}{place}{self._change()}"
+
+    def _change(self) -> str:
+        shown = self.kind != "code"  # of code the digests say nothing
+        if self.old and self.new:
+            return f": {self.old} → {self.new}" if shown else " changed"
+        if self.new:
+            return f" is new: {self.new}" if shown else " is new"
+        return f" is gone, was {self.old}" if shown else " is gone"
 
 
 @dataclass(frozen=True)
@@ -73,6 +81,54 @@ class Plan:
     def stale(self) -> tuple[Decision, ...]:
         """The steps that would run."""
         return tuple(decision for decision in self.decisions if decision.state != "fresh")
+
+    @property
+    def seconds(self) -> float | None:
+        """How long they would take, one after the other; None while one of them was never run."""
+        known = [decision.seconds for decision in self.stale if decision.seconds is not None]
+        return sum(known) if len(known) == len(self.stale) else None
+
+
+@dataclass(frozen=True)
+class Cause:
+    """A step, and the steps that are the reason why it is not fresh: a tree whose leaves are what was edited."""
+
+    decision: Decision
+    behind: Mapping[str, Cause] = field(default_factory=dict)
+    """By the name that a reason of the decision gives it."""
+
+    def chain(self) -> list[Decision]:
+        """Every decision of the tree once, a step before those behind it."""
+        found = {self.decision.name: self.decision}
+        for cause in self.behind.values():
+            found.update({decision.name: decision for decision in cause.chain() if decision.name not in found})
+        return list(found.values())
+
+
+@dataclass(frozen=True)
+class Node:
+    """A source or a step, as `mlops dag` shows it."""
+
+    name: str
+    kind: str
+    """source, or the step's kind."""
+    state: str
+    """fresh, stale or blocked; of a source also blocked, when it cannot be read."""
+    inputs: tuple[tuple[str, str], ...] = ()
+    """(node, output) pairs; the output is empty where the node has only one."""
+    model: str = ""
+    reasons: tuple[Reason, ...] = ()
+    seconds: float | None = None
+    about: str = ""
+    """Of a source: its pattern."""
+
+
+@dataclass(frozen=True)
+class Dag:
+    """The sources and steps behind some targets, in an order in which they can run."""
+
+    nodes: tuple[Node, ...]
+    targets: tuple[str, ...]
 
 
 @dataclass(frozen=True)

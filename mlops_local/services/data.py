@@ -63,7 +63,7 @@ def snapshot(project: Project, source: Source, *, emit: Emit = ignore, run: str 
     """
     before = cache.snapshot(project.layout, source.name)
     found = _hash(project, source)
-    identity = files.identity(found.items())
+    identity = _identity(found, before)
     if before is not None and before.id == identity:
         _require(source, before)
         _keep(project, before, ignore)  # a stat each: an object that was lost comes back
@@ -82,6 +82,27 @@ def snapshot(project: Project, source: Source, *, emit: Emit = ignore, run: str 
     return made
 
 
+def identify(project: Project, source: Source) -> str:
+    """Return the id of the snapshot the files stand for right now, without looking into new ones; stores nothing.
+
+    Raises:
+        DataError: no file matches, one cannot be read, or a declared column is not in the files.
+    """
+    before = cache.snapshot(project.layout, source.name)
+    found = _hash(project, source)
+    identity = _identity(found, before)
+    if before is not None and before.id == identity:
+        _require(source, before)
+    return identity
+
+
+def _identity(found: Mapping[str, str], before: Snapshot | None) -> str:
+    """The id of these files; the newest snapshot's where they are the same, without hashing anything."""
+    if before is not None and found == {entry.path: entry.hash for entry in before.files}:
+        return before.id
+    return files.identity(found.items())
+
+
 def current(project: Project, source: Source) -> Snapshot:
     """Return the snapshot the files stand for right now; stores and journals nothing.
 
@@ -90,7 +111,7 @@ def current(project: Project, source: Source) -> Snapshot:
     """
     before = cache.snapshot(project.layout, source.name)
     found = _hash(project, source)
-    identity = files.identity(found.items())
+    identity = _identity(found, before)
     if before is not None and before.id == identity:
         _require(source, before)
         return before
@@ -198,11 +219,10 @@ def _hash(project: Project, source: Source) -> dict[str, str]:
     stats = files.remembered(cache.stats(project.layout))
     found: dict[str, str] = {}
     fresh: dict[str, Any] = {}
-    for path in files.find(project.root, source.pattern, source=source.name):
-        file = project.root / path
-        value = files.trusted(stats.get(path), files.stamp(file))
+    for path, now in files.stamps(project.root, source.pattern, source=source.name).items():
+        value = files.trusted(stats.get(path), now)
         if value is None:
-            value, stamp = files.settled_digest(file, source=source.name)
+            value, stamp = files.settled_digest(project.root / path, source=source.name)
             fresh[path] = [*stamp, time.time_ns(), value]
         found[path] = value
     if fresh:

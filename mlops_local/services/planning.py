@@ -11,21 +11,21 @@ import os
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlops_local import __version__
 from mlops_local.domain.assets import Snapshot
-from mlops_local.domain.errors import ConfigError, UsageError
+from mlops_local.domain.errors import ConfigError, DataError, UsageError
 from mlops_local.domain.graph import Graph, Param, Step, from_json, to_json
-from mlops_local.domain.plan import Decision, Plan
-from mlops_local.domain.progress import Emit, ignore
+from mlops_local.domain.plan import Cause, Dag, Plan
+from mlops_local.domain.progress import Emit, Progress, ignore
 from mlops_local.domain.project import ProjectConfig
 from mlops_local.domain.splits import unfolded
 from mlops_local.engines.pipeline import fingerprint as fingerprints
+from mlops_local.engines.pipeline import plan as planner
 from mlops_local.engines.pipeline.plan import decide, needed
-from mlops_local.engines.pipeline.plan import why as why_chain
 from mlops_local.engines.pipeline.sources import SourceFile, discover
 from mlops_local.services import data, interpreter, known
 from mlops_local.services.interpreter import Interpreter
@@ -293,14 +293,19 @@ def _typed(param: Param, value: Any, where: str, *, parse: bool = False) -> Any:
     return value
 
 
-def snapshots(
-    project: Project, graph: Graph, steps: Sequence[Step], *, keep: bool = True, emit: Emit = ignore
-) -> dict[str, Snapshot]:
-    """Every source those steps read, as it is now; unchanged files cost one stat each. `keep` stores what is new."""
+def snapshots(project: Project, graph: Graph, steps: Sequence[Step], *, emit: Emit = ignore) -> dict[str, Snapshot]:
+    """Every source those steps read, as it is now, stored where it is new; unchanged files cost one stat each."""
+    return {name: data.snapshot(project, graph.source(name), emit=emit) for name in sources_of(graph, steps)}
+
+
+def _identities(project: Project, graph: Graph, steps: Sequence[Step], emit: Emit) -> dict[str, str]:
+    """The snapshot each source those steps read stands for now; one that cannot be read is left out, and said."""
     found = {}
     for name in sources_of(graph, steps):
-        source = graph.source(name)
-        found[name] = data.snapshot(project, source, emit=emit) if keep else data.current(project, source)
+        try:
+            found[name] = data.identify(project, graph.source(name))
+        except DataError as error:
+            emit(Progress("warning", error.message + (f"; {error.hint}" if error.hint else "")))
     return found
 
 
@@ -337,29 +342,43 @@ def make_plan(
 def plan(
     project: Project, targets: Sequence[str] = (), *, params: Mapping[str, str] | None = None, emit: Emit = ignore
 ) -> Plan:
-    """What `mlops train` would do now, and why. Raises what `read_code`, `parameters` and `snapshots` raise."""
-    code = read_code(project)
-    names = resolve_targets(code.graph, project.config, targets)
-    current = snapshots(project, code.graph, needed(code.graph, names), keep=False, emit=emit)
-    return make_plan(
-        project,
-        code,
-        names,
-        params=parameters(code.graph, project.config, params),
-        snapshots={name: snapshot.id for name, snapshot in current.items()},
-    )
+    """What `mlops train` would do now, and why; steps whose data cannot be read are blocked.
+
+    Raises what `read_code` and `parameters` raise.
+    """
+    return _look(project, targets, params, emit).plan
 
 
-def why(project: Project, step: str, *, params: Mapping[str, str] | None = None) -> list[Decision]:
-    """The chain of decisions from a step down to the root cause. Raises what `plan` raises."""
+def why(project: Project, step: str, *, params: Mapping[str, str] | None = None, emit: Emit = ignore) -> list[Cause]:
+    """What lies behind the state of a step, or of each step a model means. Raises what `plan` raises."""
+    seen = _look(project, (step,), params, emit, exact=True)
+    return [planner.why(seen.plan, seen.graph, name) for name in seen.targets]
+
+
+def dag(project: Project, targets: Sequence[str] = (), *, emit: Emit = ignore) -> Dag:
+    """The graph behind the targets, with the state of each step. Raises what `plan` raises."""
+    seen = _look(project, targets, None, emit, exact=True)
+    return planner.dag(seen.plan, seen.graph, seen.targets, seen.snapshots)
+
+
+@dataclass(frozen=True)
+class _Look:
+    """The project as it is now."""
+
+    graph: Graph
+    targets: tuple[str, ...]
+    snapshots: Mapping[str, str]
+    plan: Plan
+
+
+def _look(
+    project: Project, targets: Sequence[str], params: Mapping[str, str] | None, emit: Emit, *, exact: bool = False
+) -> _Look:
+    """Look at the project. `exact`: a candidate's name means that step alone, not its evaluation."""
     code = read_code(project)
-    names = resolve_targets(code.graph, project.config, [step]) if step not in {s.name for s in code.graph.steps} else (step,)
-    current = snapshots(project, code.graph, needed(code.graph, names), keep=False)
-    made = make_plan(
-        project,
-        code,
-        names,
-        params=parameters(code.graph, project.config, params),
-        snapshots={name: snapshot.id for name, snapshot in current.items()},
-    )
-    return why_chain(made, code.graph, names[0])
+    steps = {step.name for step in code.graph.steps}
+    alone = exact and targets and steps.issuperset(targets)
+    names = tuple(targets) if alone else resolve_targets(code.graph, project.config, targets)
+    values = parameters(code.graph, project.config, params)
+    ids = _identities(project, code.graph, needed(code.graph, names), emit)
+    return _Look(code.graph, names, ids, make_plan(project, code, names, params=values, snapshots=ids))

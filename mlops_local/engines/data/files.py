@@ -7,7 +7,10 @@ file's content except to hash it, and never opens anything under .mlops/.
 
 from __future__ import annotations
 
+import fnmatch
 import os
+import re
+import stat
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -26,6 +29,15 @@ def find(root: Path, pattern: str, *, source: str) -> list[str]:
     Raises:
         DataError: the pattern leaves the project's folder, or no file matches it.
     """
+    return list(stamps(root, pattern, source=source))
+
+
+def stamps(root: Path, pattern: str, *, source: str) -> dict[str, list[int]]:
+    """As `find`, with what the stat cache compares of each file.
+
+    Raises:
+        DataError: as `find`.
+    """
     parts = PurePosixPath(pattern).parts
     if not pattern or PurePosixPath(pattern).is_absolute() or ".." in parts:
         raise DataError(
@@ -33,16 +45,46 @@ def find(root: Path, pattern: str, *, source: str) -> list[str]:
             hint="give a path relative to mlops.toml, as in data/flights-*.parquet; a link in the project may point elsewhere",
         )
     hidden = any(part.startswith(".") for part in parts)
-    found = []
-    for file in root.glob(pattern):
-        relative = file.relative_to(root)
-        if relative.parts[0] == STATE or (not hidden and any(part.startswith(".") for part in relative.parts)):
+    found: dict[str, list[int]] = {}
+    for path in sorted(_matching(str(root), "", parts, hidden=hidden)):
+        try:
+            held = os.stat(f"{root}/{path}")  # noqa: PTH116  (thousands of files: Path costs more than the call)
+        except OSError:
             continue
-        if file.is_file():
-            found.append(relative.as_posix())
+        if stat.S_ISREG(held.st_mode):
+            found[path] = _stamp(held)
     if not found:
         raise DataError(f"source {source}: no file matches {pattern} in {root}", hint=_nearest(root, parts))
-    return sorted(found)
+    return found
+
+
+def _matching(root: str, folder: str, parts: Sequence[str], *, hidden: bool) -> set[str]:
+    """Paths below a folder that match these parts, as `Path.glob` finds them; hidden names only where they are asked for."""
+    part, rest = parts[0], parts[1:]
+    if not any(sign in part for sign in _MAGIC):
+        path = folder + part
+        if path == STATE:
+            return set()
+        return _matching(root, path + "/", rest, hidden=hidden) if rest else {path}
+    if part == "**":
+        below = [entry for entry in _entries(root, folder, hidden=hidden) if entry.is_dir(follow_symlinks=False)]
+        deeper = [_matching(root, f"{folder}{entry.name}/", parts, hidden=hidden) for entry in below]
+        return set().union(*deeper, _matching(root, folder, rest, hidden=hidden) if rest else ())
+    matches = re.compile(fnmatch.translate(part)).match
+    found = [entry for entry in _entries(root, folder, hidden=hidden) if matches(entry.name)]
+    if not rest:
+        return {folder + entry.name for entry in found}
+    return set().union(*(_matching(root, f"{folder}{entry.name}/", rest, hidden=hidden) for entry in found if entry.is_dir()))
+
+
+def _entries(root: str, folder: str, *, hidden: bool) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(f"{root}/{folder}") as entries:
+            return [
+                entry for entry in entries if (hidden or not entry.name.startswith(".")) and (folder or entry.name != STATE)
+            ]
+    except OSError:
+        return []
 
 
 def _nearest(root: Path, parts: Sequence[str]) -> str:
@@ -65,13 +107,16 @@ def _nearest(root: Path, parts: Sequence[str]) -> str:
 
 def stamp(file: Path) -> list[int]:
     """Return what the stat cache compares: inode, size, mtime_ns, ctime_ns."""
-    stat = file.stat()
-    return [stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns]
+    return _stamp(file.stat())
+
+
+def _stamp(held: os.stat_result) -> list[int]:
+    return [held.st_ino, held.st_size, held.st_mtime_ns, held.st_ctime_ns]
 
 
 def trusted(entry: Any, now: Sequence[int]) -> str | None:
     """Return the remembered hash of a file whose stat is `now`, or None when it must be hashed again."""
-    if not isinstance(entry, (list, tuple)) or len(entry) != 6 or list(entry[:4]) != list(now):
+    if not isinstance(entry, (list, tuple)) or len(entry) != 6 or entry[:4] != now:
         return None
     checked = int(entry[4])
     if checked - max(now[2], now[3]) <= RACY_NS:
@@ -114,11 +159,11 @@ def identity(files: Iterable[tuple[str, str]]) -> str:
     """Return the snapshot id of (path, content hash) pairs: equal files are one snapshot."""
     import blake3  # noqa: PLC0415  (as in `digest`)
 
-    hasher = blake3.blake3(b"snapshot\n")
+    text = [b"snapshot\n"]
     for path, content in sorted(files):
         data = path.encode("utf-8", "surrogateescape")
-        hasher.update(b"%d:%b %b\n" % (len(data), data, content.encode("ascii")))
-    return hasher.hexdigest()
+        text.append(b"%d:%b %b\n" % (len(data), data, content.encode("ascii")))
+    return blake3.blake3(b"".join(text)).hexdigest()
 
 
 def remembered(stats: Mapping[str, Any]) -> dict[str, Any]:

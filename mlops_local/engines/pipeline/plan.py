@@ -12,11 +12,12 @@ from typing import Any
 
 from mlops_local.domain.errors import ConfigError
 from mlops_local.domain.graph import Graph, Input, Step
-from mlops_local.domain.plan import Decision, Part, Plan, Reason, StepResult
+from mlops_local.domain.plan import Cause, Dag, Decision, Node, Part, Plan, Reason, StepResult
 from mlops_local.engines.pipeline.fingerprint import EDGES, fingerprint
 
 AGAIN = "will be made again"
 NEVER = "cannot be made"
+UNREAD = "cannot be read"
 LOST = "its stored result is gone"
 
 
@@ -71,25 +72,46 @@ def decide(
     return Plan(tuple(state.decisions.values()))
 
 
-def why(plan: Plan, graph: Graph, step: str) -> list[Decision]:
-    """The chain of decisions from a step to the root cause of its state; the root is last.
+def why(plan: Plan, graph: Graph, step: str) -> Cause:
+    """What lies behind a step's state: every branch of it, down to what was edited. A step met again is the same object.
 
     Raises:
         KeyError: the plan does not hold the step.
     """
-    decisions = {decision.name: decision for decision in plan.decisions}
-    chain = [decisions[step]]
-    while True:
-        current = chain[-1]
-        inputs = {name: item.node for item in graph.step(current.name).inputs for name in (item.node, _shown(item))}
-        upstream = [inputs[reason.what] for reason in current.reasons if reason.kind == "data" and reason.what in inputs]
-        again = [
-            name for name in upstream if name in decisions and decisions[name].state != "fresh" and decisions[name] not in chain
-        ]
-        own = [reason for reason in current.reasons if reason.kind != "data"]
-        if own or not again:
-            return chain
-        chain.append(decisions[again[0]])
+    causes: dict[str, Cause] = {}
+    for decision in plan.decisions:  # in their order: what lies behind one was met before
+        inputs = {name: item.node for item in graph.step(decision.name).inputs for name in (item.node, _shown(item))}
+        behind = {}
+        for reason in decision.reasons:
+            cause = causes.get(inputs.get(reason.what, "")) if reason.kind == "data" else None
+            if cause is not None and cause.decision.state != "fresh":
+                behind[reason.what] = cause
+        causes[decision.name] = Cause(decision, behind)
+    return causes[step]
+
+
+def dag(plan: Plan, graph: Graph, targets: Sequence[str], snapshots: Mapping[str, str]) -> Dag:
+    """The plan as nodes with what they read; the sources first."""
+    steps = [graph.step(decision.name) for decision in plan.decisions]
+    read = {item.node for step in steps for item in step.inputs}
+    sources = [
+        Node(source.name, "source", "fresh" if source.name in snapshots else "blocked", about=source.pattern)
+        for source in graph.sources
+        if source.name in read
+    ]
+    made = [
+        Node(
+            step.name,
+            step.kind,
+            decision.state,
+            tuple(dict.fromkeys((item.node, item.output) for item in step.inputs)),
+            step.model,
+            decision.reasons,
+            decision.seconds,
+        )
+        for step, decision in zip(steps, plan.decisions, strict=True)
+    ]
+    return Dag((*sources, *made), tuple(targets))
 
 
 def needed(graph: Graph, targets: Sequence[str]) -> tuple[Step, ...]:
@@ -135,7 +157,8 @@ def _decide(
         open_names = {_shown(item) for item in unknown}
         reasons += [reason for reason in changes(before, now) if reason.what not in open_names]
         if blocked or before is not None:  # "never run" says enough
-            texts = {item.node: NEVER if item in blocked else AGAIN for item in unknown}
+            never = {item.node: NEVER if item.node in state.decisions else UNREAD for item in blocked}
+            texts = {item.node: never.get(item.node, AGAIN) for item in unknown}
             reasons += [Reason("data", node, new=text) for node, text in texts.items()]
         return Decision(step.name, "blocked" if blocked else "stale", tuple(reasons)), None
     found, now = fingerprint(step, code, values, known)
@@ -184,11 +207,24 @@ def changes(before: StepResult | None, now: Sequence[Part]) -> list[Reason]:
     changed = [_reason(old[key], part) for key, part in new.items() if key in old and old[key].value != part.value]
     added = [_reason(None, part) for key, part in new.items() if key not in old]
     gone = [_reason(part, None) for key, part in old.items() if key not in new]
-    found = [*changed, *added, *gone]
+    found = _with_moved([*changed, *added, *gone])
     telling = [reason for reason in found if reason.what != EDGES]
     if any(reason.kind == "code" for reason in telling):
         return telling
     return found
+
+
+def _with_moved(reasons: Sequence[Reason]) -> list[Reason]:
+    """Code that is new here and gone there under the same name was moved, and changed on the way."""
+    gone = {_last(r): r for r in reasons if r.kind == "code" and not r.new}
+    moved = {_last(r): r for r in reasons if r.kind == "code" and not r.old and _last(r) in gone}
+    left = [r for r in reasons if not (r.kind == "code" and not (r.old and r.new) and _last(r) in moved)]
+    joined = [replace(r, old=gone[name].old, was=gone[name].where) for name, r in moved.items()]
+    return [*joined, *left]
+
+
+def _last(reason: Reason) -> str:
+    return reason.what.rpartition(".")[2]
 
 
 def _reason(old: Part | None, new: Part | None) -> Reason:
@@ -197,4 +233,9 @@ def _reason(old: Part | None, new: Part | None) -> Reason:
     values = [side.value if side is not None else "" for side in (old, new)]
     if part.kind in ("code", "data"):
         values = [value[:8] for value in values]
-    return Reason(part.kind, part.what, part.where, values[0], values[1])
+    was = old.where if old is not None and new is not None and _file(old.where) != _file(new.where) else ""
+    return Reason(part.kind, part.what, part.where, values[0], values[1], was)
+
+
+def _file(where: str) -> str:
+    return where.rpartition(":")[0]

@@ -41,6 +41,22 @@ def test_a_linked_folder_is_followed_by_its_own_name(tmp_path: Path) -> None:
     assert files.find(root, "data/*.csv", source="s") == ["data/a.csv"]
 
 
+@pytest.mark.parametrize(
+    "pattern",
+    ["*.csv", "**/*.csv", "data/**/a.*", "data/*/*.csv", "*/*", "**", "data/**", "data/[ab].csv", "d?ta/a.csv", "**/x/**/*"],
+)
+def test_a_pattern_means_what_it_means_to_pathlib(tmp_path: Path, pattern: str) -> None:
+    """Wildcards find the files `Path.glob` finds, through a linked folder only where it is named."""
+    _write(tmp_path, "a.csv", "data/a.csv", "data/b.csv", "data/c.txt", "data/x/a.csv", "data/x/y/a.txt", "data/x/y/z/d.csv")
+    (tmp_path / "data" / "link").symlink_to(tmp_path / "data" / "x")
+    (tmp_path / "data" / "broken.csv").symlink_to(tmp_path / "nowhere")
+    expected = sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.glob(pattern) if path.is_file())
+    try:
+        assert files.find(tmp_path, pattern, source="s") == expected
+    except DataError:
+        assert expected == []
+
+
 @pytest.mark.parametrize("pattern", ["/etc/*.csv", "../x.csv", ""])
 def test_a_pattern_that_leaves_the_project_is_refused(tmp_path: Path, pattern: str) -> None:
     """A source lies in the project's folder: anything else would store an absolute path."""

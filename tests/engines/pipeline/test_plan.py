@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 from hypothesis import given, settings
@@ -11,7 +11,7 @@ from mlops_local.domain.errors import ConfigError
 from mlops_local.domain.graph import Graph, Input, Param, Source, Step, Symbol
 from mlops_local.domain.plan import Output, Part, Plan, StepResult
 from mlops_local.engines.pipeline.fingerprint import EDGES, digest, fingerprint
-from mlops_local.engines.pipeline.plan import decide, why
+from mlops_local.engines.pipeline.plan import changes, dag, decide, why
 
 
 @dataclass
@@ -28,7 +28,7 @@ class World:
     def parts(self, step: Step) -> tuple[Part, ...]:
         return (Part("code", f"pipeline.{step.name}", str(self.codes[step.name]), "pipeline.py:1"), Part("code", EDGES, "same"))
 
-    def plan(self, force: tuple[str, ...] = ()) -> Plan:
+    def plan(self, force: tuple[str, ...] = (), seconds: Callable[[str], float | None] = lambda step: None) -> Plan:
         return decide(
             self.graph,
             [],
@@ -38,6 +38,7 @@ class World:
             cached=self.cache.get,
             latest=self.newest.get,
             force=force,
+            seconds=seconds,
         )
 
     def content(self, item: Input) -> str:
@@ -185,13 +186,70 @@ def test_step_without_a_snapshot_and_all_behind_it_are_blocked() -> None:
 
 
 def test_why_leads_to_the_root_cause() -> None:
-    """The chain ends at the step whose own code changed."""
+    """The causes of a step end where something was edited, and go on where that is not the only reason."""
     world = chain()
     world.codes["a"] = 1
-    plan = world.plan()
-    assert [decision.name for decision in why(plan, world.graph, "c")] == ["c", "b", "a"]
+    assert [decision.name for decision in why(world.plan(), world.graph, "c").chain()] == ["c", "b", "a"]
     world.codes["b"] = 1
-    assert [decision.name for decision in why(world.plan(), world.graph, "c")] == ["c", "b"]
+    cause = why(world.plan(), world.graph, "c").behind["b"]
+    assert [reason.kind for reason in cause.decision.reasons] == ["code", "data"]
+    assert list(cause.behind) == ["a"]
+
+
+def test_why_follows_every_branch_and_knows_what_they_share() -> None:
+    """Two ways to one edit: both are told, and the step they meet in is one cause."""
+    world = World(
+        graph_of({"a": ["data"], "left": ["a"], "right": ["a"], "end": ["left", "right"]}),
+        dict.fromkeys(("a", "left", "right", "end"), 0),
+        {"data": "x"},
+    )
+    world.train()
+    world.codes["a"] = 1
+    cause = why(world.plan(), world.graph, "end")
+    assert list(cause.behind) == ["left", "right"]
+    assert cause.behind["left"].behind["a"] is cause.behind["right"].behind["a"]
+    assert [decision.name for decision in cause.chain()] == ["end", "left", "a", "right"]
+
+
+def test_a_fresh_step_has_nothing_behind_it() -> None:
+    """What is fresh has no causes, whatever else is stale."""
+    world = chain()
+    assert why(world.plan(), world.graph, "c").behind == {}
+
+
+def test_code_that_moved_is_named_with_both_places() -> None:
+    """A helper that was moved and changed is one reason with the new and the old place; what only went is said so."""
+    before = StepResult("fit", "f", parts=(Part("code", "pipeline.scale", "1" * 9, "pipeline.py:4"),))
+    moved = changes(before, [Part("code", "helpers.scale", "2" * 9, "helpers.py:9")])
+    assert [reason.text() for reason in moved] == ["code helpers.scale (helpers.py:9, before pipeline.py:4) changed"]
+    other = changes(before, [Part("code", "helpers.other", "2" * 9, "helpers.py:9")])
+    assert [reason.text() for reason in other] == [
+        "code helpers.other (helpers.py:9) is new",
+        "code pipeline.scale (pipeline.py:4) is gone",
+    ]
+
+
+def test_the_plan_says_how_long_it_takes_when_every_step_is_known() -> None:
+    """The sum of what the stale steps took before; nothing is guessed for one that never ran."""
+    world = chain()
+    world.codes["a"] = 1
+    times = {"a": 1.0, "b": 2.0, "c": 4.0}
+    assert world.plan(seconds=times.get).seconds == 7.0
+    assert world.plan(seconds={"a": 1.0}.get).seconds is None
+
+
+def test_the_dag_holds_sources_steps_and_what_they_read() -> None:
+    """Every node once with its state; a source without a snapshot is blocked."""
+    graph = graph_of({"a": ["data"], "b": ["a", "other"]})
+    world = World(replace(graph, sources=(*graph.sources, Source("other", "*.csv"))), {"a": 0, "b": 0}, {"data": "x"})
+    found = dag(world.plan(), world.graph, ["b"], world.snapshots)
+    assert [(node.name, node.kind, node.state) for node in found.nodes] == [
+        ("data", "source", "fresh"),
+        ("other", "source", "blocked"),
+        ("a", "step", "stale"),
+        ("b", "step", "blocked"),
+    ]
+    assert found.nodes[-1].inputs == (("a", ""), ("other", ""))
 
 
 def test_targets_limit_the_plan() -> None:
