@@ -1,4 +1,4 @@
-"""`mlops check`, `mlops hook …` and `mlops watch`: parse, call one service, show what it returned."""
+"""`mlops check` and `mlops hook …`: parse, call one service, show what it returned."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from mlops_local.cli.context import Settings, json_option
 from mlops_local.cli.diagnostics import ExitCode
 
 if TYPE_CHECKING:
-    from mlops_local.domain.progress import Emit, Progress
     from mlops_local.services.check import CheckResult
     from mlops_local.services.hook import HookState
 
@@ -127,52 +126,3 @@ def run_hook(settings: Settings, budget: float | None) -> None:
     for line in answer.lines:
         output.line(line)
     raise SystemExit(answer.code)
-
-
-@click.command(epilog="\b\nExamples:\n  mlops watch\n  mlops watch gbm\n  mlops watch --serve")
-@click.argument("targets", nargs=-1, metavar="[TARGET]...")
-@click.option("--serve", is_flag=True, help="Also serve the champion; a new one is swapped in.")
-@click.option("-p", "--port", type=click.IntRange(0, 65535), help="Port of the server (with --serve).")
-@click.option("--poll", is_flag=True, help="Look each second: for network folders, where the system does not tell.")
-@click.pass_obj
-def watch(settings: Settings, targets: tuple[str, ...], serve: bool, port: int | None, poll: bool) -> None:
-    """Train again at each save, as far as needed, and say in one line what it did.
-
-    Watches the sources' files, the pipeline, its modules and mlops.toml. A save during a run ends that run and starts anew; an
-    edit that means nothing says so. Ends with ^C.
-    """
-    import threading
-
-    from mlops_local.services.watch import watch as run
-
-    if port is not None and not serve:
-        raise click.UsageError("--port needs --serve.")
-    options = None if not serve else ("--port", str(port)) if port is not None else ()
-    with settings.progress() as emit:
-        run(settings.project(), targets, serve=options, polling=poll, emit=_watch_lines(emit), stop=threading.Event())
-
-
-def _watch_lines(show: Emit) -> Emit:
-    """Each change's line to stdout with the time, failures with the user's traceback; the rest is talk."""
-    from datetime import datetime
-
-    from mlops_local.cli import diagnostics, output
-
-    def emit(event: Progress) -> None:
-        if event.kind != "watch":
-            show(event)
-            return
-        diagnostics.settle()
-        data = event.data
-        if data.get("traceback"):
-            diagnostics.say(str(data["traceback"]).rstrip())
-        output.line(f"{datetime.now():%H:%M:%S} {event.text}")
-        output.flush()
-        for problem in list(data.get("problems", ()))[1:]:
-            diagnostics.say(f"       {problem}")
-        if data.get("state") == "failed":
-            if data.get("hint"):
-                diagnostics.say(f"hint: {data['hint']}")
-            diagnostics.say("waiting for the next save")
-
-    return emit

@@ -37,7 +37,7 @@ SECTIONS: dict[str, dict[str, Entry]] = {
     "Daily": {
         "init": Entry("projects:init", "Make a project here, or from a template."),
         "train": Entry("training:train", "Run what an edit affects, gate the result."),
-        "watch": Entry("guarding:watch", "Train again at each save, as far as needed."),
+        "watch": Entry("watching:watch", "Train again at each save, as far as needed."),
         "serve": Entry("serving:serve", "Answer predictions over HTTP."),
         "run": Entry("tracking:run", "Track any command as a run."),
         "stop": Entry("tracking:stop", "End a run, or have it keep what it has."),

@@ -69,6 +69,11 @@ def fields(what: str, value: Any) -> None:
     _json({"schema": f"mlops/{what}@1", **plain(value)})
 
 
+def jsonl(what: str, value: Any) -> None:
+    """Write one thing as JSON on one line, for streams."""
+    sys.stdout.write(json.dumps({"schema": f"mlops/{what}@1", **plain(value)}, separators=(",", ":")) + "\n")
+
+
 def _json(value: Any) -> None:
     text = json.dumps(plain(value), ensure_ascii=False, indent=2)
     try:
@@ -222,6 +227,11 @@ def _harmless(character: str) -> bool:
 
 def _escaped(character: str) -> str:
     return character.encode("unicode_escape").decode("ascii")
+
+
+def unicode() -> bool:
+    """Whether stdout can show more than ASCII."""
+    return (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
 
 
 def terminal_width() -> int | None:

@@ -94,7 +94,7 @@ def read_code(
     with nullcontext(workers) if workers is not None else Workers(project.root, python=python.path) as describing:
         graph = describing.describe(entry, sources, cancel=cancel)
     reported = {module: path for module, path in graph.modules.items() if module not in sources and load(path) is not None}
-    stamps = {path: _hash(load(path)) for path in {*graph.reads, *reported.values()}}
+    stamps = {path: content_hash(load(path)) for path in {*graph.reads, *reported.values()}}
     graph = replace(graph, contents={path: stamps[path] for path in graph.reads})
     described = secrets.token_hex(8)
     cache.save_graph(
@@ -164,7 +164,7 @@ def _with_reported(sources: Mapping[str, SourceFile], reported: Mapping[str, str
 
 def _still_true(kept: Mapping[str, Any], load: Load) -> bool:
     return (
-        all(_hash(load(path)) == old for path, old in kept["stamps"].items())
+        all(content_hash(load(path)) == old for path, old in kept["stamps"].items())
         and all(_mtime(path) == mtime for path, mtime in kept["distributions"].items())
         and all(_variable(name) == old for name, old in kept.get("variables", {}).items())
         and all(_content(path) == old for path, old in kept.get("places", {}).items())
@@ -183,7 +183,8 @@ def _content(path: str) -> str:
     return content(Path(path))
 
 
-def _hash(content: bytes | None) -> str:
+def content_hash(content: bytes | None) -> str:
+    """Hash a file as `Graph.contents` does; empty where there is none."""
     return "" if content is None else fingerprints.digest("file", content.decode("utf-8", "surrogateescape"))
 
 

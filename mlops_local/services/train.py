@@ -112,7 +112,7 @@ def _train(project: Project, order: _Order, workers: Workers, cancel: threading.
     ids = {name: snapshot.id for name, snapshot in current.items()}
     forced = [step.name for step in steps if {"*", step.name, unfolded(step.name)} & set(order.force)]
     plan = planning.make_plan(project, code, wanted, params=values, snapshots=ids, force=forced)
-    emit(Progress("plan", _plan_line(plan), data={"plan": plan}))
+    emit(Progress("plan", _plan_line(plan), data={"plan": plan, "code": code, "params": values}))
     if order.dry_run or not plan.stale:
         return _nothing_ran(project, code, plan, current, dry_run=order.dry_run, emit=emit)
     made: list[ModelVersion] = []

@@ -107,23 +107,23 @@ def watched(copy: Path) -> Iterator[Watched]:
 def test_an_edit_that_means_nothing_says_so(watched: Watched) -> None:
     """A comment in the pipeline or a helper, a docstring, a reordered mlops.toml: one line, no run."""
     watched.edit("pipeline.py", "ROUNDS = 30", "ROUNDS = 30  # a comment")
-    watched.said("pipeline.py saved: nothing to do, 5 steps fresh", state="nothing")
+    watched.said("pipeline.py · nothing to do, 5 steps fresh", state="nothing")
     watched.edit("cleaning.py", '    """Centre a column."""\n', "")
-    watched.said("cleaning.py saved: nothing to do, 5 steps fresh")
+    watched.said("cleaning.py · nothing to do, 5 steps fresh")
     (watched.root / "mlops.toml").write_text("# x\n" + (watched.root / "mlops.toml").read_text())
-    watched.said("mlops.toml saved: nothing to do, 5 steps fresh")
+    watched.said("mlops.toml · nothing to do, 5 steps fresh")
     assert len(watched.json("runs")["items"]) == 1
 
 
 def test_an_edit_runs_what_depends_on_it_and_says_what_it_did(watched: Watched) -> None:
     """One line names what changed, ran and was reused, the metric, the difference to the champion and the verdict."""
     watched.edit("pipeline.py", "ROUNDS = 30", "ROUNDS = 40")
-    line = watched.said("pipeline.py saved: ran gbm, gbm.evaluate", state="done").text
+    line = watched.said("pipeline.py · ran gbm, gbm.evaluate", state="done").text
     assert "reused 3" in line
     assert "purchase@2 auc 0." in line and "against purchase@1" in line
-    assert ", pass, champion" in line or "purchase@1 stays champion" in line
+    assert "pass, champion" in line or "purchase@1 stays champion" in line
     watched.edit("cleaning.py", "return column - mean", "return column - mean / 2")
-    assert "cleaning.py saved: ran purchase.features" in watched.said("cleaning.py saved").text
+    assert "cleaning.py · ran purchase.features" in watched.said("cleaning.py ·").text
 
 
 def test_the_same_bytes_again_are_no_change(watched: Watched) -> None:
@@ -135,24 +135,24 @@ def test_the_same_bytes_again_are_no_change(watched: Watched) -> None:
     (watched.root / "data" / "notes.txt").write_text("not data of the project\n")
     time.sleep(1.5)
     watched.edit("pipeline.py", "ROUNDS = 30", "ROUNDS = 30  # now")
-    watched.said("pipeline.py saved: nothing to do")
+    watched.said("pipeline.py · nothing to do")
     assert watched.lines() == []
 
 
 def test_data_parameters_and_new_modules_wake_it(watched: Watched) -> None:
     """A new file of a source, a parameter in mlops.toml, a module the pipeline begins to import: each runs what it affects."""
     visits(300, first_day=21, days=2, seed=2).write_parquet(watched.root / "data" / "visits-2.parquet")
-    assert "ran split" in watched.said("data/visits-2.parquet changed", state="done").text
+    assert "ran split" in watched.said("data/visits-2.parquet ·", state="done").text
     with (watched.root / "mlops.toml").open("a") as file:
         file.write("\n[params.gbm]\nleaves = 5\n")
-    assert "ran gbm, gbm.evaluate" in watched.said("mlops.toml saved", state="done").text
+    assert "ran gbm, gbm.evaluate" in watched.said("mlops.toml ·", state="done").text
     watched.edit("pipeline.py", "from cleaning import scale\n", "from cleaning import scale\nfrom rounds import ROUNDS\n")
     failed = watched.said("rounds", state="failed")
     assert "ModuleNotFoundError" in failed.text + str(failed.data)
     (watched.root / "rounds.py").write_text("ROUNDS = 20\n")
-    watched.said("rounds.py saved", state="done")
+    watched.said("rounds.py ·", state="done")
     (watched.root / "rounds.py").write_text("ROUNDS = 21\n")
-    watched.said("rounds.py saved", state="done")
+    watched.said("rounds.py ·", state="done")
 
 
 def test_a_save_during_a_run_ends_it_and_starts_anew(watched: Watched) -> None:
@@ -160,21 +160,39 @@ def test_a_save_during_a_run_ends_it_and_starts_anew(watched: Watched) -> None:
     watched.edit("pipeline.py", "    options = {", "    import time\n    time.sleep(60)\n    options = {")
     watched.said("gbm:", kind="step_started")
     watched.edit("cleaning.py", '    """Centre a column."""\n', "")
-    watched.said("cleaning.py saved: means the same, the run goes on", state="same")
+    watched.said("cleaning.py · means the same, the run goes on", state="same")
     watched.edit("pipeline.py", "    time.sleep(60)\n", "    time.sleep(0.01)\n")
-    watched.said("the run in progress is ended and begun anew", state="superseded")
-    watched.said("pipeline.py saved: ran gbm", state="done")
+    watched.said("pipeline.py · the run is ended and begun anew", state="superseded")
+    watched.said("pipeline.py · ran gbm", state="done")
     states = [run["state"] for run in watched.json("runs")["items"]]
     assert states[:2] == ["done", "cancelled"]
+
+
+def test_a_step_that_a_save_does_not_affect_goes_on(watched: Watched) -> None:
+    """A save that affects only later steps waits for the one in progress, which is reused; taking it back lets all go on."""
+    wait = "    import pathlib, time\n    while not pathlib.Path('go').exists():\n        time.sleep(0.01)\n"
+    watched.edit("pipeline.py", '    rows = visits.sort("id")\n', wait + '    rows = visits.sort("id")\n')
+    watched.said("split:", kind="step_started")
+    watched.edit("pipeline.py", "ROUNDS = 30", "ROUNDS = 31")
+    watched.said("pipeline.py · begun anew after split, which it does not affect", state="waits")
+    watched.edit("pipeline.py", "ROUNDS = 31", "ROUNDS = 30")
+    watched.said("pipeline.py · means the same, the run goes on", state="same")
+    watched.edit("pipeline.py", "ROUNDS = 30", "ROUNDS = = 30")
+    watched.said("invalid syntax; the run goes on", state="broken")
+    watched.edit("pipeline.py", "ROUNDS = = 30", "ROUNDS = 31")
+    watched.said("begun anew after split", state="waits")
+    (watched.root / "go").touch()
+    line = watched.said("pipeline.py · ran gbm, gbm.evaluate · reused 3", state="done")
+    assert line.data["ran"] == ["gbm", "gbm.evaluate"]
 
 
 def test_nothing_the_user_breaks_ends_it(watched: Watched) -> None:
     """A syntax error, a failing step, a broken mlops.toml and a deleted data file are shown; the mended file goes on."""
     good = (watched.root / "pipeline.py").read_text()
     (watched.root / "pipeline.py").write_text(good.replace("ROUNDS = 30", "ROUNDS = = 30"))
-    assert "pipeline.py" in watched.said("pipeline.py saved:", state="failed").text
+    assert "pipeline.py" in watched.said("pipeline.py", state="failed").text
     (watched.root / "pipeline.py").write_text(good)
-    watched.said("nothing to do", state="done")
+    watched.said("nothing to do", state="nothing")
 
     (watched.root / "pipeline.py").write_text(
         good.replace("    options = {", "    raise ValueError('no luck')\n    options = {")
@@ -183,20 +201,20 @@ def test_nothing_the_user_breaks_ends_it(watched: Watched) -> None:
     assert "no luck" in failed.data["traceback"] and "pipeline.py" in failed.data["traceback"]
     assert "mlops_local" not in failed.data["traceback"], "our own frames are cut off"
     (watched.root / "pipeline.py").write_text(good)
-    watched.said("nothing to do", state="done")
+    watched.said("nothing to do", state="nothing")
 
     config = (watched.root / "mlops.toml").read_text()
     (watched.root / "mlops.toml").write_text("[project\n")
     watched.said("mlops.toml is not valid TOML", state="failed")
     (watched.root / "mlops.toml").write_text(config)
-    watched.said("nothing to do", state="done")
+    watched.said("nothing to do", state="nothing")
 
     data = watched.root / "data" / "visits-1.parquet"
     content = data.read_bytes()
     data.unlink()
-    assert "no file matches" in watched.said("data/visits-1.parquet deleted", state="failed").text
+    assert "no file matches" in watched.said("data/visits-1.parquet ·", state="failed").text
     data.write_bytes(content)
-    watched.said("nothing to do", state="done")
+    watched.said("nothing to do", state="nothing")
 
 
 def test_a_project_that_is_broken_from_the_start_can_be_mended(copy: Path) -> None:
@@ -206,7 +224,7 @@ def test_a_project_that_is_broken_from_the_start_can_be_mended(copy: Path) -> No
     with Watched(copy) as watched:
         watched.said("nothing_like_this", state="failed")
         (copy / "pipeline.py").write_text(good)
-        watched.said("pipeline.py saved: nothing to do, 5 steps fresh")
+        watched.said("pipeline.py · nothing to do, 5 steps fresh")
 
 
 def test_git_checkouts_are_one_change_and_wait_for_git(watched: Watched) -> None:
@@ -215,7 +233,7 @@ def test_git_checkouts_are_one_change_and_wait_for_git(watched: Watched) -> None
     watched.edit("pipeline.py", "ROUNDS = 30", "ROUNDS = 30  # learn of the repository")
     watched.said("nothing to do")
     watched.edit("pipeline.py", "ROUNDS = 30", "ROUNDS = 33")
-    watched.said("pipeline.py saved: ran gbm", state="done")
+    watched.said("pipeline.py · ran gbm", state="done")
     lock = watched.root / ".git" / "index.lock"
     lock.touch()
     watched.edit("pipeline.py", "ROUNDS = 33", "ROUNDS = 34")
@@ -223,7 +241,7 @@ def test_git_checkouts_are_one_change_and_wait_for_git(watched: Watched) -> None
     time.sleep(1.0)
     assert watched.lines() == []
     lock.unlink()
-    watched.said("cleaning.py and pipeline.py saved: ran", state="done")
+    watched.said("cleaning.py and pipeline.py · ran", state="done")
 
 
 def answers(port: int) -> bool:
@@ -284,4 +302,4 @@ def test_edits_put_aside_by_pre_commit_are_not_trained(
     time.sleep(0.8)
     assert watched.lines() == []
     patch.unlink()
-    watched.said("pipeline.py saved: nothing to do")
+    watched.said("pipeline.py · nothing to do")
