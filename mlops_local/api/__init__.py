@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from mlops_local.api.checkpoints import Checkpoint, checkpoint, epochs, resume, should_stop
     from mlops_local.api.declare import data, model, seed, step, transform
+    from mlops_local.api.encoding import out_of_fold
     from mlops_local.api.load import load, load_model
     from mlops_local.api.run import log, log_eval, log_model, log_params, run
     from mlops_local.api.splits import kfold, rolling
@@ -29,6 +30,7 @@ __all__ = [
     "log_model",
     "log_params",
     "model",
+    "out_of_fold",
     "resume",
     "rolling",
     "run",
@@ -53,6 +55,7 @@ _HOMES = {
     "log_model": "mlops_local.api.run",
     "log_params": "mlops_local.api.run",
     "model": "mlops_local.api.declare",
+    "out_of_fold": "mlops_local.api.encoding",
     "resume": "mlops_local.api.checkpoints",
     "rolling": "mlops_local.api.splits",
     "run": "mlops_local.api.run",
