@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from mlops_local.cli import diagnostics
 from mlops_local.cli.context import Settings, json_option
 
 SLICES = 10
@@ -99,11 +100,14 @@ def show(settings: Settings, ref: str) -> None:
             (version.metric, f"{version.value:.4f} {_interval(view)}".strip()),
             *((key, value) for key, value in sorted(version.metrics.items()) if key != version.metric),
             *((f"snapshot {source}", snapshot[:8]) for source, snapshot in sorted(version.snapshots.items())),
+            *((f"{version.metric} on {part}", f"{value:.4f}") for part, value in view.report.get("seen", {}).items()),
             ("evaluated on", _rows(view)),
             ("fingerprint", version.fingerprint[:16]),
             ("bundle", version.bundle_hash[:16]),
         ]
     )
+    if view.warning:
+        diagnostics.warn(f"{version.id}: {view.warning}")
     if view.verdict is not None:
         output.line()
         baseline = f" against {view.verdict.baseline}" if view.verdict.baseline else ""

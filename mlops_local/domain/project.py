@@ -35,6 +35,8 @@ class ModelConfig:
     gates: tuple[Gate, ...] = ()
     promote: str = "auto"
     """"auto": a version that passes becomes champion; "manual": a person promotes it."""
+    max_gap: float | None = None
+    """How far the primary metric on train and on valid may part before a warning; None: any distance."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +88,7 @@ _GATE_KEYS: dict[str, type | tuple[type, ...]] = {
     "min": (int, float),
     "max": (int, float),
 }
-_MODEL_KEYS: dict[str, type | tuple[type, ...]] = {"gates": list, "promote": str}
+_MODEL_KEYS: dict[str, type | tuple[type, ...]] = {"gates": list, "promote": str, "max_gap": (int, float)}
 _SERVE_KEYS: dict[str, type | tuple[type, ...]] = {"host": str, "port": int, "model": str}
 _HOOK_KEYS: dict[str, type | tuple[type, ...]] = {"untrained": str}
 _TABLES: dict[str, type | tuple[type, ...]] = {"project": dict, "params": dict, "models": dict, "serve": dict, "hook": dict}
@@ -163,7 +165,10 @@ def _model(name: str, value: Any, problems: list[str]) -> ModelConfig:
                 problems.append(f"{place}.{key}: {gate[key]} is no limit: nothing can fail it")
         if len(problems) == before:
             gates.append(Gate(**gate))
-    return ModelConfig(gates=tuple(gates), promote=str(value.get("promote", "auto")))
+    gap = value.get("max_gap")
+    if isinstance(gap, (int, float)) and not (math.isfinite(gap) and gap >= 0):
+        problems.append(f"{where}max_gap: expected a distance of 0 or more, got {gap!r}")
+    return ModelConfig(tuple(gates), str(value.get("promote", "auto")), gap)
 
 
 def _table(mapping: Mapping[str, Any], key: str) -> Mapping[str, Any]:

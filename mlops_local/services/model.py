@@ -12,7 +12,7 @@ from typing import Any
 from mlops_local.domain import events
 from mlops_local.domain.assets import ModelVersion, Verdict
 from mlops_local.domain.errors import NoVerdict, UsageError
-from mlops_local.services import locking, scripted
+from mlops_local.services import gaps, locking, scripted
 from mlops_local.services.judging import write
 from mlops_local.services.project import Project
 from mlops_local.store import cache, registry
@@ -32,6 +32,8 @@ class VersionView:
     """The newest server of its model that did not say it stopped serves it."""
     report: Mapping[str, Any] = field(default_factory=dict)
     """What its evaluation says of itself: rows by part, slices, parity, tests. Only where one version is asked for."""
+    warning: str = ""
+    """That its metric on train and on valid part by more than `max_gap`."""
 
 
 def versions(project: Project, model: str | None = None) -> list[VersionView]:
@@ -57,7 +59,11 @@ def view(project: Project, ref: str) -> VersionView:
     version = resolve(project, ref)
     found = next(item for item in versions(project, version.model) if item.version.id == version.id)
     result = cache.step_result(project.layout, version.fingerprint)
-    return replace(found, report=result.report) if result is not None else found
+    if result is None:
+        return found
+    return replace(
+        found, report=result.report, warning=gaps.parted(project.config, version.model, version.metric, result.report)
+    )
 
 
 def resolve(project: Project, ref: str) -> ModelVersion:

@@ -22,7 +22,7 @@ from mlops_local.domain.runs import RunState
 from mlops_local.domain.splits import together, unfolded
 from mlops_local.engines.pipeline.plan import needed
 from mlops_local.engines.pipeline.runner import Workers
-from mlops_local.services import hook, interpreter, interruption, judging, locking, planning
+from mlops_local.services import gaps, hook, interpreter, interruption, judging, locking, planning
 from mlops_local.services.execution import Execution
 from mlops_local.services.planning import Code
 from mlops_local.services.project import Project
@@ -269,4 +269,6 @@ def _register_one(
     )
     raw = next((o for o in rows.outputs if o.name == "test"), None) if rows is not None else None
     judging.decide(project, declared, version, result, raw_rows=raw, emit=emit)
+    if warning := gaps.parted(project.config, declared.name, declared.metric, result.report):
+        emit(Progress("warning", f"{version.id}: {warning}", step=candidate))
     return version

@@ -27,6 +27,8 @@ HELD_OUT = "held out"
 
 SLICES = 60
 """Values of a slice column that are reported, the most frequent first."""
+SEEN_ROWS = 20_000
+"""Rows of train and of valid on which the metric is also computed: evenly spaced ones where there are more."""
 SLICE_ROWS = 30
 """Rows a slice needs to be reported."""
 
@@ -131,6 +133,7 @@ def evaluate(node: Node, held_out: Sequence[Any] = ()) -> tuple[dict[str, Any], 
         "reason": done.exported.reason,
         "output": done.exported.output["kind"],
         "parity": dict(done.exported.parity),
+        "seen": _seen(node, done.loaded, values if held_out else None),
         "signature": list(done.needed),
         "tests": [_behaviour(function, done.loaded.predict, test.rows) for function in declaration.tests],
         "slices": _slices(model, predictions, test),
@@ -174,6 +177,30 @@ def _answered(node: Node) -> _Answered:
     loaded = build.build(node.out, recipe, exported, test.rows, matrix)
     answers = pl.Series("prediction", build.answer(node.out, loaded, test.rows, matrix), dtype=pl.Float64)
     return _Answered(exported, loaded, needed, answers)
+
+
+def _seen(node: Node, loaded: Any, held_out: Mapping[str, float] | None) -> dict[str, float]:
+    """The primary metric of what the bundle answers for rows it learned from, and for valid or what the folds held out."""
+    name = node.model.metric
+    found = {part: _primary(node, loaded, part) for part in ("train", *(() if held_out else ("valid",)))}
+    return _finite({**found, "held out": held_out.get(name, math.nan)} if held_out else found)
+
+
+def _primary(node: Node, loaded: Any, part: str) -> float:
+    import numpy as np
+    import polars as pl
+
+    xy = node.parts[part]
+    if len(xy) > SEEN_ROWS:
+        at = np.linspace(0, len(xy) - 1, SEEN_ROWS).astype(int)
+        xy = XY(xy.X[at], xy.y[at], xy.rows[at])
+    answers = pl.Series("prediction", loaded.predict(xy.rows), dtype=pl.Float64)
+    try:
+        own, whole = _own_metrics(node.declaration, xy, answers)
+    except Exception:  # noqa: BLE001 - a metric is made for the evaluation rows; elsewhere it may raise anything
+        own, whole = {}, {}
+    values = _values(node.model, xy.y.cast(pl.Float64).to_numpy(), answers.to_numpy())
+    return float({**values, **{key: series.mean() for key, series in own.items()}, **whole}.get(node.model.metric, math.nan))
 
 
 def _pooled(held_out: Sequence[Any], y: Any) -> Any:

@@ -12,7 +12,7 @@ def test_a_full_file() -> None:
         {
             "project": {"name": "flight-delays", "targets": ["gbm"]},
             "params": {"gbm": {"num_leaves": 95}},
-            "models": {"delay": {"promote": "manual", "gates": [{"metric": "auc", "max_drop": 0.005}]}},
+            "models": {"delay": {"promote": "manual", "max_gap": 0.1, "gates": [{"metric": "auc", "max_drop": 0.005}]}},
             "serve": {"port": 9000},
         }
     )
@@ -20,7 +20,7 @@ def test_a_full_file() -> None:
     assert config.targets == ("gbm",)
     assert config.params["gbm"] == {"num_leaves": 95}
     assert config.models["delay"].gates == (Gate("auc", max_drop=0.005),)
-    assert config.models["delay"].promote == "manual"
+    assert (config.models["delay"].promote, config.models["delay"].max_gap) == ("manual", 0.1)
     assert config.serve.port == 9000
 
 
@@ -44,6 +44,8 @@ def test_an_empty_file_is_a_project() -> None:
             "models.m.gates[0].min: nan is no limit: nothing can fail it",
         ),
         ({"models": {"m": {"promote": "yes"}}}, "models.m.promote: expected one of auto, manual, got 'yes'"),
+        ({"models": {"m": {"max_gap": -1}}}, "models.m.max_gap: expected a distance of 0 or more, got -1"),
+        ({"models": {"m": {"max_gap": "wide"}}}, "models.m.max_gap: expected a number, got 'wide'"),
         ({"params": {"gbm": 3}}, "params.gbm: expected a table of parameters, as in [params.gbm]"),
         ({"models": {"m": 1}}, "models.m: expected a table, as in [models.m]"),
     ],

@@ -10,7 +10,7 @@ from sklearn.metrics import roc_auc_score
 
 from mlops_local.store.database import Store
 from mlops_local.store.layout import Layout
-from tests.e2e.conftest import PIPELINE, Shop, make_shop, rebuilt_is_the_same, visits
+from tests.e2e.conftest import CONFIG, PIPELINE, Shop, make_shop, rebuilt_is_the_same, visits
 
 ROLLING = """\
 @mlops.step
@@ -70,6 +70,10 @@ def test_folds_are_pooled_kept_one_by_one_and_moved_on(folded: Shop) -> None:
         f"gbm{what}{at}" for what in ("", ".evaluate") for at in ("", "[1]", "[2]")
     }, "-S held for every fold"
     assert not [name for name in stale if not name.startswith("gbm")]
+
+    assert set(shown["report"]["seen"]) == {"train", "held out"}
+    (folded.root / "mlops.toml").write_text(CONFIG.replace("[[models", "[models.purchase]\nmax_gap = 0.001\n\n[[models"))
+    assert "on held out" in folded.mlops("model", "show", "purchase@1").stderr
 
     visits(200, first_day=21, days=2, seed=2).write_parquet(folded.root / "data" / "visits-2.parquet")
     moved = folded.json("train", "-S", "leaves=5")

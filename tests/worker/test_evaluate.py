@@ -298,6 +298,15 @@ def test_own_metrics_and_behaviour_tests_see_the_served_answers(tmp_path: Path) 
     assert "RowErrors" in notes[3] and "column 'kind'" in notes[3]
 
 
+def test_the_metric_on_rows_it_learned_from_is_kept(tmp_path: Path) -> None:
+    """Train and valid, through the bundle: what a warning about learning by heart is made from."""
+    _, report, made = evaluated(tmp_path)
+    served = predictor.load(tmp_path)
+    for part in ("train", "valid"):
+        auc = roc_auc_score(made[part].y, served.predict(made[part].rows))
+        assert report["seen"][part] == pytest.approx(auc)
+
+
 def test_metrics_of_the_wrong_shape_are_said(tmp_path: Path) -> None:
     """One number where a value a row is promised."""
     model = mlops.model("late", label=pl.col("delay") > 5, split=parts, features=features)
