@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mlops_local.api.checkpoints import Checkpoint, checkpoint, epochs, resume, should_stop
+    from mlops_local.api.command import command
     from mlops_local.api.declare import data, model, seed, step, transform
     from mlops_local.api.encoding import out_of_fold
     from mlops_local.api.load import load, load_model
@@ -19,6 +20,7 @@ __all__ = [
     "XY",
     "Checkpoint",
     "checkpoint",
+    "command",
     "concat",
     "data",
     "epochs",
@@ -45,6 +47,7 @@ _HOMES = {
     "Checkpoint": "mlops_local.api.checkpoints",
     "checkpoint": "mlops_local.api.checkpoints",
     "concat": "mlops_local.domain.xy",
+    "command": "mlops_local.api.command",
     "data": "mlops_local.api.declare",
     "epochs": "mlops_local.api.checkpoints",
     "kfold": "mlops_local.api.splits",

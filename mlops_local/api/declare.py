@@ -8,7 +8,6 @@ costs what its own imports cost, and calling a step in a test or notebook just r
 from __future__ import annotations
 
 import os
-import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ from typing import Any, ClassVar, TypeVar, overload
 
 from mlops_local.domain.errors import ConfigError
 from mlops_local.domain.graph import Needs
+from mlops_local.domain.needs import needs as checked_needs
 
 F = TypeVar("F", bound=Callable[..., Any])
 Inputs = Mapping[str, Any]
@@ -109,7 +109,7 @@ class ModelDeclaration:
             retries: how often it is tried again after a failure.
             timeout: seconds after which it is ended and counts as failed; 0 for never.
         """
-        needs = _needs(cpus, memory, gpus, retries, timeout)
+        needs = checked_needs(cpus, memory, gpus, retries, timeout)
         return _noted(function, Note("candidate", dict(inputs or {}), needs), self.candidates)
 
     @overload
@@ -198,7 +198,7 @@ def step(
         retries: how often it is tried again after a failure.
         timeout: seconds after which it is ended and counts as failed; 0 for never.
     """
-    return _noted(function, Note("step", dict(inputs or {}), _needs(cpus, memory, gpus, retries, timeout), each))
+    return _noted(function, Note("step", dict(inputs or {}), checked_needs(cpus, memory, gpus, retries, timeout), each))
 
 
 def transform(function: F, /) -> F:
@@ -252,32 +252,13 @@ def _noted(function: Callable[..., Any] | None, note: Note, members: list[Callab
     return decorate if function is None else decorate(function)
 
 
-_UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12, "kib": 2**10, "mib": 2**20, "gib": 2**30}
-
-
-def _needs(cpus: int, memory: int | str, gpus: int, retries: int, timeout: float) -> Needs:
-    given = {"cpus": cpus, "gpus": gpus, "retries": retries, "timeout": timeout}
-    for name, value in given.items():
-        if isinstance(value, bool) or not isinstance(value, (int, float) if name == "timeout" else int) or value < 0:
-            raise ConfigError(f"{name}: expected a number of 0 or more, got {value!r}")
-    return Needs(cpus, _bytes(memory), gpus, retries, float(timeout))
-
-
-def _bytes(memory: int | str) -> int:
-    """A size in bytes, given as a number or as text: `"2 GB"`, `"512MiB"`."""
-    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*", str(memory).lower())
-    if found is None or found[2] not in _UNITS:
-        raise ConfigError(f'memory: expected bytes or a size such as "2 GB", got {memory!r}')
-    return int(float(found[1]) * _UNITS[found[2]])
-
-
 def _names(value: str | Sequence[str]) -> tuple[str, ...]:
     return (value,) if isinstance(value, str) else tuple(value)
 
 
 def _place() -> tuple[str, int]:
-    """File and line of the first caller outside this module."""
-    frame = sys._getframe(1)
-    while frame.f_back is not None and frame.f_code.co_filename == __file__:
+    """File and line of the first caller outside this package."""
+    frame, ours = sys._getframe(1), __file__.rpartition(os.sep)[0] + os.sep
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(ours):
         frame = frame.f_back
     return frame.f_code.co_filename, frame.f_lineno

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from mlops_local.domain.command import command
 from mlops_local.domain.errors import ConfigError
 
 
@@ -70,6 +71,8 @@ class ProjectConfig:
     """A run that prints, logs and computes nothing for so long is said to be stalled; 0: never."""
     params: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     models: Mapping[str, ModelConfig] = field(default_factory=dict)
+    steps: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """[steps.NAME]: programs that are steps, checked, as `domain.command.command` takes them."""
     serve: ServeConfig = ServeConfig()
     hook: HookConfig = HookConfig()
 
@@ -91,7 +94,27 @@ _GATE_KEYS: dict[str, type | tuple[type, ...]] = {
 _MODEL_KEYS: dict[str, type | tuple[type, ...]] = {"gates": list, "promote": str, "max_gap": (int, float)}
 _SERVE_KEYS: dict[str, type | tuple[type, ...]] = {"host": str, "port": int, "model": str}
 _HOOK_KEYS: dict[str, type | tuple[type, ...]] = {"untrained": str}
-_TABLES: dict[str, type | tuple[type, ...]] = {"project": dict, "params": dict, "models": dict, "serve": dict, "hook": dict}
+_STEP_KEYS: dict[str, type | tuple[type, ...]] = {
+    "command": str,
+    "inputs": (dict, list, str),
+    "outputs": (dict, str),
+    "code": (list, str),
+    "params": dict,
+    "shell": bool,
+    "cpus": int,
+    "memory": (int, str),
+    "gpus": int,
+    "retries": int,
+    "timeout": (int, float),
+}
+_TABLES: dict[str, type | tuple[type, ...]] = {
+    "project": dict,
+    "params": dict,
+    "models": dict,
+    "steps": dict,
+    "serve": dict,
+    "hook": dict,
+}
 
 
 def parse(mapping: Mapping[str, Any], *, name: str = "project") -> ProjectConfig:
@@ -118,6 +141,7 @@ def parse(mapping: Mapping[str, Any], *, name: str = "project") -> ProjectConfig
         if not isinstance(values, Mapping):
             problems.append(f"params.{step}: expected a table of parameters, as in [params.{step}]")
     models = {key: _model(key, value, problems) for key, value in _table(mapping, "models").items()}
+    steps = {key: _step(key, value, problems) for key, value in _table(mapping, "steps").items()}
     serve = _table(mapping, "serve")
     _check(serve, _SERVE_KEYS, "serve.", problems)
     port = serve.get("port", 8501)
@@ -136,6 +160,7 @@ def parse(mapping: Mapping[str, Any], *, name: str = "project") -> ProjectConfig
         stalled_after_s=float(project.get("stalled_after", 600.0)),
         params={step: dict(values) for step, values in params.items()},
         models=models,
+        steps=steps,
         serve=ServeConfig(**serve),
         hook=HookConfig(**hook),
     )
@@ -169,6 +194,25 @@ def _model(name: str, value: Any, problems: list[str]) -> ModelConfig:
     if isinstance(gap, (int, float)) and not (math.isfinite(gap) and gap >= 0):
         problems.append(f"{where}max_gap: expected a distance of 0 or more, got {gap!r}")
     return ModelConfig(tuple(gates), str(value.get("promote", "auto")), gap)
+
+
+def _step(name: str, value: Any, problems: list[str]) -> dict[str, Any]:
+    """A command step's table as `domain.command` takes it."""
+    if not isinstance(value, Mapping):
+        problems.append(f"steps.{name}: expected a table, as in [steps.{name}]")
+        return {}
+    before = len(problems)
+    _check(value, _STEP_KEYS, f"steps.{name}.", problems)
+    if len(problems) > before:
+        return {}
+    made = {"line": value.get("command", ""), **{key: item for key, item in value.items() if key != "command"}}
+    try:
+        if not name.isidentifier():
+            raise ConfigError("a step's name has letters, digits and _")
+        command(**made)
+    except ConfigError as error:
+        problems.append(f"steps.{name}: {error.message}" + (f" ({error.hint})" if error.hint else ""))
+    return made
 
 
 def _table(mapping: Mapping[str, Any], key: str) -> Mapping[str, Any]:

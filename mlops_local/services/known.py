@@ -37,13 +37,16 @@ class Code:
     known: dict[str, tuple[Part, ...]] = field(default_factory=dict, compare=False)
     """Step -> its parts, as far as they were asked for."""
 
+    programs: dict[str, tuple[Part, ...]] = field(default_factory=dict, compare=False)
+    """Command step -> the contents of its declared code files."""
+
     def parts(self, step: Step) -> tuple[Part, ...]:
         """The code and environment a step depends on: worked out once for each version of the code."""
         if step.name not in self.known:
             from mlops_local.engines.pipeline import fingerprint  # noqa: PLC0415  (the analysis: only for code not seen before)
 
             self.known[step.name] = fingerprint.parts(step, self.graph, self.sources)
-        return self.known[step.name]
+        return (*self.known[step.name], *self.programs.get(step.name, ()))
 
 
 def sources(layout: Layout, entry: str, load: Load) -> dict[str, SourceFile]:

@@ -27,7 +27,7 @@ from mlops_local.engines.pipeline import fingerprint as fingerprints
 from mlops_local.engines.pipeline import plan as planner
 from mlops_local.engines.pipeline.plan import decide, needed
 from mlops_local.engines.pipeline.sources import SourceFile, discover
-from mlops_local.services import data, interpreter, known
+from mlops_local.services import data, interpreter, known, programs
 from mlops_local.services.interpreter import Interpreter
 from mlops_local.services.known import Code, Load
 from mlops_local.services.project import Project
@@ -75,8 +75,11 @@ def read_code(
     Raises:
         ConfigError: no pipeline module, or it does not import or declares something that cannot be.
     """
-    entry = (config or project.config).pipeline
+    declared = config or project.config
+    entry = declared.pipeline
     elsewhere, load = load is not None, load or working_tree(project.root)
+    if load(entry) is None and declared.steps:
+        return _commands_only(project, declared, load)
     if load(entry) is None:
         raise ConfigError(
             f"no pipeline module: {entry} is not there",
@@ -84,7 +87,7 @@ def read_code(
         )
     sources = discover(entry, load) if elsewhere else known.sources(project.layout, entry, load)
     python = interpreter.of(project)
-    key = _key(entry, sources, python)
+    key = _key(declared, sources, python)
     load = _or_disk(project.root, load)
     kept = _kept(project, sources, key, load)
     if kept is not None:
@@ -92,7 +95,7 @@ def read_code(
     from mlops_local.engines.pipeline.runner import Workers  # noqa: PLC0415  (only for code not seen before)
 
     with nullcontext(workers) if workers is not None else Workers(project.root, python=python.path) as describing:
-        graph = describing.describe(entry, sources, cancel=cancel)
+        graph = describing.describe(entry, sources, commands=declared.steps, cancel=cancel)
     reported = {module: path for module, path in graph.modules.items() if module not in sources and load(path) is not None}
     stamps = {path: content_hash(load(path)) for path in {*graph.reads, *reported.values()}}
     graph = replace(graph, contents={path: stamps[path] for path in graph.reads})
@@ -110,16 +113,24 @@ def read_code(
             "places": {path: _content(path) for path in graph.places.values()},
         },
     )
-    return Code(sources=_with_reported(sources, reported, load), graph=graph, key=key, described=described)
+    own = programs.contents(project.root, graph, load)
+    return Code(sources=_with_reported(sources, reported, load), graph=graph, key=key, described=described, programs=own)
+
+
+def _commands_only(project: Project, config: ProjectConfig, load: Load) -> Code:
+    """The code of a project whose steps are all in mlops.toml."""
+    graph, load = programs.graph(config.steps), _or_disk(project.root, load)
+    own = programs.contents(project.root, graph, load)
+    return Code(sources={}, graph=graph, key=_key(config, {}, interpreter.of(project)), programs=own)
 
 
 def known_code(project: Project) -> Code | None:
     """As `read_code`, but only if these very bytes were described before; nothing is started to find out."""
     load = working_tree(project.root)
     if load(project.config.pipeline) is None:
-        return None
+        return _commands_only(project, project.config, load) if project.config.steps else None
     sources = known.sources(project.layout, project.config.pipeline, load)
-    return _kept(project, sources, _key(project.config.pipeline, sources, interpreter.of(project)), load)
+    return _kept(project, sources, _key(project.config, sources, interpreter.of(project)), load)
 
 
 def _or_disk(root: Path, load: Load) -> Load:
@@ -133,19 +144,21 @@ def _or_disk(root: Path, load: Load) -> Load:
     return loaded
 
 
-def _key(entry: str, sources: Mapping[str, SourceFile], python: Interpreter) -> str:
+def _key(config: ProjectConfig, sources: Mapping[str, SourceFile], python: Interpreter) -> str:
     files = (f"{module}\0{source.path}\0{source.hash}" for module, source in sorted(sources.items()))
-    return fingerprints.digest("graph", __version__, known.analysis(), python.stamp, entry, *files)
+    commands = json.dumps(config.steps, sort_keys=True)
+    return fingerprints.digest("graph", __version__, known.analysis(), python.stamp, config.pipeline, commands, *files)
 
 
 def _kept(project: Project, sources: Mapping[str, SourceFile], key: str, load: Load) -> Code | None:
     kept = cache.graph(project.layout, key)
     if kept is None or not _still_true(kept, load):
         return None
-    described = kept.get("described", "")
+    described, graph = kept.get("described", ""), from_json(kept["graph"])
     return Code(
         sources=_with_reported(sources, kept["reported"], load),
-        graph=from_json(kept["graph"]),
+        graph=graph,
+        programs=programs.contents(project.root, graph, load),
         key=key,
         described=described,
         known=known.kept_parts(project.layout, key, described, fingerprints.variable),

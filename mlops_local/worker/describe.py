@@ -7,7 +7,7 @@ import os
 import platform
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType
@@ -19,16 +19,19 @@ from mlops_local.worker import tracebacks
 from mlops_local.worker.finder import Finder
 from mlops_local.worker.libraries import libraries
 from mlops_local.worker.resolve import resolve
-from mlops_local.worker.scan import scan
+from mlops_local.worker.scan import Found, scan
 
 
-def describe(finder: Finder, entry: str, imports: Iterable[str]) -> Graph:
+def describe(
+    finder: Finder, entry: str, imports: Iterable[str], commands: Mapping[str, Mapping[str, Any]] | None = None
+) -> Graph:
     """The graph the module at path `entry` declares.
 
     Args:
         finder: installed; serves the project's modules.
         entry: the pipeline module's path, relative to the root.
         imports: top-level names of what project code imports that is not project code.
+        commands: the command steps of mlops.toml.
 
     Raises:
         ConfigError: it does not import, or declares what cannot be.
@@ -39,9 +42,7 @@ def describe(finder: Finder, entry: str, imports: Iterable[str]) -> Graph:
     with variables:
         load(finder, name)
     reads.stop()
-    graph, problems = resolve(scan(finder))
-    if problems:
-        raise ConfigError(problems[0].text, hint=problems[0].hint, problems=[problem.text for problem in problems])
+    graph = resolved(scan(finder), commands or {})
     loaded = {module: source.path for module, source in finder.sources.items() if module in sys.modules}
     used = libraries(finder.root, finder.sources, imports)
     modules = {**loaded, **finder.found, **used.modules}
@@ -55,6 +56,15 @@ def describe(finder: Finder, entry: str, imports: Iterable[str]) -> Graph:
         records=tuple(sorted(used.records)),
         python=platform.python_version(),
     )
+
+
+def resolved(found: Found, commands: Mapping[str, Mapping[str, Any]]) -> Graph:
+    """The graph of what was found and of mlops.toml's commands. Raises ConfigError with every problem."""
+    found.add_commands(commands, "mlops.toml")
+    graph, problems = resolve(found)
+    if problems:
+        raise ConfigError(problems[0].text, hint=problems[0].hint, problems=[problem.text for problem in problems])
+    return graph
 
 
 def load(finder: Finder, name: str) -> Any:

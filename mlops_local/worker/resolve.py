@@ -14,7 +14,7 @@ from typing import Any
 
 from mlops_local.domain.graph import Graph, Input, Model, Param, Source, Step, Symbol
 from mlops_local.domain.splits import KFold, to_text
-from mlops_local.worker import folds, scan
+from mlops_local.worker import folds, programs, scan
 from mlops_local.worker.nodes import PARTS, STATE
 from mlops_local.worker.scan import Declared, Found, Problem
 
@@ -44,7 +44,7 @@ def resolve(found: Found) -> tuple[Graph, list[Problem]]:
     """The graph, and every problem (with one, the graph is of no use)."""
     resolver = _Resolver(found)
     resolver.collect()
-    steps = [resolver.step(node) for node in resolver.nodes.values() if node.kind == "step"]
+    steps = [resolver.step(node) for node in resolver.nodes.values() if node.kind in ("step", "command")]
     steps += [resolver.divided(node) for node in resolver.nodes.values() if node.kind == "split"]
     models = []
     for item in found.models:
@@ -65,6 +65,8 @@ class _Resolver:
         self.sources: dict[str, Source] = {}
         self.nodes: dict[str, _Node] = {}
         self.places: dict[str, str] = {}
+        self.paths: dict[tuple[str, str], str] = {}
+        """A command and its argument -> the source made of the path it names."""
 
     def problem(self, item: Declared, text: str, hint: str = "") -> None:
         self.problems.append(Problem(f"{item.place}: {text}", hint))
@@ -79,6 +81,8 @@ class _Resolver:
                 self.sources[name] = Source(name, value.pattern, value.key, value.time, value.outcome, value.kind)
         for item in self.found.steps():
             self._add(item, "step")
+        for item in self.found.commands():
+            self._command(item)
         for item in self.found.splits:
             self._add_split(item)
         for declared in self.found.models:
@@ -135,6 +139,17 @@ class _Resolver:
         outputs = self._outputs(item, signature.return_annotation) if kind == "step" else ("result",)
         self.nodes[name] = _Node(item, kind, outputs, arguments, frozenset(optional), tuple(params), model)
 
+    def _command(self, item: Declared) -> None:
+        """A program as a step: its inputs may be paths, which are sources of their own."""
+        declared, name = item.value.declared, item.symbol.name
+        if self._claim(name, item):
+            known = {*self.sources, *(found.symbol.name for found in self.found.functions.values())}
+            paths = programs.sources(name, declared, known)
+            self.sources.update({source.name: source for source in paths.values()})
+            self.paths.update({(name, argument): source.name for argument, source in paths.items()})
+            outputs, wants = tuple(declared.outputs), programs.wants(declared)
+            self.nodes[name] = _Node(item, "command", outputs, wants, frozenset(), programs.params(declared))
+
     def _outputs(self, item: Declared, raw: Any) -> tuple[str, ...]:
         kind = scan.annotation(item.value, None if raw is inspect.Signature.empty else raw)
         named = scan.fields(item.value, kind)
@@ -175,6 +190,7 @@ class _Resolver:
         inputs = []
         for argument, wants in node.arguments.items():
             given = overrides.pop(argument, None)
+            given = self.paths.get((node.name, argument), given)
             if given is None and own and argument in own:
                 inputs.append(own[argument])
                 continue
@@ -192,13 +208,14 @@ class _Resolver:
         return Step(
             name=node.name,
             kind=node.kind,
-            code=(node.item.symbol,),
+            code=() if node.kind == "command" else (node.item.symbol,),
             inputs=tuple(inputs),
             outputs=node.outputs,
             params=node.params,
             model=node.model,
             needs=note.needs,
             each=note.each,
+            **(programs.fields(node.item.value.declared) if node.kind == "command" else {}),
             file=node.item.file,
             line=node.item.line,
         )

@@ -9,9 +9,10 @@ import sys
 import typing
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
+from mlops_local.domain.command import command
 from mlops_local.domain.graph import Symbol
 from mlops_local.worker.finder import Finder
 
@@ -55,6 +56,19 @@ class Found:
     def steps(self) -> Iterator[Declared]:
         """The functions that are steps (candidates come with their model)."""
         return (item for item in self.functions.values() if item.value.__mlops__.kind == "step")
+
+    def commands(self) -> Iterator[Declared]:
+        """The programs that are steps."""
+        return (item for item in self.functions.values() if item.value.__mlops__.kind == "command")
+
+    def add_commands(self, commands: Mapping[str, Mapping[str, Any]], file: str) -> None:
+        """Add what mlops.toml declares, checked there already."""
+        for name, declared in commands.items():
+            value = SimpleNamespace(
+                declared=command(**declared), __mlops__=SimpleNamespace(kind="command", inputs={}, each=""), place=(file, 0)
+            )
+            value.__mlops__.inputs, value.__mlops__.needs = value.declared.inputs, value.declared.needs
+            self.functions[id(value)] = Declared(value, Symbol("", name), file, 0)
 
 
 def scan(finder: Finder) -> Found:

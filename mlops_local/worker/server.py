@@ -190,7 +190,7 @@ class Server:
         finder = Finder(self.root, self.sources, report=True)
         finder.install()
         try:
-            return {"graph": to_json(describe(finder, request["entry"], request["imports"]))}
+            return {"graph": to_json(describe(finder, request["entry"], request["imports"], request.get("commands")))}
         except ConfigError as error:
             values = {"message": error.message, "hint": error.hint, "traceback": error.traceback, "problems": error.problems}
             return {"error": values}

@@ -18,7 +18,7 @@ from typing import Any
 from mlops_local.domain.errors import MlopsError, StepFailed
 from mlops_local.domain.jobs import Made, StepJob, StepOutcome
 from mlops_local.engines.pipeline import order
-from mlops_local.worker import inputs, nodes, tracebacks
+from mlops_local.worker import commands, inputs, nodes, tracebacks
 from mlops_local.worker.describe import load as load_module
 from mlops_local.worker.finder import Finder
 from mlops_local.worker.folds import FITTED
@@ -83,7 +83,9 @@ def _hint(error: BaseException) -> str:
 
 def _body(job: StepJob, finder: Finder) -> tuple[list[Made], dict[str, Any]]:
     step = job.step
-    if step.kind in nodes.KINDS:
+    if step.kind == "command":
+        outputs, report = commands.run(job, finder.root)
+    elif step.kind in nodes.KINDS:
         declaration = None
         if step.model:
             declared = job.graph.model(step.model).declared

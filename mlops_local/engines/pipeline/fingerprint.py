@@ -105,8 +105,16 @@ class _Analysis:
     def parts(self, step: Step) -> tuple[Part, ...]:
         held = self._parts.get(step.name)
         if held is None or held[0] != step:
-            held = self._parts[step.name] = (step, (*self._code(step), *self._environment(step)))
+            found = self._command(step) if step.kind == "command" else (*self._code(step), *self._environment(step))
+            held = self._parts[step.name] = (step, found)
         return held[1]
+
+    def _command(self, step: Step) -> tuple[Part, ...]:
+        """A program's line and what goes in and out; its files' contents are added where they are read."""
+        shape = [f"{item.argument}={item.node}.{item.output}:{item.wants}" for item in step.inputs]
+        extras = [f"{key}={value}" for key, value in sorted(step.extras.items()) if key != "code"]
+        what = digest("command", step.command, *extras, *shape)
+        return (Part("code", f"{step.name}'s command", what, f"{step.file}:{step.line}" if step.line else step.file),)
 
     def reached(self, step: Step) -> Reached:
         if step.name not in self._reached:

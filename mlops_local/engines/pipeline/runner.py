@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from mlops_local.domain.errors import ConfigError
 from mlops_local.domain.graph import Graph, from_json
@@ -66,13 +67,20 @@ class Workers:
             process.close()
 
     def describe(
-        self, entry: str, sources: Mapping[str, SourceFile], *, cancel: threading.Event | None = None, threads: int = 0
+        self,
+        entry: str,
+        sources: Mapping[str, SourceFile],
+        *,
+        commands: Mapping[str, Mapping[str, Any]] | None = None,
+        cancel: threading.Event | None = None,
+        threads: int = 0,
     ) -> Graph:
         """Import the pipeline module in a child and return the graph it declares.
 
         Args:
             entry: the pipeline module's path, relative to the root.
             sources: the project's modules, as `discover` found them.
+            commands: the command steps of mlops.toml.
             cancel: set it to end the child.
             threads: the limit of the process to do it in.
 
@@ -91,6 +99,7 @@ class Workers:
                 op="describe",
                 entry=entry,
                 imports=third_party(sources),
+                commands=commands or {},
                 log=log.name,
             )
             printed = Path(log.name).read_bytes()[-4000:].decode("utf-8", "replace")
@@ -192,6 +201,8 @@ class Workers:
 
 def _needed(job: StepJob) -> tuple[str, ...]:
     """The libraries a step is about to import: what its module and those it imports load, and polars for its tables."""
+    if job.step.kind == "command":
+        return ()
     declared = job.graph.model(job.step.model).declared.module if job.step.model else ""
     modules = {name for name in (*(symbol.module for symbol in job.step.code[:1]), declared) if name}
     sources = {name: SourceFile(item.path, item.data) for name, item in job.sources.items()}

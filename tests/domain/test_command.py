@@ -1,0 +1,46 @@
+"""A command step as it is declared."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from mlops_local.domain.command import command, filled, placeholders
+from mlops_local.domain.errors import ConfigError
+
+
+def test_single_inputs_and_outputs_get_their_names() -> None:
+    """One input is `input`, one output `output`, a list of names stands for itself."""
+    made = command("run {input} {output}", inputs="flights", outputs="out.csv", code="run.py")
+    assert made.inputs == {"input": "flights"} and made.outputs == {"output": "out.csv"} and made.code == ("run.py",)
+    assert command("run {a} {b}", inputs=["a", "b"], outputs="x").inputs == {"a": "a", "b": "b"}
+
+
+def test_placeholders_are_filled_once() -> None:
+    """A value that looks like a placeholder stays as it is."""
+    assert placeholders("x {a:csv} --k={b}") == [("a", "csv"), ("b", "")]
+    assert filled("x {a:csv} --k={b}", {"a": "{b}", "b": "1"}) == "x {b} --k=1"
+
+
+@pytest.mark.parametrize(
+    ("declared", "said"),
+    [
+        ({"line": " ", "outputs": "x"}, "expected the command line"),
+        ({"line": "run", "outputs": None}, "no outputs"),
+        ({"line": "run {inptu}", "outputs": "x"}, "{inptu} is no input"),
+        ({"line": "run {input:xlsx}", "inputs": "a", "outputs": "x"}, "can be asked for as parquet, csv, json"),
+        ({"line": "run", "outputs": "../x"}, "below the project"),
+        ({"line": "run", "outputs": "/etc/x"}, "below the project"),
+        ({"line": "run", "outputs": {"k": "x"}, "params": {"k": 1}}, "'k' is there twice"),
+        ({"line": "run", "outputs": {"a b": "x"}}, "is no name"),
+        ({"line": "run", "outputs": "x", "params": {"k": object()}}, "numbers, texts"),
+        ({"line": "run", "outputs": "x", "code": ["/etc/passwd"]}, "relative to the project"),
+        ({"line": "run", "outputs": "x", "cpus": -1}, "cpus"),
+    ],
+)
+def test_what_cannot_be_is_said(declared: dict[str, Any], said: str) -> None:
+    """Each mistake is one sentence that names it."""
+    with pytest.raises(ConfigError) as caught:
+        command(**declared)
+    assert said in caught.value.message
