@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test check fix lint types imports tests wheel bench torture clean
+.PHONY: demo test check fix lint types imports tests wheel bench bench-pipeline bench-peers torture clean
 
 ## Tell the whole loop on a copy of the sample in demo/ (core dependencies only).
 demo: $(VENV)/.core
@@ -43,6 +43,17 @@ wheel: $(STAMP)
 bench: $(STAMP)
 	PATH="$(CURDIR)/$(BIN):$$PATH" sh benchmarks/run.sh
 
+## Planning, running and watching, beside plain Python and the peers that are installed. Slowness does not fail it.
+bench-pipeline: $(STAMP)
+	@for name in pipeline steps watch; do \
+		if [ -f benchmarks/$$name.py ]; then echo "== $$name"; $(BIN)/python benchmarks/$$name.py || exit 1; fi; \
+	done
+
+## The tools the benchmarks stand beside, pinned, in an environment of their own.
+bench-peers: benchmarks/peers.txt
+	$(PYTHON) -m venv benchmarks/.peers
+	benchmarks/.peers/bin/python -m pip --disable-pip-version-check install --quiet -r benchmarks/peers.txt
+
 $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "mlops_local needs Python 3.11 or newer; pass PYTHON=python3.11")'
 	$(PYTHON) -m venv $(VENV)
@@ -58,4 +69,4 @@ $(STAMP): pyproject.toml constraints.txt requirements-dev.txt | $(VENV)/bin/pyth
 	@touch $@ $(VENV)/.core
 
 clean:
-	rm -rf $(VENV) demo dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) benchmarks/.peers demo dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis
