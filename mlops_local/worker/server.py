@@ -160,7 +160,7 @@ class Server:
 
     def _op_preload(self, request: Mapping[str, Any]) -> None:
         """Import libraries here, so that every child has them; says which one starts threads (forking is unsafe then)."""
-        from mlops_local.worker.libraries import installed
+        from mlops_local.worker.libraries import installed, providers
 
         culprit = ""
         for name in [*_OURS, *filter(installed, request["names"])]:  # other code may be edited while the server lives
@@ -170,6 +170,7 @@ class Server:
             if unsafe_threads():
                 culprit = name
                 break
+        providers()  # every description asks, and each in a child of its own
         gc.collect()
         gc.freeze()
         self._reply(request["id"], {"culprit": culprit, "stamps": stamps()})
