@@ -1,0 +1,233 @@
+"""Notice what the project's code reads beside its declared inputs: files, and environment variables.
+
+Python tells of every file that is opened through it; what polars, duckdb, lightgbm and pyarrow open by themselves is seen at
+their readers' path arguments. Not seen: paths inside SQL, files that compiled code opens, what other processes read.
+Standard library at import; a library's readers are wrapped when it is there.
+"""
+
+from __future__ import annotations
+
+import functools
+import glob
+import importlib.util
+import os
+import stat
+import sys
+import time
+from collections.abc import Callable, Iterable, Sequence
+from importlib.machinery import ModuleSpec
+from itertools import islice
+from pathlib import Path
+from types import FrameType, ModuleType
+from typing import Any
+
+_READERS: dict[str, tuple[str, ...]] = {
+    "polars": ("read_", "scan_"),
+    "pandas": ("read_",),
+    "duckdb": ("read_", "from_", "connect"),
+    "lightgbm": ("Dataset", "Booster"),
+    "pyarrow.parquet": ("read_", "ParquetFile", "ParquetDataset"),
+    "pyarrow.feather": ("read_",),
+    "pyarrow.csv": ("read_", "open_"),
+    "pyarrow.dataset": ("dataset",),
+}
+"""Module -> what its readers' names begin with; a class reads when it is made."""
+_ARGUMENTS = {"source", "path", "paths", "database", "data", "model_file", "filepath_or_buffer", "io", "where", "path_or_buf"}
+"""Names of the arguments that may be paths, beside the first one."""
+_SYSTEM = tuple(
+    f"/{name}/" for name in ("proc", "sys", "dev", "etc", "usr", "lib", "lib64", "bin", "sbin", "run", "opt/homebrew")
+)
+_MANY = 10_000
+"""Files looked at behind one pattern or folder."""
+_OURS = str(Path(__file__).resolve().parent.parent) + os.sep
+
+
+class Reads:
+    """While entered, notes the files that are read and matter."""
+
+    def __init__(self, root: Path) -> None:
+        """Only assign.
+
+        Args:
+            root: the project's folder.
+        """
+        self.root = root
+        self.found: dict[str, str] = {}
+        """File, absolute -> how the code names it: the file itself, or the pattern or folder it was read by."""
+        self.on = False
+        self._prefix = str(root) + os.sep
+        self._written: set[str] = set()
+        self._began = 0.0
+        self._patches: list[tuple[Any, str, Any]] = []
+        self._importing: set[str] = set()
+        prefixes = {sys.prefix, sys.base_prefix, sys.exec_prefix}
+        self._foreign = (*_SYSTEM, *(str(Path(prefix)) + os.sep for prefix in prefixes if prefix != "/"), _OURS)
+
+    def __enter__(self) -> Reads:
+        self._began, self.on = time.time(), True
+        sys.addaudithook(self._hook())
+        sys.meta_path.insert(0, self)
+        for name in _READERS:
+            if name in sys.modules:
+                self._wrap_module(sys.modules[name])
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.on = False  # a hook cannot be taken out
+        sys.meta_path.remove(self)
+        for owner, name, original in reversed(self._patches):
+            setattr(owner, name, original)
+
+    def beside(self, declared: Iterable[str]) -> list[str]:
+        """What was read and is not among those files: paths, patterns and folders, relative to the root, sorted."""
+        known = {os.path.realpath(path) for path in declared}
+        names = {name for file, name in self.found.items() if os.path.realpath(file) not in known}
+        return sorted(os.path.relpath(name, self.root) for name in names)
+
+    def files(self) -> set[str]:
+        """Every file that was read, relative to the root."""
+        return {os.path.relpath(file, self.root) for file in self.found}
+
+    # What Python tells
+
+    def _hook(self) -> Callable[[str, tuple[Any, ...]], None]:
+        """Called for everything Python audits: it must let go of what is no matter at once."""
+
+        def heard(event: str, arguments: tuple[Any, ...]) -> None:
+            if event == "open" and self.on:
+                self._opened(*arguments[:3])
+            elif event == "sqlite3.connect" and self.on:
+                self._opened(arguments[0], "r", 0)
+
+        return heard
+
+    def _opened(self, path: Any, mode: Any, flags: Any) -> None:
+        if not isinstance(path, (str, bytes, os.PathLike)):
+            return
+        name = self._absolute(os.fsdecode(path))
+        writes = set(mode) & set("wax") if isinstance(mode, str) else bool(isinstance(flags, int) and flags & os.O_ACCMODE)
+        if writes:
+            self._written.add(name)
+        elif name not in self.found and self._matters(name):
+            self.found[name] = name
+
+    def _absolute(self, path: str) -> str:
+        if path.startswith("~"):
+            path = str(Path(path).expanduser())
+        return os.path.normpath(path if path.startswith("/") else f"{Path.cwd()}/{path}")
+
+    def _matters(self, path: str) -> bool:
+        """Whether a path is a file of the user's: not an installed library's, not the store's, not made by the step itself."""
+        inside = path.startswith(self._prefix)
+        rest = path[len(self._prefix) :] if inside else path
+        if "-packages/" in rest or "__pycache__" in rest or rest.endswith((".pyc", ".so")) or path in self._written:
+            return False
+        if inside and rest.startswith((".mlops/", ".git/")):
+            return False
+        if any(path.startswith(prefix) and not self._prefix.startswith(prefix) for prefix in self._foreign):
+            return False
+        if not inside and ("/." in rest or not by_project(self._prefix, sys._getframe(2))):
+            return False
+        try:
+            held = Path(path).stat()
+        except OSError:
+            return False
+        return stat.S_ISREG(held.st_mode) and held.st_ctime < self._began
+
+    # What readers are given
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        """Find a library with readers as always, and wrap them when it is imported."""
+        if fullname not in _READERS or fullname in self._importing or not self.on:
+            return None
+        self._importing.add(fullname)
+        try:
+            spec = importlib.util.find_spec(fullname)
+        finally:
+            self._importing.discard(fullname)
+        if spec is None or spec.loader is None:
+            return spec
+        execute = spec.loader.exec_module
+
+        def executed(module: ModuleType) -> None:
+            execute(module)
+            self._wrap_module(module)
+
+        spec.loader.exec_module = executed  # type: ignore[method-assign]
+        return spec
+
+    def _wrap_module(self, module: ModuleType) -> None:
+        for name, value in list(vars(module).items()):
+            if not name.startswith(_READERS[module.__name__]) or not callable(value):
+                continue
+            owner, attribute = (value, "__init__") if isinstance(value, type) else (module, name)
+            original = getattr(owner, attribute)
+            try:
+                setattr(owner, attribute, self._noting(original, 1 if isinstance(value, type) else 0))
+            except (AttributeError, TypeError):  # a class of C: it cannot be changed
+                continue
+            self._patches.append((owner, attribute, original))
+
+    def _noting(self, reader: Callable[..., Any], first: int) -> Callable[..., Any]:
+        @functools.wraps(reader)
+        def noted(*arguments: Any, **named: Any) -> Any:
+            if self.on:
+                for value in (*arguments[first : first + 1], *(named[name] for name in _ARGUMENTS & named.keys())):
+                    self._given(value)
+            return reader(*arguments, **named)
+
+        return noted
+
+    def _given(self, value: Any) -> None:
+        for item in value if isinstance(value, (list, tuple)) else [value]:
+            if isinstance(item, (str, os.PathLike)) and (text := os.fsdecode(item)) and "://" not in text and len(text) < 4096:
+                self._note(self._absolute(text))
+
+    def _note(self, name: str) -> None:
+        files: Iterable[str] = [name]
+        if Path(name).is_dir():
+            files = map(str, Path(name).rglob("*"))
+        elif glob.has_magic(name) and not Path(name).exists():
+            files = map(str, Path("/").glob(name.removeprefix("/")))
+        for file in islice(files, _MANY):
+            if file not in self.found and self._matters(file):
+                self.found[file] = name
+
+
+class Variables:
+    """While entered, notes which environment variables the project's code asks for, itself or through a library.
+
+    What a library asks for while it is imported is its own business: that would be most of the environment.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.prefix = str(root) + os.sep
+        self.names: set[str] = set()
+        self._kind: Any = type(os.environ)
+        self._original = self._kind.__getitem__
+
+    def __enter__(self) -> Variables:
+        def asked(environment: Any, key: Any) -> Any:
+            if isinstance(key, str) and key not in self.names and by_project(self.prefix, sys._getframe(1)):
+                self.names.add(key)
+            return self._original(environment, key)
+
+        self._kind.__getitem__ = asked
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._kind.__getitem__ = self._original
+
+
+def by_project(prefix: str, frame: FrameType | None) -> bool:
+    """Whether project code does it, itself or by calling a library, and not a library on its own while it is imported."""
+    while frame is not None:
+        file = frame.f_code.co_filename
+        if file.startswith(prefix) and "site-packages" not in file:
+            return True
+        if "importlib" in file:
+            return False
+        frame = frame.f_back
+    return False
