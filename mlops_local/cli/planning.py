@@ -10,6 +10,8 @@ from mlops_local.cli.context import Settings, json_option
 from mlops_local.cli.parameters import set_option
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from mlops_local.domain.plan import Cause, Dag, Decision, Node, Plan, Reason
 
 STYLES = {"fresh": "done", "stale": "warning", "blocked": "error"}
@@ -41,6 +43,7 @@ def decision_fields(decision: Decision) -> dict[str, Any]:
         "reasons": [_reason(reason) for reason in decision.reasons],
         "fingerprint": decision.fingerprint,
         "seconds": decision.seconds,
+        "notes": list(decision.notes),
     }
 
 
@@ -70,6 +73,16 @@ def show_plan(made: Plan) -> None:
     output.table(columns, rows, empty="no steps: the pipeline module declares none")
     if rows:
         output.line(_total(made))
+    _show_notes(made.decisions)
+
+
+def _show_notes(decisions: Iterable[Decision]) -> None:
+    """What steps read without declaring it."""
+    from mlops_local.cli import output
+
+    for decision in decisions:
+        for note in decision.notes:
+            output.line(f"! {decision.name} {note}")
 
 
 def _takes(decision: Decision | Node) -> str:
@@ -122,6 +135,7 @@ def why(settings: Settings, step: str, params: dict[str, str]) -> None:
         if not cause.decision.reasons:
             output.line(f"{output.branch([], last=True)}nothing it depends on changed")
         _show_causes(cause, [], seen)
+    _show_notes(decision for cause in causes for decision in cause.chain())
 
 
 def _show_causes(cause: Cause, depth: list[bool], seen: set[str]) -> None:

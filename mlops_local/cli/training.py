@@ -38,6 +38,7 @@ Examples:
     metavar="[RUN]",
     help="Let interrupted steps go on from their checkpoints; with RUN, for its targets and parameters.",
 )
+@click.option("--strict", is_flag=True, help="Fail a step that reads a file which is not its input (Linux 5.13 or newer).")
 @click.option("--gate", is_flag=True, help="Exit 3 on a regression, 4 without a verdict.")
 @json_option
 @click.pass_obj
@@ -49,6 +50,7 @@ def train(
     force: bool,
     message: str,
     resume: str | None,
+    strict: bool,
     gate: bool,
 ) -> None:
     """Bring steps and models up to date: run what changed, reuse the rest, judge what was made.
@@ -66,6 +68,7 @@ def train(
             dry_run=dry_run,
             message=message,
             resume=resume,
+            strict=strict,
             emit=lambda event: None if event.kind == "version" else emit(event),  # the result below says it
         )
     _show_result(settings, result, dry_run=dry_run)

@@ -67,6 +67,8 @@ class StepJob:
     """Where the step keeps its own states while it runs."""
     resume: bool = False
     """It may go on from one."""
+    strict: bool = False
+    """It can read its declared inputs and nothing else."""
 
 
 @dataclass(frozen=True)
@@ -125,6 +127,7 @@ def job_to_json(job: StepJob) -> dict[str, Any]:
         "gpus": job.gpus,
         "checkpoints": str(job.checkpoints),
         "resume": job.resume,
+        "strict": job.strict,
     }
 
 
@@ -146,6 +149,7 @@ def job_from_json(value: Mapping[str, Any], graph: Graph, sources: Mapping[str, 
         gpus=None if value["gpus"] is None else tuple(value["gpus"]),
         checkpoints=Path(value["checkpoints"]),
         resume=value["resume"],
+        strict=value["strict"],
     )
 
 

@@ -69,6 +69,8 @@ class Decision:
     """Empty while an input that will be made again is unknown."""
     seconds: float | None = None
     """Predicted, from history; None when unknown."""
+    notes: tuple[str, ...] = ()
+    """What its newest result read without declaring it, a line each."""
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from pathlib import PurePosixPath
+
+from mlops_local.domain.plan import StepResult
 
 _TABLES = {".parquet", ".csv", ".tsv", ".jsonl", ".ndjson", ".arrow", ".ipc", ".feather"}
 
@@ -41,8 +42,11 @@ def name(path: str) -> str:
     return f"data_{stem}" if not stem or stem[0].isdigit() else stem
 
 
-def variables(names: Iterable[str]) -> list[str]:
-    """One line each on variables that were asked for by a name the analysis cannot see."""
-    return [
-        f'reads ${item} by a name put together: changes to it are not noticed; write os.environ["{item}"]' for item in names
+def undeclared(result: StepResult) -> list[str]:
+    """One line on everything that a step read and its fingerprint does not cover."""
+    covered = {part.what.removeprefix("$") for part in result.parts if part.kind == "env" and part.what.startswith("$")}
+    asked = sorted(set(result.report.get("variables", ())) - covered)
+    said = [
+        f'reads ${item} by a name put together: changes to it are not noticed; write os.environ["{item}"]' for item in asked
     ]
+    return [*result.report.get("undeclared", ()), *said]

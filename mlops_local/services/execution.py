@@ -21,6 +21,7 @@ from mlops_local.domain.graph import Input, Step
 from mlops_local.domain.jobs import Given, StepJob, StepOutcome
 from mlops_local.domain.plan import Decision, Output, Part, Plan, Reason, StepResult, result_to_json
 from mlops_local.domain.progress import Emit, Progress
+from mlops_local.domain.reads import undeclared
 from mlops_local.domain.runs import RunState, short_id
 from mlops_local.domain.splits import unfolded
 from mlops_local.engines.pipeline import fingerprint as fingerprints
@@ -68,6 +69,8 @@ class Execution:
     """Called with the run's id when every step is done; may add state lines before the run ends."""
     resume: bool = False
     """Steps may go on from what an interrupted attempt kept."""
+    strict: bool = False
+    """Steps can read their declared inputs and nothing else."""
     skipped: list[str] = field(default_factory=list)
     """Candidates that had not begun when the run was asked to end with what it has, and what needs them."""
     results: dict[str, StepResult] = field(default_factory=dict)
@@ -245,6 +248,7 @@ class Execution:
                 key=layout.hmac_key(self.project.layout).hex(),
                 checkpoints=interruption.begin(self.project, step.name, fingerprint, resume=self.resume, emit=self.emit),
                 resume=self.resume,
+                strict=self.strict,
             )
             outcome = self.workers.run_step(job, cancel=self.cancel)
             if self.cancel.is_set():
@@ -275,6 +279,8 @@ class Execution:
         )
         for note in (*outcome.report.get("notes", ()), *outcome.report.get("warnings", ())):
             self.emit(Progress("note", f"  {note}", step=step.name))
+        for text in undeclared(result):
+            self.emit(Progress("warning", f"{step.name} {text}", step=step.name))
 
     def _failed(self, journal: Journal, step: Step, outcome: StepOutcome) -> StepFailed:
         said, traceback = secrets.strike(outcome.error), secrets.strike(outcome.traceback)

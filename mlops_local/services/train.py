@@ -14,7 +14,7 @@ from typing import Any
 
 from mlops_local.domain import events
 from mlops_local.domain.assets import ModelVersion, Snapshot, Verdict
-from mlops_local.domain.errors import StepFailed
+from mlops_local.domain.errors import StepFailed, UsageError
 from mlops_local.domain.graph import Graph, Step
 from mlops_local.domain.plan import Plan, StepResult
 from mlops_local.domain.progress import Emit, Progress, ignore
@@ -28,6 +28,7 @@ from mlops_local.services.planning import Code
 from mlops_local.services.project import Project
 from mlops_local.store import cache
 from mlops_local.store.journal import Journal
+from mlops_local.worker import landlock
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,7 @@ def train(
     dry_run: bool = False,
     message: str = "",
     resume: str | None = None,
+    strict: bool = False,
     emit: Emit = ignore,
     cancel: threading.Event | None = None,
     workers: Workers | None = None,
@@ -71,6 +73,7 @@ def train(
         dry_run: plan only.
         message: kept with the run.
         resume: interrupted steps go on from their checkpoints; a run's name does so with its targets and parameters.
+        strict: steps can read their declared inputs and nothing else; one that read more before runs again.
         emit: told what happens.
         cancel: set it to end the run; finished outputs stay.
         workers: processes that go on living for the next train; its own otherwise.
@@ -78,10 +81,15 @@ def train(
     Raises:
         StepFailed: a step failed (the run is `failed`, finished outputs are kept).
         Cancelled: `cancel` was set.
-        ConfigError, UsageError, DataError: before anything ran.
+        ConfigError, UsageError, DataError: before anything ran; also where `strict` is asked of a machine that cannot do it.
     """
     ended = cancel or threading.Event()
-    order = _Order(targets, params or {}, force, dry_run, message, resume)
+    order = _Order(targets, params or {}, force, dry_run, message, resume, strict)
+    if strict and (problem := landlock.problem()):
+        raise UsageError(
+            f"--strict cannot be kept on this machine: {problem}",
+            hint="without --strict, reads of undeclared files are noticed where Python sees them",
+        )
     python = interpreter.of(project)
     if remark := python.remark(project.root):
         emit(Progress("note", remark))
@@ -100,6 +108,7 @@ class _Order:
     dry_run: bool
     message: str
     resume: str | None = None
+    strict: bool = False
 
 
 def _train(project: Project, order: _Order, workers: Workers, cancel: threading.Event, emit: Emit) -> TrainResult:
@@ -111,6 +120,8 @@ def _train(project: Project, order: _Order, workers: Workers, cancel: threading.
     values = planning.parameters(code.graph, project.config, order.params)
     ids = {name: snapshot.id for name, snapshot in current.items()}
     forced = [step.name for step in steps if {"*", step.name, unfolded(step.name)} & set(order.force)]
+    if order.strict:
+        forced += [step.name for step in steps if step.name not in forced and _read_more(project, step.name)]
     plan = planning.make_plan(project, code, wanted, params=values, snapshots=ids, force=forced)
     emit(Progress("plan", _plan_line(plan), data={"plan": plan, "code": code, "params": values}))
     if order.dry_run or not plan.stale:
@@ -138,6 +149,7 @@ def _train(project: Project, order: _Order, workers: Workers, cancel: threading.
         cancel,
         finish=finish,
         resume=order.resume is not None,
+        strict=order.strict,
     )
     execution.run(plan, wanted, order.message)
     return TrainResult(
@@ -152,6 +164,12 @@ def _train(project: Project, order: _Order, workers: Workers, cancel: threading.
         champions=judging.champions(project),
         seconds=execution.seconds,
     )
+
+
+def _read_more(project: Project, step: str) -> bool:
+    """Whether the step's newest result read what it does not declare."""
+    latest = cache.latest(project.layout, step)
+    return latest is not None and bool(latest.report.get("undeclared"))
 
 
 def _resumed(project: Project, code: Code, order: _Order) -> _Order:

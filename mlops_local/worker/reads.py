@@ -7,6 +7,7 @@ Standard library at import; a library's readers are wrapped when it is there.
 
 from __future__ import annotations
 
+import collections.abc
 import functools
 import glob
 import importlib.util
@@ -34,12 +35,12 @@ _READERS: dict[str, tuple[str, ...]] = {
 """Module -> what its readers' names begin with; a class reads when it is made."""
 _ARGUMENTS = {"source", "path", "paths", "database", "data", "model_file", "filepath_or_buffer", "io", "where", "path_or_buf"}
 """Names of the arguments that may be paths, beside the first one."""
-_SYSTEM = tuple(
-    f"/{name}/" for name in ("proc", "sys", "dev", "etc", "usr", "lib", "lib64", "bin", "sbin", "run", "opt/homebrew")
-)
+SYSTEM = tuple(f"/{name}/" for name in ("proc sys dev etc usr lib lib64 bin sbin run".split()))
+"""Where a system keeps what is its own."""
 _MANY = 10_000
 """Files looked at behind one pattern or folder."""
-_OURS = str(Path(__file__).resolve().parent.parent) + os.sep
+OURS = str(Path(__file__).resolve().parent.parent) + os.sep
+"""Where this package lies."""
 
 
 class Reads:
@@ -61,7 +62,7 @@ class Reads:
         self._patches: list[tuple[Any, str, Any]] = []
         self._importing: set[str] = set()
         prefixes = {sys.prefix, sys.base_prefix, sys.exec_prefix}
-        self._foreign = (*_SYSTEM, *(str(Path(prefix)) + os.sep for prefix in prefixes if prefix != "/"), _OURS)
+        self._foreign = (*SYSTEM, *(str(Path(prefix)) + os.sep for prefix in prefixes if prefix != "/"), OURS)
 
     def __enter__(self) -> Reads:
         self._began, self.on = time.time(), True
@@ -202,7 +203,14 @@ class Variables:
     What a library asks for while it is imported is its own business: that would be most of the environment.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, *, direct: bool = False) -> None:
+        """Only assign.
+
+        Args:
+            root: the project's folder.
+            direct: only what the project's code asks for itself.
+        """
+        self.direct = direct
         self.prefix = str(root) + os.sep
         self.names: set[str] = set()
         self._kind: Any = type(os.environ)
@@ -210,7 +218,7 @@ class Variables:
 
     def __enter__(self) -> Variables:
         def asked(environment: Any, key: Any) -> Any:
-            if isinstance(key, str) and key not in self.names and by_project(self.prefix, sys._getframe(1)):
+            if isinstance(key, str) and key not in self.names and self._asked(sys._getframe(1)):
                 self.names.add(key)
             return self._original(environment, key)
 
@@ -220,14 +228,28 @@ class Variables:
     def __exit__(self, *error: object) -> None:
         self._kind.__getitem__ = self._original
 
+    def _asked(self, frame: FrameType | None) -> bool:
+        while (
+            self.direct
+            and frame is not None
+            and frame.f_code.co_filename.startswith(("<frozen ", os.__file__, collections.abc.__file__))
+        ):
+            frame = frame.f_back
+        return _is_of(self.prefix, frame) if self.direct else by_project(self.prefix, frame)
+
+
+def _is_of(prefix: str, frame: FrameType | None) -> bool:
+    """Whether a frame is the project's own code."""
+    file = frame.f_code.co_filename if frame is not None else ""
+    return file.startswith(prefix) and "site-packages" not in file
+
 
 def by_project(prefix: str, frame: FrameType | None) -> bool:
     """Whether project code does it, itself or by calling a library, and not a library on its own while it is imported."""
     while frame is not None:
-        file = frame.f_code.co_filename
-        if file.startswith(prefix) and "site-packages" not in file:
+        if _is_of(prefix, frame):
             return True
-        if "importlib" in file:
+        if "importlib" in frame.f_code.co_filename:
             return False
         frame = frame.f_back
     return False

@@ -23,6 +23,7 @@ from mlops_local.worker.describe import load as load_module
 from mlops_local.worker.finder import Finder
 from mlops_local.worker.folds import FITTED
 from mlops_local.worker.values import save
+from mlops_local.worker.watched import watched
 
 
 def run(job: StepJob, finder: Finder) -> StepOutcome:
@@ -37,6 +38,10 @@ def run(job: StepJob, finder: Finder) -> StepOutcome:
         MLOPS_CHECKPOINTS=str(job.checkpoints),
         MLOPS_RESUME="1" if job.resume else "",
     )
+    return watched(job, finder.root, lambda: _outcome(job, finder))
+
+
+def _outcome(job: StepJob, finder: Finder) -> StepOutcome:
     started = time.monotonic()
     try:
         made, report = _body(job, finder)

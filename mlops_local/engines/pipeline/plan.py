@@ -13,6 +13,7 @@ from typing import Any
 from mlops_local.domain.errors import ConfigError
 from mlops_local.domain.graph import Graph, Input, Step
 from mlops_local.domain.plan import Cause, Dag, Decision, Node, Part, Plan, Reason, StepResult
+from mlops_local.domain.reads import undeclared
 from mlops_local.engines.pipeline.fingerprint import EDGES, fingerprint
 
 AGAIN = "will be made again"
@@ -66,7 +67,9 @@ def decide(
         values = params.get(step.name, {})
         _check_params(step, values)
         decision, result = _decide(step, parts(step), values, state, cached, latest, forced=step.name in force)
-        state.decisions[step.name] = replace(decision, seconds=seconds(step.name))
+        newest = result or latest(step.name)
+        notes = tuple(undeclared(newest)) if newest is not None else ()
+        state.decisions[step.name] = replace(decision, seconds=seconds(step.name), notes=notes)
         if result is not None:
             state.results[step.name] = result
     return Plan(tuple(state.decisions.values()))
