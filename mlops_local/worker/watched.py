@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -22,8 +23,11 @@ def watched(job: StepJob, root: Path, body: Callable[[], StepOutcome]) -> StepOu
         _restrict(job, root)
     with Reads(root) as reads, Variables(root, direct=True) as variables:
         outcome = body()
-    read = reads.beside(_declared(job, root))
-    if job.strict and (read or "PermissionError" in outcome.error):
+    declared = set(_declared(job, root))
+    read = reads.beside(declared)
+    denied = "permission denied" in outcome.error.lower()
+    if job.strict and (read or denied):
+        read = read or _named(outcome.error, root, declared)
         return _refused(job, outcome, read)
     asked = sorted(name for name in variables.names if not name.startswith("MLOPS_"))
     said = [words.sentence(path, _source(job, path)) for path in read]
@@ -43,6 +47,12 @@ def _declared(job: StepJob, root: Path) -> Iterator[str]:
 
 def _source(job: StepJob, path: str) -> str:
     return next((source.name for source in job.graph.sources if patterns.matches(source.pattern, path)), "")
+
+
+def _named(error: str, root: Path, declared: set[str]) -> list[str]:
+    """The files an error of a library names, as far as they are there and no inputs."""
+    quoted = [root / text for text in re.findall(r"""["'`]([^"'`\n]+)["'`]""", error)]
+    return [os.path.relpath(path, root) for path in quoted if path.is_file() and str(path) not in declared]
 
 
 def _refused(job: StepJob, outcome: StepOutcome, read: list[str]) -> StepOutcome:

@@ -39,7 +39,14 @@ class Bench:
         return (self.root / path).read_bytes() if (self.root / path).is_file() else None
 
     def run(
-        self, name: str, *, seed: int = 1, threads: int = 0, gpus: tuple[str, ...] | None = None, **params: Any
+        self,
+        name: str,
+        *,
+        seed: int = 1,
+        threads: int = 0,
+        gpus: tuple[str, ...] | None = None,
+        strict: bool = False,
+        **params: Any,
     ) -> StepOutcome:
         step = self.graph.step(name)
         inputs = []
@@ -62,6 +69,7 @@ class Bench:
             key="key",
             threads=threads,
             gpus=gpus,
+            strict=strict,
         )
         outcome = self.workers.run_step(job, cancel=self.cancel)
         self.made[name] = outcome.outputs
