@@ -14,10 +14,14 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mlops_local.domain.errors import ConfigError
 from mlops_local.services.project import Project
 from mlops_local.store import cache
+
+if TYPE_CHECKING:
+    from mlops_local.engines.pipeline.runner import Workers
 
 OLDEST = (3, 10)
 SETTING = "[project] python"
@@ -94,6 +98,13 @@ def of(project: Project) -> Interpreter:
     if os.path.realpath(prefix) == os.path.realpath(sys.prefix):
         return Interpreter(sys.executable, platform.python_version(), OURS, sys.version, sys.prefix, place.note)
     return Interpreter(path, version, place.found, f"{stamp} {version}", prefix, place.note)
+
+
+def workers(project: Project) -> Workers:
+    """Worker processes in the project's interpreter; they start when they are needed. Raises what `of` raises."""
+    from mlops_local.engines.pipeline.runner import Workers  # noqa: PLC0415  (only for what has to run)
+
+    return Workers(project.root, python=of(project).path)
 
 
 def choose(root: Path, setting: str, environ: Mapping[str, str]) -> _Place | None:

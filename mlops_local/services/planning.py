@@ -92,9 +92,7 @@ def read_code(
     kept = _kept(project, sources, key, load)
     if kept is not None:
         return kept
-    from mlops_local.engines.pipeline.runner import Workers  # noqa: PLC0415  (only for code not seen before)
-
-    with nullcontext(workers) if workers is not None else Workers(project.root, python=python.path) as describing:
+    with nullcontext(workers) if workers is not None else interpreter.workers(project) as describing:
         graph = describing.describe(entry, sources, commands=declared.steps, cancel=cancel)
     reported = {module: path for module, path in graph.modules.items() if module not in sources and load(path) is not None}
     stamps = {path: content_hash(load(path)) for path in {*graph.reads, *reported.values()}}

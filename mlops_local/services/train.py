@@ -90,11 +90,10 @@ def train(
             f"--strict cannot be kept on this machine: {problem}",
             hint="without --strict, reads of undeclared files are noticed where Python sees them",
         )
-    python = interpreter.of(project)
-    if remark := python.remark(project.root):
+    if workers is None and (remark := interpreter.of(project).remark(project.root)):  # with workers it was said when they began
         emit(Progress("note", remark))
     # The same workers describe the graph and run the steps; a process starts with the first of the two that is needed.
-    with nullcontext(workers) if workers is not None else Workers(project.root, python=python.path) as running:
+    with nullcontext(workers) if workers is not None else interpreter.workers(project) as running:
         return _train(project, order, running, ended, emit)
 
 

@@ -22,7 +22,7 @@ from mlops_local.engines.pipeline.sources import discover
 from mlops_local.engines.watch.changes import Settler, Stamp
 from mlops_local.engines.watch.meaning import digest, whole
 from mlops_local.engines.watch.observer import Observer
-from mlops_local.services import edits, git, planning, watch_lines
+from mlops_local.services import edits, git, interpreter, planning, watch_lines
 from mlops_local.services.attempt import Attempt
 from mlops_local.services.companion import Companion
 from mlops_local.services.edits import Version
@@ -54,8 +54,11 @@ def watch(
 
     Raises:
         ProjectNotFound: the project's folder is gone.
+        ConfigError: `[project] python` cannot be started.
     """
-    with Observer(project.root, polling=polling) as observer, Workers(project.root) as workers:
+    if remark := interpreter.of(project).remark(project.root):
+        emit(Progress("note", remark))
+    with Observer(project.root, polling=polling) as observer, interpreter.workers(project) as workers:
         _Watcher(project, tuple(targets), observer, workers, emit, serve, polling).loop(stop)
 
 

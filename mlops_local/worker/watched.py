@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import sys
@@ -43,6 +44,8 @@ def _declared(job: StepJob, root: Path) -> Iterator[str]:
         yield str(root / source.path)
     for path in job.graph.reads:
         yield str(root / path)
+    for pattern in json.loads(job.step.extras.get("code", "[]")):  # the files that are a command's program
+        yield from map(str, root.glob(pattern))
 
 
 def _source(job: StepJob, path: str) -> str:
