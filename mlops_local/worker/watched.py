@@ -26,13 +26,13 @@ def watched(job: StepJob, root: Path, body: Callable[[], StepOutcome]) -> StepOu
         outcome = body()
     declared = set(_declared(job, root))
     read = reads.beside(declared)
-    denied = "permission denied" in outcome.error.lower()
-    if job.strict and (read or denied):
-        read = read or _named(outcome.error, root, declared)
+    said = outcome.error + outcome.traceback
+    if job.strict and (read or (not outcome.ok and "permission denied" in said.lower())):
+        read = read or _named(said, root, declared)
         return _refused(job, outcome, read)
     asked = sorted(name for name in variables.names if not name.startswith("MLOPS_"))
-    said = [words.sentence(path, _source(job, path)) for path in read]
-    extra = {**({"undeclared": said} if said else {}), **({"variables": asked} if asked else {})}
+    lines = [words.sentence(path, _source(job, path)) for path in read]
+    extra = {**({"undeclared": lines} if lines else {}), **({"variables": asked} if asked else {})}
     return replace(outcome, report={**outcome.report, **extra})
 
 
