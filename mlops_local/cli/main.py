@@ -56,6 +56,7 @@ SECTIONS: dict[str, dict[str, Entry]] = {
     },
     "Inspect": {
         "plan": Entry("planning:plan", "What would run, and why; runs nothing."),
+        "shell": Entry("foreground:shell", "Python with a step's inputs at hand."),
         "why": Entry("planning:why", "Why one step would run."),
         "dag": Entry("planning:dag", "The graph of steps, with their states."),
         "runs": Entry("reading:runs", "List runs, filtered and sorted."),

@@ -29,6 +29,7 @@ Examples:
 @click.argument("targets", nargs=-1, metavar="[TARGET]...")
 @set_option
 @click.option("-n", "--dry-run", is_flag=True, help="Show the plan, run nothing.")
+@click.option("--debug", is_flag=True, help="Run one step in this terminal, a debugger where it raises; keep nothing.")
 @click.option("-f", "--force", is_flag=True, help="Run every step, whatever the plan says.")
 @click.option("-m", "--message", default="", help="A note kept with the run.")
 @click.option(
@@ -47,6 +48,7 @@ def train(
     targets: tuple[str, ...],
     params: dict[str, str],
     dry_run: bool,
+    debug: bool,
     force: bool,
     message: str,
     resume: str | None,
@@ -57,6 +59,10 @@ def train(
 
     TARGET is a step, a candidate or a model; without one, what [project] targets says.
     """
+    if debug:
+        from mlops_local.cli import foreground
+
+        raise SystemExit(foreground.debug(settings, targets, params))
     from mlops_local.services.train import train as run
 
     with settings.progress() as emit:

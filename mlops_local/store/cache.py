@@ -84,6 +84,12 @@ def record(layout: Layout, result: StepResult, *, written: bool = False) -> None
     newest.add(layout, result, stamps)
 
 
+def record_part(layout: Layout, result: StepResult) -> None:
+    """Keep the result of a part of a step (one file of many) under its own fingerprint. Its objects were written just now."""
+    stamps = {hash: objects.stamp(layout, hash) for hash in _objects(result)}
+    _save(_at(layout, "steps", result.fingerprint), {**result_to_json(result), "stamps": stamps})
+
+
 def graph(layout: Layout, key: str) -> dict[str, Any] | None:
     """Return the described graph kept under `key`."""
     return _load(_at(layout, "graph", key))

@@ -70,6 +70,8 @@ def _handed(job: StepJob, given: Given, root: Path) -> list[str]:
         source = job.graph.source(given.input.node)
         return [_written(scan(Source(source.name, source.pattern), given.files), folder, argument, wants)]
     table = given.kind in ("parquet", "pandas", "series")
+    if given.kind in ("each:parquet", "each:pandas"):
+        return [_written(load(given.kind, given.files, "lazy"), folder, argument, "parquet" if wants == "path" else wants)]
     if given.kind in ("file", "folder"):
         return [str(load(given.kind, given.files, scratch=folder))]
     if table and wants in ("path", "parquet"):

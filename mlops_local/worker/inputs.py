@@ -29,6 +29,8 @@ def read(job: StepJob) -> dict[str, Any]:
 
 def _source(job: StepJob, given: Given) -> Any:
     source = job.graph.source(given.input.node)
+    if source.kind == "files" and job.step.each == source.name and len(given.files) == 1:  # run for each file
+        return Path(next(iter(given.files.values())))
     if source.kind == "files":
         return [Path(given.files[name]) for name in sorted(given.files)]
     frame = scan(source, given.files)

@@ -1,13 +1,14 @@
-"""What a command step asks for and leaves, as parts of the graph."""
+"""What a command step asks for and leaves, as parts of the graph, and which source a step runs over file by file."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from mlops_local.domain.command import Command, placeholders
-from mlops_local.domain.graph import Param, Source
+from mlops_local.domain.graph import Param, Source, Step
+from mlops_local.worker.scan import Problem
 
 
 def wants(declared: Command) -> dict[str, str]:
@@ -31,6 +32,15 @@ def sources(step: str, declared: Command, known: Collection[str]) -> dict[str, S
         if isinstance(given, str) and not named and any(mark in given for mark in "/.*"):
             found[argument] = Source(f"{step}.{argument}", given, kind="files")
     return found
+
+
+def check_each(steps: Iterable[Step], sources: Mapping[str, Source], problems: list[Problem]) -> None:
+    """A step that runs for each file of a source must take that source."""
+    for step in steps:
+        if step.each and (step.each not in sources or step.each not in {item.node for item in step.inputs}):
+            what = "takes no such source as an argument" if step.each in sources else "there is no such source"
+            text = f"{step.file}:{step.line}: step '{step.name}' runs for each file of '{step.each}', and {what}"
+            problems.append(Problem(text, f"there are: {', '.join(sources) or 'none'}"))
 
 
 def fields(declared: Command) -> dict[str, Any]:

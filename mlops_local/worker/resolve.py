@@ -51,6 +51,7 @@ def resolve(found: Found) -> tuple[Graph, list[Problem]]:
         model, added = resolver.model(item)
         models.append(model)
         steps += added
+    programs.check_each(steps, resolver.sources, resolver.problems)
     ordered = _order([*folds.of(steps, models, resolver.problems)], resolver.problems)
     graph = Graph(sources=tuple(resolver.sources.values()), steps=ordered, models=tuple(models))
     return graph, resolver.problems

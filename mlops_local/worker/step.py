@@ -28,23 +28,14 @@ from mlops_local.worker.watched import watched
 
 def run(job: StepJob, finder: Finder) -> StepOutcome:
     """Execute the job and say what came of it. Never raises."""
-    os.environ.update(
-        MLOPS_RUN=job.run,
-        MLOPS_ROOT=str(finder.root),
-        MLOPS_STATE=str(job.state),
-        MLOPS_STEP=job.step.name,
-        MLOPS_SEED=str(job.seed),
-        **({} if job.gpus is None else {"CUDA_VISIBLE_DEVICES": ",".join(job.gpus)}),
-        MLOPS_CHECKPOINTS=str(job.checkpoints),
-        MLOPS_RESUME="1" if job.resume else "",
-    )
+    surroundings(job, finder)
     return watched(job, finder.root, lambda: _outcome(job, finder))
 
 
 def _outcome(job: StepJob, finder: Finder) -> StepOutcome:
     started = time.monotonic()
     try:
-        made, report = _body(job, finder)
+        made, report = body(job, finder)
         return StepOutcome(True, tuple(made), report, seconds=time.monotonic() - started)
     except MlopsError as error:
         traceback = getattr(error, "traceback", "") or _user_frames(error, finder.root)
@@ -61,6 +52,20 @@ def _outcome(job: StepJob, finder: Finder) -> StepOutcome:
             hint=_hint(error),
             traceback="" if missing else tracebacks.render(error, finder.root),  # the line says it all
         )
+
+
+def surroundings(job: StepJob, finder: Finder) -> None:
+    """Tell the step's code where and what it is, through its environment."""
+    os.environ.update(
+        MLOPS_RUN=job.run,
+        MLOPS_ROOT=str(finder.root),
+        MLOPS_STATE=str(job.state),
+        MLOPS_STEP=job.step.name,
+        MLOPS_SEED=str(job.seed),
+        **({} if job.gpus is None else {"CUDA_VISIBLE_DEVICES": ",".join(job.gpus)}),
+        MLOPS_CHECKPOINTS=str(job.checkpoints),
+        MLOPS_RESUME="1" if job.resume else "",
+    )
 
 
 def _user_frames(error: BaseException, root: Path) -> str:
@@ -86,7 +91,14 @@ def _hint(error: BaseException) -> str:
     return ""
 
 
-def _body(job: StepJob, finder: Finder) -> tuple[list[Made], dict[str, Any]]:
+def settle(job: StepJob) -> None:
+    """Make what follows the same each time: the order of rows, the seeds."""
+    order.keep()
+    seed(job.seed)
+
+
+def body(job: StepJob, finder: Finder) -> tuple[list[Made], dict[str, Any]]:
+    """Import, read the inputs, call, keep the outputs as files. Raises what the user's code raises."""
     step = job.step
     if step.kind == "command":
         outputs, report = commands.run(job, finder.root)
@@ -101,8 +113,7 @@ def _body(job: StepJob, finder: Finder) -> tuple[list[Made], dict[str, Any]]:
     else:
         function = getattr(load_module(finder, step.code[0].module), step.code[0].name)
         values = inputs.read(job)
-        order.keep()
-        seed(job.seed)
+        settle(job)
         outputs, report = _named(job, function(*_arguments(function, values), **_changed(job))), {}
     made = [save(outputs[name], job.out, name, key=job.key) for name in step.outputs]
     pickled = [

@@ -10,6 +10,7 @@ import base64
 import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -23,7 +24,7 @@ from typing import IO, Any
 import mlops_local
 from mlops_local.domain.errors import MlopsError
 from mlops_local.domain.graph import Graph, to_json
-from mlops_local.domain.jobs import SERVING_PYTHON, Code
+from mlops_local.domain.jobs import SERVING_PYTHON, Code, StepJob, job_to_json
 
 GRACE_S = 3.0
 """Between TERM and KILL."""
@@ -54,7 +55,7 @@ class Ours:
 
 sys.meta_path.insert(0, Ours)
 sys.path[:] = [place for place in sys.path if place]
-from mlops_local.worker.__main__ import main
+from mlops_local.worker.{module} import main
 main()
 """
 """Serves this package, and nothing else of the environment it is installed in, to the project's interpreter."""
@@ -66,7 +67,7 @@ def start(python: str, root: Path, threads: int, stderr: IO[bytes]) -> subproces
     """Start a worker process in an interpreter, its libraries limited to so many threads (0: not limited)."""
     place = str(Path(mlops_local.__file__).resolve().parent.parent)
     return subprocess.Popen(
-        [python, "-c", _START.format(place=place)],
+        [python, "-c", _START.format(place=place, module="__main__")],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=stderr,
@@ -74,6 +75,34 @@ def start(python: str, root: Path, threads: int, stderr: IO[bytes]) -> subproces
         env=environment(python, threads),
         start_new_session=True,
     )
+
+
+def foreground(python: str, root: Path, job: StepJob, mode: str, request: Path) -> int:
+    """Run one step in this terminal, in a process of its own, and return its exit code.
+
+    Args:
+        python: the project's interpreter.
+        root: the project's folder.
+        job: the step.
+        mode: debug or shell.
+        request: a file to write what the process is to do; nobody else may read it.
+    """
+    place = str(Path(mlops_local.__file__).resolve().parent.parent)
+    sources = {name: [item.path, base64.b64encode(item.data).decode()] for name, item in job.sources.items()}
+    asked = {"root": str(root), "mode": mode, "job": job_to_json(job), "graph": to_json(job.graph), "sources": sources}
+    request.touch(mode=0o600)
+    request.write_text(json.dumps(asked), encoding="utf-8")
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # ^C is for the step, or for its debugger
+    try:
+        started = subprocess.Popen(
+            [python, "-c", _START.format(place=place, module="foreground")],
+            cwd=root,
+            env={**environment(python, 0), "MLOPS_FOREGROUND": str(request)},
+        )
+        code = started.wait()
+    finally:
+        signal.signal(signal.SIGINT, before)
+    return code if code >= 0 else 128 - code
 
 
 def environment(python: str, threads: int) -> dict[str, str]:

@@ -57,7 +57,7 @@ def load(kind: str, files: Files, wants: str = "value", *, key: str = "", scratc
     """Bring a value back.
 
     Args:
-        kind: as `save` said.
+        kind: as `save` said; `each:KIND` for several values of it, their files in folders `00000/` and on.
         files: file name in the value -> path to read.
         wants: how the argument asks for it: lazy, frame, pandas, xy or value.
         key: the store's HMAC key.
@@ -66,6 +66,8 @@ def load(kind: str, files: Files, wants: str = "value", *, key: str = "", scratc
     Raises:
         IntegrityError: a pickle that was not written by this store, or was altered.
     """
+    if kind.startswith("each:"):
+        return _load_each(kind.removeprefix("each:"), files, wants, key, scratch)
     if kind in {"parquet", "pandas", "series"}:
         return _load_table(kind, next(iter(files.values())), wants)
     if kind in {"file", "folder"}:
@@ -214,6 +216,23 @@ def _load_table(kind: str, path: str, wants: str) -> Any:
     if kind == "series":
         return frame.to_series()
     return _to_pandas(frame) if wants == "pandas" or kind == "pandas" else frame
+
+
+def _load_each(kind: str, files: Files, wants: str, key: str, scratch: Path | None) -> Any:
+    """The values a step left for each file of a source: tables one after the other, anything else as a list."""
+    parts: dict[str, dict[str, str]] = {}
+    for name in sorted(files):
+        number, _, own = name.partition("/")
+        parts.setdefault(number, {})[own] = files[name]
+    if kind in {"parquet", "pandas"}:
+        import polars as pl  # noqa: PLC0415 - tables are kept through polars
+
+        frame = pl.concat([pl.scan_parquet(next(iter(part.values())), glob=False) for part in parts.values()])
+        if wants == "lazy":
+            return frame
+        whole = frame.collect(engine="in-memory")
+        return _to_pandas(whole) if wants == "pandas" or (kind == "pandas" and wants == "value") else whole
+    return [load(kind, part, wants, key=key, scratch=scratch and scratch / number) for number, part in parts.items()]
 
 
 def _save_xy(value: XY, folder: Path, name: str, key: str) -> Made:

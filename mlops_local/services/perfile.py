@@ -1,0 +1,161 @@
+"""A step that runs once for each file of a source (`each=`): only new and changed files run, the rest is taken from the store.
+
+Each file has a fingerprint of its own: the step's, with the file's content in the place of the whole snapshot. What the
+step leaves is the files' results side by side, in the files' order; nothing is copied together.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from mlops_local.domain.assets import FileEntry, Snapshot
+from mlops_local.domain.graph import Source, Step
+from mlops_local.domain.jobs import Made, StepJob, StepOutcome
+from mlops_local.domain.plan import Output, Part, Reason, StepResult
+from mlops_local.engines.pipeline import fingerprint as fingerprints
+from mlops_local.store import cache, objects
+from mlops_local.store.layout import Layout
+
+Run = Callable[[StepJob], StepOutcome]
+
+
+@dataclass(frozen=True)
+class PerFile:
+    """One execution of such a step: what its files' fingerprints are made of."""
+
+    step: Step
+    source: Source
+    snapshot: Snapshot
+    parts: Sequence[Part]
+    params: Mapping[str, Any]
+    inputs: Mapping[str, str]
+    """Argument -> hash of its content."""
+
+    def files(self) -> Iterator[tuple[FileEntry, str]]:
+        """Every file in order, with its own fingerprint."""
+        code = [part for part in self.parts if part.kind in ("code", "env")]
+        for entry in sorted(self.snapshot.files, key=lambda entry: entry.path):
+            # A table is the same under any name of its kind; a path is part of what the step sees.
+            name = entry.path if self.source.kind == "files" else Path(entry.path).suffix.lower()
+            own = {
+                item.argument: f"{entry.hash} {name}" if item.node == self.step.each else self.inputs[item.argument]
+                for item in self.step.inputs
+            }
+            yield entry, fingerprints.fingerprint(self.step, code, self.params, own)[0]
+
+
+def told(layout: Layout, each: PerFile, reasons: Sequence[Reason]) -> tuple[Reason, ...]:
+    """The reasons with the source's new hash said in files: `data flights 1 of 12 files`."""
+    found = [cache.step_result(layout, own) is None for _, own in each.files()]
+    counted = Reason("data", each.step.each, new=f"{sum(found)} of {len(found)} files")
+    rest = [reason for reason in reasons if not (reason.kind == "data" and reason.what == each.step.each)]
+    return (*rest, counted)
+
+
+def run(layout: Layout, each: PerFile, job: StepJob, run_one: Run, *, keep: bool, forced: bool) -> StepOutcome:
+    """Run the step for every file whose result is not kept, and put all results together.
+
+    Args:
+        layout: the store.
+        each: the step and what it reads.
+        job: the job over all files; a file's is made of it.
+        run_one: runs a job in a worker.
+        keep: keep each file's result as soon as it is there, so that a failure of the next one does not cost it.
+        forced: run every file.
+    """
+    results: list[tuple[str, StepResult | StepOutcome]] = []
+    ran: list[StepOutcome] = []
+    for number, (entry, own) in enumerate(each.files()):
+        kept = None if forced else cache.step_result(layout, own)
+        if kept is None:
+            outcome = run_one(_alone(job, each, entry, number))
+            _append(job, entry.path, number)
+            ran.append(outcome)
+            if not outcome.ok:
+                return replace(_total(ran), ok=False, error=f"{entry.path}: {outcome.error}", hint=outcome.hint,
+                               traceback=outcome.traceback)  # fmt: skip
+            if keep:
+                kept = _keep(layout, each, own, outcome, job.run)
+        results.append((entry.path, kept if kept is not None else outcome))
+    outputs, problem = _together(layout, each.step, results)
+    if problem:
+        return StepOutcome(False, error=problem, hint="let the step return the same kind of value for every file")
+    return replace(_total(ran), outputs=outputs)
+
+
+def _alone(job: StepJob, each: PerFile, entry: FileEntry, number: int) -> StepJob:
+    """The job for one file."""
+    out = job.out / f"{number:05d}"
+    out.mkdir()
+    inputs = tuple(
+        replace(given, files={entry.path: given.files[entry.path]}) if given.input.node == each.step.each else given
+        for given in job.inputs
+    )
+    return replace(job, inputs=inputs, out=out, log=job.out / f"{number:05d}.log")
+
+
+def _append(job: StepJob, path: str, number: int) -> None:
+    """Add what one file's run printed to the step's log."""
+    own = job.out / f"{number:05d}.log"
+    if own.is_file() and own.stat().st_size:
+        with job.log.open("ab") as log, own.open("rb") as said:
+            log.write(f"-- {path}\n".encode("utf-8", "surrogateescape"))
+            shutil.copyfileobj(said, log)
+    own.unlink(missing_ok=True)
+
+
+def _keep(layout: Layout, each: PerFile, own: str, outcome: StepOutcome, run: str) -> StepResult:
+    outputs = []
+    for made in outcome.outputs:
+        hashes = {name: objects.adopt(layout, Path(path)) for name, path in sorted(made.files.items())}
+        size = sum(objects.path(layout, part).stat().st_size for part in hashes.values())
+        outputs.append(Output(made.name, made.kind, made.logical, hashes, size, made.rows))
+    kept = StepResult(each.step.name, own, tuple(outputs), run, outcome.seconds, outcome.cpu_seconds, outcome.peak_bytes)
+    cache.record_part(layout, kept)
+    return kept
+
+
+def _total(ran: Sequence[StepOutcome]) -> StepOutcome:
+    """What all the runs took, and what they said, once each."""
+    notes = {
+        key: list(dict.fromkeys(note for outcome in ran for note in outcome.report.get(key, ())))
+        for key in ("notes", "warnings")
+    }
+    return StepOutcome(
+        True,
+        report={key: said for key, said in notes.items() if said},
+        seconds=sum(outcome.seconds for outcome in ran),
+        cpu_seconds=sum(outcome.cpu_seconds for outcome in ran),
+        peak_bytes=max((outcome.peak_bytes for outcome in ran), default=0),
+    )
+
+
+def _together(
+    layout: Layout, step: Step, results: Sequence[tuple[str, StepResult | StepOutcome]]
+) -> tuple[tuple[Made, ...], str]:
+    """Each output over all files, or why the files do not go together."""
+    made = []
+    for place, name in enumerate(step.outputs):
+        items = [(path, result.outputs[place]) for path, result in results]
+        kinds = {item.kind: path for path, item in items}
+        if len(kinds) > 1:
+            (one, here), (other, there) = list(kinds.items())[:2]
+            return (), f"output '{name}' is kept as {one} for {here} and as {other} for {there}"
+        logical = fingerprints.digest("each", *(item.logical for _, item in items))
+        files = {
+            f"{number:05d}/{part}": where for number, (_, item) in enumerate(items) for part, where in _files(layout, item)
+        }
+        rows = [item.rows for _, item in items]
+        known = [count for count in rows if count is not None]
+        made.append(Made(name, f"each:{next(iter(kinds))}", logical, files, sum(known) if len(known) == len(rows) else None))
+    return tuple(made), ""
+
+
+def _files(layout: Layout, item: Output | Made) -> list[tuple[str, str]]:
+    if isinstance(item, Made):
+        return list(item.files.items())
+    return [(name, str(objects.path(layout, part))) for name, part in item.parts.items()]
