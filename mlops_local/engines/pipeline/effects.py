@@ -19,6 +19,8 @@ from mlops_local.engines.pipeline.quiet import OURS
 from mlops_local.engines.pipeline.routines import FRESH, Routine, executed, nested
 
 _PARTS = (ast.Name, ast.Attribute, ast.Subscript, ast.Starred)
+_LOOKING = (ast.BinOp, ast.UnaryOp, ast.Compare, ast.Subscript, ast.Starred, ast.comprehension)
+"""What runs methods of the values in it."""
 _CONSTRUCTORS = {"__init__", "__new__", "__post_init__", "__init_subclass__", "__set_name__", "__call__", "__prepare__"}
 
 
@@ -223,16 +225,17 @@ class Effects:
         """Whether evaluating this changes nothing."""
         parts = list(executed(node))
         made = {n: "given" for part in parts if isinstance(part, ast.comprehension) for n in stored(part.target)}
-        return all(self._part(module, item, {**local, **made}) for item in parts)
+        inner = {id(part.value) for part in parts if isinstance(part, ast.Attribute)}  # judged with the whole chain
+        return all(self._part(module, item, {**local, **made}) for item in parts if id(item) not in inner or _calls(item))
 
     def _part(self, module: Module, node: ast.AST, local: Local) -> bool:
         if isinstance(node, ast.Call):
             return self.call(module, node, local)
-        if isinstance(
-            node, (ast.BinOp, ast.UnaryOp, ast.Compare, ast.Subscript, ast.Attribute, ast.Starred, ast.comprehension)
-        ):
+        if isinstance(node, ast.Attribute):
+            return self._is_outside(module, node, local) or _stores(node) or self.lasting(module, node, local)
+        if isinstance(node, _LOOKING):
             asked = [item for item in ast.iter_child_nodes(node) if isinstance(item, _PARTS) and not _stores(item)]
-            if isinstance(node, (ast.Attribute, ast.Subscript)):  # reading a library's name changes nothing
+            if isinstance(node, ast.Subscript):  # `list[lib.Kind]`
                 asked = [item for item in asked if not self._is_outside(module, item, local)]
             return all(self.lasting(module, item, local) for item in asked)
         return not isinstance(node, (ast.Await, ast.NamedExpr)) or bool(local)
@@ -401,6 +404,10 @@ def chain(node: ast.AST) -> tuple[str, tuple[str, ...]]:
 
 def _changes_nothing(method: str) -> bool:
     return method not in quiet.MUTATORS and not quiet.is_loud(method)
+
+
+def _calls(node: ast.AST) -> bool:
+    return isinstance(node, (ast.Call, *_LOOKING))
 
 
 def _stores(node: ast.AST) -> bool:

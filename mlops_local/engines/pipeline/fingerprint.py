@@ -20,6 +20,7 @@ from mlops_local.domain import secrets
 from mlops_local.domain.graph import Graph, Model, Step, Symbol
 from mlops_local.domain.plan import Part
 from mlops_local.domain.splits import unfolded
+from mlops_local.engines.pipeline.carried import carried, outputs_class
 from mlops_local.engines.pipeline.names import Piece, Project
 from mlops_local.engines.pipeline.normal import text
 from mlops_local.engines.pipeline.reach import Reached, reach
@@ -121,21 +122,22 @@ class _Analysis:
             roots = [(symbol.module, symbol.name, step.kind in ("step", "candidate")) for symbol in step.code]
             expressions = self._label(self.graph.model(step.model)) if step.kind in _OURS and step.model else []
             self._reached[step.name] = Reached()  # only met again where steps need each other in a circle
-            roots += [(module, name, False) for module, name in self._classes(step)]
+            roots += [(module, name, False) for module, name in self._carried(step)]
             self._reached[step.name] = reach(self.project, roots, expressions)
         return self._reached[step.name]
 
-    def _classes(self, step: Step) -> list[tuple[str, str]]:
-        """Project classes behind the step's inputs: an object's methods are code the step may run without naming it."""
+    def _carried(self, step: Step) -> list[tuple[str, str]]:
+        """Project code that may travel in the step's inputs: classes, and functions that were used as values.
+
+        An object's methods, and a pickled partial's function, are code the step may run without naming it.
+        """
         known = {item.name: item for item in self.graph.steps}
         found: dict[tuple[str, str], None] = {}
         for item in step.inputs:
             if item.wants == "value" and item.node in known:
-                pieces = self.reached(known[item.node]).pieces
-                names = [
-                    (piece.module.name, node.name) for piece in pieces for node in piece.nodes if isinstance(node, ast.ClassDef)
-                ]
-                found.update(dict.fromkeys(names))
+                reached = self.reached(known[item.node])
+                for number, piece in enumerate(reached.pieces):
+                    found.update(dict.fromkeys(carried(piece, passed=number in reached.passed)))
         return list(found)
 
     def _code(self, step: Step) -> list[Part]:
@@ -154,9 +156,22 @@ class _Analysis:
                     f"{step.file}:{step.line}",
                 )
             )
+        found += self._places(step, reached)
         # Which step uses what a file held when the code was imported cannot be seen: each may.
         found += [Part("code", f"{path}, read at import", digest("read", path, held)) for path, held in self.read_at_import]
         return found
+
+    def _places(self, step: Step, reached: Reached) -> list[Part]:
+        """Full names of what its output may hold: a pickle finds classes and functions by them."""
+        if step.kind in _OURS and not reached.modules_seen:
+            return []
+        own = outputs_class(self.project, step)
+        return [
+            Part("code", f"{module}.{name} by its full name", digest("full name", module, name), piece.where)
+            for number, piece in enumerate(reached.pieces)
+            for module, name in carried(piece, passed=reached.modules_seen or number in reached.passed)
+            if (module, name) != own
+        ]
 
     def _environment(self, step: Step) -> list[Part]:
         found = {"python": ".".join(self.graph.python.split(".")[:2])}

@@ -20,7 +20,7 @@ _COMPOUND = (ast.If, ast.Try, ast.With, ast.For, ast.While, ast.Match, *((ast.Tr
 _PLAIN = (ast.Name, ast.Starred)
 
 
-@dataclass
+@dataclass(eq=False)
 class Module:
     """What a module's top level says."""
 
@@ -123,9 +123,12 @@ def _compound(module: Module, statement: ast.stmt) -> None:
     _define(module, statement)
     for inner in ast.walk(statement):
         if isinstance(inner, (ast.Import, ast.ImportFrom)):
-            _import(module, inner)
+            _import(module, inner, at=statement.lineno)
             for name in import_targets(inner, module.package):
-                module.definitions.setdefault(name, []).append(statement)  # which of the imports it was depends on the rest
+                held = module.definitions.setdefault(name, [])
+                if statement not in held:  # which of the imports it was depends on the rest
+                    held.append(statement)
+                module.positions[name, None] = statement.lineno
     module.loose.append(statement)
 
 
@@ -164,10 +167,10 @@ def _define(module: Module, statement: ast.stmt) -> None:
         module.positions[name, None] = statement.lineno
 
 
-def _import(module: Module, statement: ast.Import | ast.ImportFrom) -> None:
+def _import(module: Module, statement: ast.Import | ast.ImportFrom, *, at: int = 0) -> None:
     for name, target in import_targets(statement, module.package).items():
         module.imports.setdefault(name, []).append(target)
-        module.positions[name, target] = statement.lineno
+        module.positions[name, target] = at or statement.lineno
     if isinstance(statement, ast.ImportFrom) and any(alias.name == "*" for alias in statement.names):
         module.stars.append(absolute(statement, module.package))
         module.positions[f"* {module.stars[-1]}", None] = statement.lineno

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from mlops_local.engines.pipeline import scopes
-from mlops_local.engines.pipeline.bindings import FUNCTIONS
+from mlops_local.engines.pipeline.bindings import FUNCTIONS, Target
 from mlops_local.engines.pipeline.effects import Doubtful, Effects, Found, Lead, Outside
 from mlops_local.engines.pipeline.modules import Module, parse
 from mlops_local.engines.pipeline.normal import Style
@@ -81,35 +81,36 @@ class Project:
         return module in self.sources or any(name.startswith(module + ".") for name in self.sources)
 
     def lead(self, module: Module, name: str, attributes: tuple[str, ...]) -> Found:
-        """What a name leads to: the project's definition, something outside, doubtful where it is bound more than once."""
-        seen: set[tuple[str, str]] = set()
-        while (module.name, name) not in seen:
-            seen.add((module.name, name))
-            stars = [star for star in module.stars if star not in self.sources or self._has(star, name)]
-            targets = set(module.imports.get(name, ()))
-            defined = module.definitions.get(name, [])
-            if len(defined) + len(targets) + len(stars) > 1:
-                return Doubtful()
-            if defined:
-                return Lead(module, defined[0], attributes)
-            if stars and not targets:
-                if stars[0] not in self.sources:
-                    return None if hasattr(builtins, name) else Doubtful()
-                module = self.module(stars[0])
-                continue
-            if not targets:
-                return None
-            target = targets.pop()
-            names = [*([target.name] if target.name else []), *attributes]
-            if not self.is_project(target.module):
-                return Outside((*target.module.split("."), *names))
-            place = target.module
-            while names and f"{place}.{names[0]}" in self.sources and not self._has(place, names[0]):
-                place = f"{place}.{names.pop(0)}"
-            if not names or place not in self.sources:
-                return Doubtful()
-            module, name, attributes = self.module(place), names[0], tuple(names[1:])
-        return Doubtful()
+        """What a name leads to: the project's definition, something outside, doubtful where its bindings lead apart."""
+        return self._lead(module, name, attributes, frozenset())
+
+    def _lead(self, module: Module, name: str, attributes: tuple[str, ...], seen: frozenset[tuple[str, str]]) -> Found:
+        if (module.name, name) in seen:
+            return Doubtful()
+        seen |= {(module.name, name)}
+        found: set[Found] = set()
+        for node in module.definitions.get(name, []):
+            found.add(Lead(module, node, attributes))
+        for target in module.imports.get(name, ()):
+            found.add(self._lead_of_import(target, attributes, seen))
+        for star in module.stars:
+            if star in self.sources:
+                found.add(self._lead(self.module(star), name, attributes, seen))
+            elif not hasattr(builtins, name) and not found:
+                found.add(Doubtful())
+        found.discard(None)
+        return found.pop() if len(found) == 1 else Doubtful() if found else None
+
+    def _lead_of_import(self, target: Target, attributes: tuple[str, ...], seen: frozenset[tuple[str, str]]) -> Found:
+        names = [*([target.name] if target.name else []), *attributes]
+        if not self.is_project(target.module):
+            return Outside((*target.module.split("."), *names))
+        place = target.module
+        while names and f"{place}.{names[0]}" in self.sources and ((place, names[0]) in seen or not self._has(place, names[0])):
+            place = f"{place}.{names.pop(0)}"
+        if not names or place not in self.sources:
+            return Doubtful()
+        return self._lead(self.module(place), names[0], tuple(names[1:]), seen)
 
     def _has(self, module: str, name: str) -> bool:
         return module in self.sources and (self.module(module).has(name) or bool(self.module(module).stars))

@@ -16,10 +16,7 @@ FILE = {
     "locals": "locals()",
 }
 """Builtins that can reach any name of the file; `locals()` on the top level does."""
-_ANNOTATIONS = {
-    "get_type_hints", "get_annotations", "signature", "__annotations__", "getfullargspec", "validate_call", "singledispatch",
-    "singledispatchmethod", "__annotate__",
-}  # fmt: skip
+_ANNOTATIONS = {"get_type_hints", "get_annotations", "signature", "__annotations__", "getfullargspec", "__annotate__"}
 _NAMES = {*FILE, "dir", "breakpoint", "set_trace", "f_locals", "co_varnames", "__closure__", "__code__"}
 """What local variables are called is seen by these."""
 _SOURCE = {

@@ -229,7 +229,7 @@ class Walk:
             ways.append((module.position(name), [self._definition(module, name)]))
         for target in dict.fromkeys(module.imports.get(name, [])):
             ways.append((module.position(name, target), self._target(target, attributes, seen)))
-        if len(ways) > 1 or len(module.definitions.get(name, ())) > 1:
+        if len({at for at, _ in ways}) > 1 or len(module.definitions.get(name, ())) > 1:
             self.rebound |= {(module.name, name), (module.name, "*")}
         if not ways:
             return None
@@ -266,7 +266,8 @@ class Walk:
             return [f"{target.module}:{target.name}"]
         if not target.name:
             return self._module(target.module, attributes, seen)
-        found = self._in_module(target.module, target.name, attributes, seen)
+        itself = (target.module, target.name) in seen  # `from . import deep` in a package: the submodule is meant
+        found = None if itself else self._in_module(target.module, target.name, attributes, seen)
         if found is not None:
             return found
         submodule = f"{target.module}.{target.name}"

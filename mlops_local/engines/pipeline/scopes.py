@@ -21,6 +21,22 @@ LOOKERS = {
     "sql",
 }  # fmt: skip
 """Library functions that look up the variables of whoever calls them by the words of a text: duckdb, polars, pandas, patsy."""
+_USERS = {
+    "map",
+    "filter",
+    "sorted",
+    "min",
+    "max",
+    "sum",
+    "any",
+    "all",
+    "reduce",
+    "map_elements",
+    "map_batches",
+    "apply",
+    "isinstance",
+}
+"""Calls that use what they are given on the spot and do not keep it."""
 _WITHOUT_ARGUMENTS = {"vars", "dir"}
 """Builtins that look at the names around them only when nothing is given to them."""
 
@@ -104,15 +120,26 @@ class _Finder(ast.NodeVisitor):
 
     def visit_Call(self, node: ast.Call) -> None:
         if isinstance(node.func, ast.Name):
-            given = bool(node.args or node.keywords)
-            self._use(node.func.id, (), True, passed=False, soft=given and node.func.id in _WITHOUT_ARGUMENTS)
+            looks = bool(node.args or node.keywords)
+            self._use(node.func.id, (), True, passed=False, soft=looks and node.func.id in _WITHOUT_ARGUMENTS)
         elif isinstance(node.func, ast.Attribute):
             self._chain(node.func, passed=False)
         else:
             self.visit(node.func)
         self._looks(node)
-        for item in [*node.args, *node.keywords]:
-            self.visit(item)
+        uses_up = last_name(node.func) in _USERS
+        given: list[ast.expr | ast.keyword] = [*node.args, *node.keywords]
+        for item in given:
+            self._given(item, kept=not uses_up and getattr(item, "arg", None) != "key")
+
+    def _given(self, node: ast.expr | ast.keyword, *, kept: bool) -> None:
+        value = node.value if isinstance(node, ast.keyword) else node
+        if isinstance(value, ast.Name):
+            self._use(value.id, (), True, passed=kept)
+        elif isinstance(value, ast.Attribute):
+            self._chain(value, passed=kept)
+        else:
+            self.visit(node)
 
     def visit_Constant(self, node: ast.Constant) -> None:
         if isinstance(node.value, str) and node.value.startswith("__") and node.value.endswith("__"):

@@ -10,7 +10,12 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from mlops_local.engines.pipeline.bindings import FUNCTIONS, import_targets
 from mlops_local.engines.pipeline.names import Project
+from mlops_local.engines.pipeline.normal import does_nothing
 from mlops_local.engines.pipeline.sources import candidates, imported
+
+_LITERAL = (
+    ast.Constant, ast.List, ast.Tuple, ast.Dict, ast.Set, ast.UnaryOp, ast.BinOp, ast.operator, ast.unaryop, ast.expr_context,
+)  # fmt: skip
 
 
 def timeline(
@@ -39,14 +44,19 @@ def timeline(
             if isinstance(statement, (ast.Import, ast.ImportFrom)):
                 names = {*import_targets(statement, parsed.package), *("*" for item in found if "*" in item.names)}
                 yield from (f"import {name}" for name in sorted(names) if (module, name) in rebound)
-            elif id(statement) in numbers and _matters(statement):
+            elif id(statement) in numbers and (rebound or _matters(statement)):
                 yield str(numbers[id(statement)])
 
     return tuple(token for module in modules for token in run(module))
 
 
 def _matters(statement: ast.stmt) -> bool:
-    """A plain function can be defined at any time."""
-    return not isinstance(statement, FUNCTIONS) or bool(
-        statement.decorator_list or statement.args.defaults or any(statement.args.kw_defaults)
-    )
+    """Whether something is computed when the statement runs; a plain function, class or literal can come at any time."""
+    if isinstance(statement, FUNCTIONS):
+        return bool(statement.decorator_list or statement.args.defaults or any(statement.args.kw_defaults))
+    if isinstance(statement, ast.ClassDef):
+        return bool(statement.decorator_list) or any(_matters(item) for item in statement.body if not does_nothing(item))
+    value = getattr(statement, "value", None)
+    if not isinstance(statement, (ast.Assign, ast.AnnAssign)) or value is None:
+        return True
+    return not all(isinstance(item, _LITERAL) for item in ast.walk(value))

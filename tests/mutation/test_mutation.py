@@ -1,0 +1,202 @@
+"""Hundreds of edits of small projects, judged by running them: with the cache every step gives what it gives without it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from mlops_local.domain.graph import Graph, Input, Step, Symbol
+from mlops_local.engines.pipeline import fingerprint as fingerprints
+from mlops_local.engines.pipeline.sources import discover
+from tests.mutation.edits import Edit, generated
+from tests.mutation.hand import by_hand
+from tests.mutation.shapes import SHAPES, Job, Shape
+
+ROOT = Path(__file__).parents[2]
+EVERY_NTH_MUTANT = 2
+"""Of the mutants; all of them say the same and take twice as long."""
+
+
+@dataclass(frozen=True)
+class Version:
+    """What one version of a shape gives and how its steps are known."""
+
+    outputs: dict[str, str]
+    prints: dict[str, str]
+
+
+@dataclass
+class Score:
+    """What the suite counts."""
+
+    edits: int = 0
+    must: int = 0
+    wrong: list[str] = field(default_factory=list)
+    needless: list[str] = field(default_factory=list)
+    cautious: int = 0
+    unproven: int = 0
+    """Steps that ran again after a change of meaning that these probe inputs do not show."""
+    refused: int = 0
+    harmless: list[str] = field(default_factory=list)
+    """Edits made to be caught that no output shows: they prove nothing."""
+    families: dict[str, int] = field(default_factory=dict)
+
+    def text(self) -> str:
+        """What the suite prints."""
+        return (
+            f"\n{self.edits} edits of {len(SHAPES)} shapes ({self.refused} more cannot be imported); "
+            f"steps that must run: {self.must}\n"
+            f"wrong hits: {len(self.wrong)}; needless reruns after neutral edits: {len(self.needless)}; "
+            f"cautious reruns of dynamic code: {self.cautious}; reruns no probe could prove: {self.unproven}\n"
+            + "; ".join(f"{family} {count}" for family, count in self.families.items())
+            + "\n"
+        )
+
+    def good(self) -> bool:
+        """Whether nothing stale was used and nothing ran for nothing."""
+        return not self.wrong and not self.needless
+
+
+Stale = Callable[[Version, Version, str], bool]
+
+
+class Oracle:
+    """Runs versions in another process; the libraries are imported there once."""
+
+    def __init__(self) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "tests.mutation.runner"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=ROOT,
+        )
+
+    def run(self, shape: Shape, files: dict[str, str], entry: str) -> Version | None:
+        """Every step's output and fingerprint; None where the project cannot be imported, and so nothing would run at all."""
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        jobs = [(job.module, job.name, job.takes) for job in shape.jobs]
+        request = {"files": files, "entry": entry, "jobs": jobs}
+        self.process.stdin.write(json.dumps(request) + "\n")
+        self.process.stdin.flush()
+        answer = json.loads(self.process.stdout.readline())
+        if answer["refused"]:
+            return None
+        return Version(answer["outputs"], prints(shape, files, entry, answer["outputs"], answer["values"]))
+
+    def close(self) -> None:
+        """End the other process."""
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.close()
+        self.process.wait()
+        self.process.stdout.close()
+
+
+def prints(shape: Shape, files: dict[str, str], entry: str, outputs: dict[str, str], values: dict[str, str]) -> dict[str, str]:
+    sources = discover(entry, lambda path: files[path].encode() if path in files else None)
+    steps = {job.name: _step(job) for job in shape.jobs}
+    graph = Graph(steps=tuple(steps.values()), distributions={"polars": "polars 2", "numpy": "numpy 2"})
+    found = {}
+    for job in shape.jobs:
+        inputs = {job.takes: outputs[job.takes]} if job.takes else {}
+        found[job.name] = fingerprints.fingerprint(
+            steps[job.name], fingerprints.parts(steps[job.name], graph, sources), {}, inputs
+        )[0]
+    return found
+
+
+def _step(job: Job) -> Step:
+    inputs = (Input(job.takes, job.takes),) if job.takes else ()
+    return Step(job.name, "step", (Symbol(job.module, job.name),), inputs=inputs)
+
+
+def by_fingerprint(before: Version, after: Version, name: str) -> bool:
+    return before.prints[name] != after.prints[name]
+
+
+def judge(runs: list[tuple[Edit, Version, Version | None]], stale: Stale) -> Score:
+    """Compare what the analysis says with what running showed."""
+    score = Score()
+    for edit, before, after in runs:
+        if after is None:
+            score.refused += 1
+            continue
+        score.edits += 1
+        score.families[edit.family] = score.families.get(edit.family, 0) + 1
+        if edit.family == "made to be caught" and before.outputs == after.outputs:
+            score.harmless.append(f"{edit.shape.name}: {edit.what}")
+        for name, output in before.outputs.items():
+            differs, runs_again = output != after.outputs[name], stale(before, after, name)
+            told = f"{edit.shape.name}: {edit.what}: {name}: {output[:80]} -> {after.outputs[name][:80]}"
+            score.must += differs
+            if differs and not runs_again:
+                score.wrong.append(told)
+            elif runs_again and not differs and edit.shape.dynamic:
+                score.cautious += 1
+            elif runs_again and not differs and edit.neutral:
+                score.needless.append(told)
+            elif runs_again and not differs:
+                score.unproven += 1
+    return score
+
+
+def edits() -> Iterator[Edit]:
+    for shape in SHAPES:
+        made = list(generated(shape))
+        yield from (edit for edit in made if edit.neutral)
+        yield from [edit for edit in made if not edit.neutral][::EVERY_NTH_MUTANT]
+    yield from by_hand()
+
+
+@pytest.fixture(scope="module")
+def runs() -> Iterator[list[tuple[Edit, Version, Version | None]]]:
+    oracle = Oracle()
+    originals: dict[str, Version] = {}
+    done = []
+    try:
+        for edit in edits():
+            shape = edit.shape
+            if shape.name not in originals:
+                original = oracle.run(shape, dict(shape.files), shape.entry)
+                assert original is not None, f"{shape.name} does not import"
+                originals[shape.name] = original
+            done.append((edit, originals[shape.name], oracle.run(shape, dict(edit.files), edit.entry or shape.entry)))
+        yield done
+    finally:
+        oracle.close()
+
+
+@pytest.mark.timeout(300)
+def test_with_the_cache_every_step_gives_what_it_gives_without(
+    runs: list[tuple[Edit, Version, Version | None]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """No edit is missed where it changes an output or an error, and none that changes nothing runs a step again."""
+    score = judge(runs, by_fingerprint)
+    with capsys.disabled():
+        sys.stdout.write(score.text())
+    assert not score.wrong, "\n".join(score.wrong)
+    assert not score.needless, "\n".join(score.needless)
+    assert score.edits >= 300
+    assert not score.harmless, "\n".join(score.harmless)
+    assert score.families["mutation operators"] >= 100
+
+
+def test_suite_would_find_an_analysis_that_says_the_same_of_everything(
+    runs: list[tuple[Edit, Version, Version | None]],
+) -> None:
+    """ "Everything is stale" and "everything is fresh" both fail, in every shape."""
+    for shape in SHAPES:
+        own = [run for run in runs if run[0].shape is shape]
+        assert judge(own, lambda *_: False).wrong, shape.name
+        stale = judge(own, lambda *_: True)
+        assert stale.needless or shape.dynamic, shape.name
+    assert not judge(runs, lambda *_: True).good()
+    assert not judge(runs, lambda *_: False).good()
