@@ -34,10 +34,10 @@ class Unreachable(MlopsError):
     """Nobody answers at that address."""
 
 
-class Predictions(list[float]):
-    """One number a row, in order, and who gave them."""
+class Predictions(list[Any]):
+    """One number a row, or a mapping with one for each target, in order, and who gave them."""
 
-    def __init__(self, values: Sequence[float], *, model: str, version: int, request_id: str) -> None:
+    def __init__(self, values: Sequence[Any], *, model: str, version: int, request_id: str) -> None:
         super().__init__(values)
         self.model = model
         self.version = version

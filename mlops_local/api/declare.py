@@ -221,10 +221,11 @@ def model(
 
     Args:
         name: as shown and served.
-        label: a polars expression over the rows; rows where it is null are dropped and counted.
-        split: the step whose outputs are train, valid and test.
+        label: a polars expression over the rows, or a dict of several targets; rows where one is null are dropped and counted.
+        split: the step whose outputs are train, valid and test; or `mlops.rolling(...)`, `mlops.kfold(...)`.
         features: the transform.
-        metric: the primary metric: auc, log_loss, brier, accuracy, rmse, mae, or one of the model's own.
+        metric: the primary metric: auc, log_loss, brier, accuracy, rmse, mae, or one of the model's own; with its target where
+            there are several: `late.auc`.
         cluster: a column whose rows belong together (a day, a customer): intervals respect it.
         slices: columns by whose values the metric is also shown.
     """

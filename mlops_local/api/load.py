@@ -11,9 +11,6 @@ from mlops_local.store.layout import hmac_key
 from mlops_local.store.versions import find
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
     from mlops_local.domain.assets import Column, ModelVersion
     from mlops_local.engines.models.predictor import Predictor
 
@@ -30,8 +27,8 @@ class LoadedModel:
         """The raw columns a row needs."""
         return self._predictor.signature
 
-    def predict(self, rows: Any) -> NDArray[np.float64]:
-        """One number a row, in order.
+    def predict(self, rows: Any) -> Any:
+        """One number a row, in order, as an array; a polars frame with a column for each target where there are several.
 
         Args:
             rows: a polars or pandas frame, a mapping of columns or a list of row objects.
@@ -39,9 +36,8 @@ class LoadedModel:
         Raises:
             DataError: a column is missing or has the wrong type; names row and column.
         """
-        if isinstance(rows, list):
-            return self._predictor.predict(self._predictor.validate(rows))
-        return self._predictor.predict(frame_of(rows))
+        frame = self._predictor.validate(rows) if isinstance(rows, list) else frame_of(rows)
+        return self._predictor.table(frame) if self._predictor.targets else self._predictor.predict(frame)
 
     def __repr__(self) -> str:
         return f"<{self.version.id} {self.version.metric}={self.version.value:.4f}>"

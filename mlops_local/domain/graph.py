@@ -131,6 +131,8 @@ class Model:
     """The variable that holds the declaration."""
     folds: int = 0
     """How many folds the split has; 0: it divides once."""
+    targets: tuple[str, ...] = ()
+    """The label's targets by name; none: the label is one expression."""
 
 
 @dataclass(frozen=True)
@@ -231,6 +233,7 @@ def _model(item: Mapping[str, Any]) -> Model:
             "features": Symbol(**item["features"]),
             "states": _inputs(item["states"]),
             "slices": tuple(item["slices"]),
+            "targets": tuple(item.get("targets", ())),
             "candidates": tuple(item["candidates"]),
             "metrics": _symbols(item["metrics"]),
             "tests": _symbols(item["tests"]),

@@ -139,7 +139,7 @@ class Output:
 
     name: str
     kind: str
-    """parquet, xy, json, npy, lightgbm, torch, pickle, file or folder."""
+    """parquet, xy, json, npy, lightgbm, torch, models, pickle, file or folder."""
     logical: str
     """Hash of the value itself (schema and values in order): what early cutoff compares."""
     parts: Mapping[str, str] = field(default_factory=dict)

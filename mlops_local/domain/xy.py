@@ -7,7 +7,7 @@ imports polars at import time: an annotation must cost nothing.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import polars as pl
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 class XY:
     """Features `X`, label `y` and raw `rows`, aligned row by row."""
 
-    def __init__(self, X: pl.DataFrame, y: pl.Series, rows: pl.DataFrame) -> None:
+    def __init__(self, X: pl.DataFrame, y: Any, rows: pl.DataFrame) -> None:
         """Keep three frames of equal height.
 
         Args:
             X: what the transform made of the rows.
-            y: the label, without nulls.
+            y: the label, without nulls: a series, or a frame with a column for each target where the model has several.
             rows: the split part's rows that have a label, every column.
         """
         if not X.height == len(y) == rows.height:
@@ -34,7 +34,8 @@ class XY:
         return len(self.y)
 
     def __repr__(self) -> str:
-        return f"XY({len(self)} rows, {self.X.width} features, label {self.y.name!r})"
+        label = ", ".join(self.y.columns) if hasattr(self.y, "columns") else self.y.name
+        return f"XY({len(self)} rows, {self.X.width} features, label {label!r})"
 
     def batches(self, n: int, *, shuffle: bool = False, seed: int | None = None) -> Iterator[XY]:
         """Yield the rows in batches of `n`; the last may be shorter.

@@ -55,8 +55,7 @@ class Live:
     def predict(self, rows: Rows) -> list[Any]:
         """Answers in the rows' order. Raises RowErrors."""
         predictor = self.serving.predictor
-        answers: list[Any] = predictor.predict(predictor.validate(rows)).tolist()
-        return answers
+        return predictor.answers(predictor.validate(rows))
 
 
 class Request:

@@ -21,7 +21,8 @@ from mlops_local.domain.graph import Model
 from mlops_local.domain.plan import Output, StepResult
 from mlops_local.domain.project import Gate
 from mlops_local.engines.gates import bootstrap
-from mlops_local.engines.gates.judge import Evaluation, evaluation
+from mlops_local.engines.gates.bootstrap import Floats
+from mlops_local.engines.gates.judge import Evaluation, evaluation, of_target
 from mlops_local.engines.gates.judge import judge as apply_gates
 from mlops_local.engines.models import metrics, score
 from mlops_local.services.project import Project
@@ -46,7 +47,9 @@ class Measured:
 def measure(project: Project, declared: Model, result: StepResult) -> Measured:
     """Measure what an evaluate step left; NaN where the metric has no value. Raises IntegrityError for an altered object."""
     found = _evaluation(project, "candidate", declared.cluster, result)
-    name = declared.metric
+    target, name = of_target(found, declared.metric)
+    rows = _rows_hash(found)
+    found = found.on(target) if target else found
     if name in found.own:
         value, low, high = bootstrap.mean_interval(found.own[name], found.cluster)
     elif name in metrics.names():
@@ -54,7 +57,7 @@ def measure(project: Project, declared: Model, result: StepResult) -> Measured:
     else:
         value, low, high = found.whole.get(name, float("nan")), float("nan"), float("nan")
     known = bool(np.isfinite(low) and np.isfinite(high))
-    return Measured(float(value), low if known else None, high if known else None, _rows_hash(found))
+    return Measured(float(value), low if known else None, high if known else None, rows)
 
 
 def judge(
@@ -138,7 +141,7 @@ def _baseline(
     with tempfile.TemporaryDirectory(prefix="mlops-champion-") as place:
         bundle = _bundle(project, champion, Path(place))
         try:
-            answers = score.fresh(bundle, rows)
+            answers = score.fresh_table(bundle, rows)
         except StepFailed as error:
             raise StepFailed(
                 f"{champion.id} does not answer the rows {version.id} was evaluated on: {error.message}",
@@ -148,10 +151,19 @@ def _baseline(
         version=champion.id,
         row=candidate.row,
         label=candidate.label,
-        prediction=answers.cast(pl.Float64).to_numpy(),
+        prediction=_answers(answers, of_target(candidate, declared.metric)[0]),
         cluster=candidate.cluster,
         trained=frozenset(_trained(project, kept)),
+        targets={name: (label, _answers(answers, name)) for name, (label, _) in candidate.targets.items()},
     )
+
+
+def _answers(table: pl.DataFrame, target: str) -> Floats:
+    """A target's answers; NaN where the champion has other targets."""
+    name = target or "prediction"
+    if name not in table.columns:
+        return np.full(table.height, np.nan)
+    return table.get_column(name).cast(pl.Float64).to_numpy()
 
 
 def _evaluation(project: Project, version: str, cluster: str, result: StepResult, *, stored: str = "") -> Evaluation:

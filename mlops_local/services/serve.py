@@ -46,6 +46,9 @@ class Predictor(Protocol):
     def predict(self, frame: pl.DataFrame) -> np.ndarray:
         """One answer a row."""
 
+    def answers(self, frame: pl.DataFrame) -> list[Any]:
+        """One JSON value a row: a number, or an object where there are several targets."""
+
 
 @dataclass(frozen=True)
 class Target:

@@ -10,15 +10,14 @@ import linecache
 import math
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from mlops_local.domain.errors import StepFailed
 from mlops_local.domain.graph import Model
-from mlops_local.domain.jobs import Code
 from mlops_local.domain.xy import XY
-from mlops_local.worker.features import divide, features, frame_of, label_of, unseen
+from mlops_local.worker import targets
+from mlops_local.worker.bundled import Node, bundle
+from mlops_local.worker.features import divide, features, frame_of
 
 __all__ = ["Node", "divide", "evaluate", "features", "score"]
 
@@ -33,47 +32,6 @@ SLICE_ROWS = 30
 """Rows a slice needs to be reported."""
 
 
-@dataclass(frozen=True)
-class Node:
-    """A fitted model and all it takes to bundle it and answer rows with it."""
-
-    model: Model
-    declaration: Any
-    """The `mlops.model(...)` object: transform, label, metrics, tests."""
-    fitted: Any
-    """What the candidate returned."""
-    parts: Mapping[str, XY]
-    """Features, label and rows of train, valid and test."""
-    states: Mapping[str, Any]
-    """The transform's further arguments."""
-    candidate: str
-    sources: Mapping[str, Code]
-    """The project's modules, to cut the transform from."""
-    hidden: Sequence[str]
-    """Outcome columns."""
-    out: Path
-    """An existing folder for the bundle."""
-    keys: Sequence[Sequence[str]] = ()
-    """The sources' declared keys, which name rows."""
-
-    @property
-    def seen(self) -> list[str]:
-        """The raw columns the transform may see."""
-        hidden = unseen(label_of(self.declaration), self.hidden)
-        return [name for name in self.parts["test"].rows.columns if name not in hidden]
-
-
-@dataclass(frozen=True)
-class _Answered:
-    """A bundle that was made, and what it answers for the test rows in a fresh process."""
-
-    exported: Any
-    loaded: Any
-    needed: Sequence[str]
-    """The raw columns it asks for."""
-    answers: Any
-
-
 def score(node: Node) -> tuple[dict[str, Any], dict[str, Any]]:
     """Answer what a fold holds out, through a bundle of the fold's model.
 
@@ -83,18 +41,14 @@ def score(node: Node) -> tuple[dict[str, Any], dict[str, Any]]:
     Raises:
         StepFailed: the model cannot be bundled, or the bundle answers otherwise than the model.
     """
-    import polars as pl
-
-    test = node.parts["test"]
-    done = _answered(node)
-    label = test.y.cast(pl.Float64).alias("label")
-    values = _values(node.model, label.to_numpy(), done.answers.to_numpy())
+    done = bundle(node)
+    y = targets.labels(node.model, node.parts["test"].y)
     report = {
-        "metrics": _finite(values),
+        "metrics": targets.finite(targets.values(node.model, y, done.answers)),
         "rows": {part: len(xy) for part, xy in node.parts.items()},
         "notes": _answer_notes(done.exported, done.answers),
     }
-    return {"predictions": pl.DataFrame([label, done.answers])}, report
+    return {"predictions": targets.frame(node.model, y, done.answers)}, report
 
 
 def evaluate(node: Node, held_out: Sequence[Any] = ()) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -111,31 +65,26 @@ def evaluate(node: Node, held_out: Sequence[Any] = ()) -> tuple[dict[str, Any], 
     Raises:
         StepFailed: the model cannot be bundled, or the bundle answers otherwise than the model.
     """
-    import polars as pl
-
     from mlops_local.engines.models import rows
 
     model, declaration, parts, test = node.model, node.declaration, node.parts, node.parts["test"]
-    y = test.y.cast(pl.Float64).to_numpy()
-    done = _answered(node)
-    answers = _pooled(held_out, y) if held_out else done.answers
-    own, whole = _own_metrics(declaration, test, answers)
+    y = targets.labels(model, test.y)
+    done = bundle(node)
+    answers = targets.pooled(model, held_out, y) if held_out else done.answers
+    own, whole = _own_metrics(node, test, answers)
     identity = rows.identity(test.rows, node.keys, node.seen)
-    predictions = _predictions(model, test, answers, own, identity)
-    values = _values(model, y, answers.to_numpy())
+    predictions = _predictions(model, test, targets.frame(model, y, answers), own, identity)
+    values = targets.values(model, y, answers)
     values |= {name: float(series.mean()) for name, series in own.items()} | whole
     report = {
-        "metrics": _finite(values),
-        "not_computed": sorted(set(values) - set(_finite(values))),
+        "metrics": targets.finite(values),
+        "not_computed": sorted(set(values) - set(targets.finite(values))),
         "rows": {part: len(xy) for part, xy in parts.items()},
         "identity": list(identity),
-        "form": done.exported.form,
-        "reason": done.exported.reason,
-        "output": done.exported.output["kind"],
-        "parity": dict(done.exported.parity),
+        **_forms(done.exported),
         "seen": _seen(node, done.loaded, values if held_out else None),
         "signature": list(done.needed),
-        "tests": [_behaviour(function, done.loaded.predict, test.rows) for function in declaration.tests],
+        "tests": [_behaviour(function, done.loaded, test.rows) for function in declaration.tests],
         "slices": _slices(model, predictions, test),
         "notes": _answer_notes(done.exported, answers),
         "whole": sorted(whole),
@@ -143,82 +92,49 @@ def evaluate(node: Node, held_out: Sequence[Any] = ()) -> tuple[dict[str, Any], 
     }
     if held_out:
         report["folds"] = [
-            {"fold": number, "rows": part.height, "metrics": _finite(_values(model, *_both(part)))}
+            {"fold": number, "rows": part.height, "metrics": targets.finite(targets.values(model, *_both(model, part)))}
             for number, part in enumerate(held_out, start=1)
         ]
     return {"bundle": node.out, "predictions": predictions, "trained": _trained(parts, identity, bool(held_out))}, report
-
-
-def _answered(node: Node) -> _Answered:
-    """Export and bundle the fitted model, and ask the bundle for the test rows."""
-    import numpy as np
-    import polars as pl
-
-    from mlops_local.engines.models import build, export, rowwise, signature, transform
-
-    model, parts, test = node.model, node.parts, node.parts["test"]
-    binary = bool(np.isin(test.y.cast(pl.Float64).to_numpy(), (0.0, 1.0)).all())
-    real = pl.concat([test.X, parts["valid"].X])
-    exported = export.export(node.fitted, test.X.columns, transform.matrix(real, real.columns), binary=binary)
-    made = rowwise.Transform(node.declaration.features, node.states, model.rows)
-    needed = rowwise.needed(made, _sample(parts["train"].rows, 64), node.seen)
-    recipe = build.Recipe(
-        model=model.name,
-        candidate=node.candidate,
-        signature=signature.describe(parts["train"].rows, needed, _gaps(parts, needed)),
-        transform=model.features.name,
-        source=build.transform_source(node.sources, model.features.module, model.features.name),
-        rows=model.rows,
-        states=node.states,
-        label=model.label,
-        metric=model.metric,
-    )
-    matrix = transform.matrix(test.X, exported.features)
-    loaded = build.build(node.out, recipe, exported, test.rows, matrix)
-    answers = pl.Series("prediction", build.answer(node.out, loaded, test.rows, matrix), dtype=pl.Float64)
-    return _Answered(exported, loaded, needed, answers)
 
 
 def _seen(node: Node, loaded: Any, held_out: Mapping[str, float] | None) -> dict[str, float]:
     """The primary metric of what the bundle answers for rows it learned from, and for valid or what the folds held out."""
     name = node.model.metric
     found = {part: _primary(node, loaded, part) for part in ("train", *(() if held_out else ("valid",)))}
-    return _finite({**found, "held out": held_out.get(name, math.nan)} if held_out else found)
+    return targets.finite({**found, "held out": held_out.get(name, math.nan)} if held_out else found)
 
 
 def _primary(node: Node, loaded: Any, part: str) -> float:
     import numpy as np
-    import polars as pl
 
     xy = node.parts[part]
     if len(xy) > SEEN_ROWS:
         at = np.linspace(0, len(xy) - 1, SEEN_ROWS).astype(int)
         xy = XY(xy.X[at], xy.y[at], xy.rows[at])
-    answers = pl.Series("prediction", loaded.predict(xy.rows), dtype=pl.Float64)
+    table = loaded.table(xy.rows)
+    answers = {name: table[name or "prediction"] for name in targets.names(node.model)}
     try:
-        own, whole = _own_metrics(node.declaration, xy, answers)
+        own, whole = _own_metrics(node, xy, answers)
     except Exception:  # noqa: BLE001 - a metric is made for the evaluation rows; elsewhere it may raise anything
         own, whole = {}, {}
-    values = _values(node.model, xy.y.cast(pl.Float64).to_numpy(), answers.to_numpy())
+    values = targets.values(node.model, targets.labels(node.model, xy.y), answers)
     return float({**values, **{key: series.mean() for key, series in own.items()}, **whole}.get(node.model.metric, math.nan))
 
 
-def _pooled(held_out: Sequence[Any], y: Any) -> Any:
-    """The folds' answers one after the other, which is the order of the test rows."""
-    import numpy as np
-    import polars as pl
-
-    pooled = pl.concat(held_out)
-    if not np.array_equal(pooled["label"].to_numpy(), y):
-        raise StepFailed(
-            "the folds answered other rows than the split holds out",
-            hint="the step that makes the rows gives them in another order each time: sort them",
-        )
-    return pooled["prediction"]
+def _both(model: Model, predictions: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    return targets.of_frame(model, predictions, "label"), targets.of_frame(model, predictions, "prediction")
 
 
-def _both(predictions: Any) -> tuple[Any, Any]:
-    return predictions["label"].to_numpy(), predictions["prediction"].to_numpy()
+def _forms(exported: Mapping[str, Any]) -> dict[str, Any]:
+    """How the model is served; with several targets, each by its name."""
+    said = {
+        name: {"form": one.form, "reason": one.reason, "output": one.output["kind"], "parity": dict(one.parity)}
+        for name, one in exported.items()
+    }
+    return (
+        said[""] if "" in said else {key: {name: one[key] for name, one in said.items()} for key in next(iter(said.values()))}
+    )
 
 
 def _trained(parts: Mapping[str, XY], identity: Sequence[str], folds: bool) -> Any:
@@ -236,42 +152,14 @@ def _trained(parts: Mapping[str, XY], identity: Sequence[str], folds: bool) -> A
     return pl.concat([lines(part) for part in ("train", "valid")])
 
 
-def _sample(rows: Any, count: int) -> Any:
-    """Evenly spaced rows."""
-    return rows if rows.height <= count else rows.gather_every(rows.height // count)
-
-
-def _gaps(parts: Mapping[str, XY], names: Sequence[str]) -> dict[str, str]:
-    """Columns with gaps anywhere in the data: rows like those already seen must not be refused."""
-    from mlops_local.engines.models import signature
-
-    found: dict[str, str] = {}
-    for xy in parts.values():
-        for name, kind in signature.gaps_in(xy.rows, names).items():
-            found[name] = "null" if found.get(name) == "null" else kind
-    return found
-
-
-def _values(model: Model, y: Any, p: Any) -> dict[str, float]:
-    """The primary metric and the usual ones for such a label; NaN where one has no value."""
-    from mlops_local.engines.models import metrics
-
-    names = [name for name in dict.fromkeys([model.metric, *metrics.usual(y)]) if name in metrics.names()]
-    return {name: metrics.metric(name)(y, p) for name in names}
-
-
-def _finite(values: Mapping[str, float]) -> dict[str, float]:
-    return {name: value for name, value in values.items() if math.isfinite(value)}
-
-
-def _own_metrics(declaration: Any, test: XY, answers: Any) -> tuple[dict[str, Any], dict[str, float]]:
+def _own_metrics(node: Node, test: XY, answers: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, float]]:
     """The user's metrics: a series a row, or one number over all."""
     import polars as pl
 
     per_row: dict[str, Any] = {}
     whole: dict[str, float] = {}
-    for function in declaration.metrics:
-        value = function(test.y, answers, test.rows)
+    for function in node.declaration.metrics:
+        value = function(test.y, targets.given(node.model, answers), test.rows)
         if getattr(function.__mlops__, "whole", False):
             whole[function.__name__] = float(value)
             continue
@@ -285,7 +173,7 @@ def _own_metrics(declaration: Any, test: XY, answers: Any) -> tuple[dict[str, An
     return per_row, whole
 
 
-def _predictions(model: Model, test: XY, answers: Any, own: Mapping[str, Any], identity: Sequence[str]) -> Any:
+def _predictions(model: Model, test: XY, answered: Any, own: Mapping[str, Any], identity: Sequence[str]) -> Any:
     """The evaluation, a line a row: what names it, label, prediction, cluster, slices, own metrics."""
     import polars as pl
 
@@ -300,19 +188,19 @@ def _predictions(model: Model, test: XY, answers: Any, own: Mapping[str, Any], i
                 f"model '{model.name}' names column '{name}' (cluster or slices), which the split's rows do not have",
                 hint="add it in the split; it need not be a feature",
             )
-    taken = {"row", "label", "prediction"}
+    taken = {"row", *answered.columns}
     columns = [rows.row_hashes(test.rows, identity)]
     columns += [test.rows.get_column(name).alias(f"rows.{name}" if name in taken else name) for name in wanted]
-    columns += [test.y.cast(pl.Float64).alias("label"), answers]
+    columns += answered.get_columns()
     return pl.DataFrame(columns + [series.alias(f"metric.{name}") for name, series in own.items()])
 
 
-def _behaviour(function: Callable[..., Any], predict: Callable[[Any], Any], rows: Any) -> dict[str, str]:
+def _behaviour(function: Callable[..., Any], loaded: Any, rows: Any) -> dict[str, str]:
     """Run a behaviour test; what it asserts or raises is its note."""
-    import polars as pl
 
     def answered(frame: Any) -> Any:
-        return pl.Series("prediction", predict(frame_of(frame)), dtype=pl.Float64)
+        table = loaded.table(frame_of(frame))
+        return table if loaded.targets else table["prediction"]
 
     name = function.__name__
     try:
@@ -336,9 +224,10 @@ def _slices(model: Model, predictions: Any, test: XY) -> dict[str, list[dict[str
 
     from mlops_local.engines.models import metrics
 
-    if model.metric not in metrics.names():
+    name = targets.primary(model)[1]
+    if name not in metrics.names():
         return {}
-    metric = metrics.metric(model.metric)
+    metric = metrics.metric(name)
     found = {}
     for column in model.slices:
         groups = predictions.group_by(test.rows.get_column(column).alias("value"), maintain_order=True)
@@ -356,12 +245,14 @@ def _slices(model: Model, predictions: Any, test: XY) -> dict[str, list[dict[str
     return found
 
 
-def _answer_notes(exported: Any, answers: Any) -> list[str]:
+def _answer_notes(exported: Mapping[str, Any], answers: Mapping[str, Any]) -> list[str]:
     notes = []
-    if exported.reason:
-        notes.append(f"served with the native model: {exported.reason}")
-    if exported.output["kind"] == "score":
-        notes.append("answers lie outside 0..1, so log-loss and Brier have no value: apply the sigmoid in the model")
-    if not answers.is_finite().all():
-        notes.append(f"{int((~answers.is_finite()).sum())} answers are NaN or infinite")
+    for target, one in exported.items():
+        of = f"{target}: " if target else ""
+        if one.reason:
+            notes.append(f"{of}served with the native model: {one.reason}")
+        if one.output["kind"] == "score":
+            notes.append(f"{of}answers lie outside 0..1, so log-loss and Brier have no value: apply the sigmoid in the model")
+        if not (known := answers[target].is_finite()).all():
+            notes.append(f"{of}{int((~known).sum())} answers are NaN or infinite")
     return notes

@@ -68,8 +68,8 @@ def features(
     report: dict[str, Any] = {"rows": {}, "dropped": {}, "notes": []}
     for part in PARTS:
         rows = frame_of(parts[part])
-        y = _label(rows, label, model.name)
-        labelled = y.is_not_null()
+        y = _labels(rows, label, model.name)
+        labelled = _known(y)
         report["dropped"][part] = int((~labelled).sum())
         rows, y = rows.filter(labelled), y.filter(labelled)
         report["rows"][part] = rows.height
@@ -87,7 +87,7 @@ def features(
         outputs[part] = XY(frame.select(pl.all().cast(pl.Float32)), y, rows)
     _one_schema(outputs)
     report["features"] = outputs["train"].X.columns
-    report["label"] = {part: float(xy.y.cast(pl.Float64).mean()) for part, xy in outputs.items()}  # type: ignore[arg-type]
+    report["label"] = {part: _means(xy.y) for part, xy in outputs.items()}
     return outputs, report
 
 
@@ -114,15 +114,43 @@ def _from_pandas(column: Any) -> Any:
 
 
 def label_of(declaration: Any) -> Any:
-    """The label as an expression: a column's name will do."""
+    """The label as an expression, or several by target; a column's name will do for one."""
     import polars as pl
 
-    return pl.col(declaration.label) if isinstance(declaration.label, str) else declaration.label
+    def expression(label: Any) -> Any:
+        return pl.col(label) if isinstance(label, str) else label
+
+    given = declaration.label
+    return {name: expression(one) for name, one in given.items()} if isinstance(given, Mapping) else expression(given)
 
 
 def unseen(label: Any, hidden: Sequence[str]) -> list[str]:
     """Columns the transform never sees."""
-    return [*dict.fromkeys([*hidden, *label.meta.root_names()])]
+    expressions = label.values() if isinstance(label, Mapping) else [label]
+    return [*dict.fromkeys([*hidden, *(name for one in expressions for name in one.meta.root_names())])]
+
+
+def _labels(rows: Any, label: Any, model: str) -> Any:
+    """The label of each row, or a column for each target."""
+    import polars as pl
+
+    if not isinstance(label, Mapping):
+        return _label(rows, label, model)
+    return pl.DataFrame([_label(rows, one, model).alias(name) for name, one in label.items()])
+
+
+def _known(y: Any) -> Any:
+    """Which rows have a label, for every target."""
+    columns = y.get_columns() if hasattr(y, "get_columns") else [y]
+    return reduce(lambda known, column: known & column.is_not_null(), columns[1:], columns[0].is_not_null())
+
+
+def _means(y: Any) -> Any:
+    import polars as pl
+
+    if hasattr(y, "get_columns"):
+        return {column.name: _means(column) for column in y.get_columns()}
+    return float(y.cast(pl.Float64).mean())
 
 
 def _label(rows: Any, label: Any, model: str) -> Any:

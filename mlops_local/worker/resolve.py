@@ -278,14 +278,17 @@ class _Resolver:
         model = ""
         if isinstance(value.folds, KFold) and value.folds.stratify is True:
             users = [declared.value for declared in self.found.models if declared.value.split is value]
-            labels = {str(user.label) for user in users}
-            if len(labels) == 1:
+            labels = {_said(user.label) for user in users}
+            several = any(isinstance(user.label, Mapping) for user in users)
+            if len(labels) == 1 and not several:
                 model, extras["label"] = users[0].name, labels.pop()
             else:
-                said = f"{len(labels)} labels" if labels else "no model"
+                said = (
+                    "several targets have one" if several else f"{len(labels)} labels use it" if labels else "no model uses it"
+                )
                 self.problem(
                     item,
-                    f"split '{node.name}' keeps the label's shares, and {said} use it",
+                    f"split '{node.name}' keeps the label's shares, and {said}",
                     "give it a column: stratify='late'",
                 )
         return Step(
@@ -322,7 +325,7 @@ class _Resolver:
             split=split,
             features=symbol,
             states=tuple(replace(state, argument=state.argument.removeprefix(STATE)) for state in states),
-            label=str(value.label),
+            label=_said(value.label),
             metric=value.primary,
             cluster=value.cluster,
             slices=value.slices,
@@ -332,6 +335,7 @@ class _Resolver:
             rows=rows,
             declared=item.symbol,
             folds=value.split.folds.folds if _is_split(value.split) else 0,
+            targets=tuple(value.label) if isinstance(value.label, Mapping) else (),
         )
         self._check_metric(item, model)
         features = self._features(item, model, states)
@@ -372,18 +376,26 @@ class _Resolver:
         return found
 
     def _check_label(self, item: Declared, value: Any) -> None:
-        if not hasattr(value.label, "meta"):
-            self.problem(
-                item,
-                f"label of model '{value.name}' is a {type(value.label).__name__}, not a polars expression",
-                'for example label=pl.col("arr_delay") >= 15',
-            )
+        given = value.label if isinstance(value.label, Mapping) else {"": value.label}
+        for name, label in given.items():
+            if name and not (isinstance(name, str) and name.isidentifier()):
+                self.problem(item, f"model '{value.name}' has a target called {name!r}", "a target's name is one word")
+            if not hasattr(label, "meta"):
+                of = f"target '{name}'" if name else "label"
+                self.problem(
+                    item,
+                    f"{of} of model '{value.name}' is a {type(label).__name__}, not a polars expression",
+                    'for example label=pl.col("arr_delay") >= 15',
+                )
+        if not given:
+            self.problem(item, f"label of model '{value.name}' is empty", "give it one expression, or a target at least")
 
     def _check_metric(self, item: Declared, model: Model) -> None:
         from mlops_local.engines.models import metrics  # numpy, which the pipeline's frames bring anyway
 
         own = [symbol.name for symbol in model.metrics]
-        known = [*metrics.names(), *own]
+        of_targets = [f"{target}.{name}" for target in model.targets for name in metrics.names()]
+        known = [*(of_targets or metrics.names()), *own]
         if model.metric not in known:
             self.problem(
                 item,
@@ -478,6 +490,11 @@ def _order(steps: list[Step], problems: list[Problem]) -> tuple[Step, ...]:
     for step in steps:
         visit(step.name)
     return tuple(done.values())
+
+
+def _said(label: Any) -> str:
+    """The label in words: its expression, or each target's."""
+    return "; ".join(f"{name}: {one}" for name, one in label.items()) if isinstance(label, Mapping) else str(label)
 
 
 def _is_split(value: Any) -> bool:

@@ -7,7 +7,7 @@ compared or computed is inconclusive, never a pass. docs/gates.md explains the r
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -43,6 +43,8 @@ class Evaluation:
     """Hashes of the rows it was fitted on."""
     tests: Sequence[Mapping[str, str]] = ()
     """Behaviour tests: name, verdict, note."""
+    targets: Mapping[str, tuple[Floats, Floats]] = field(default_factory=dict)
+    """Where a row has several labels: target -> label and prediction."""
 
     def __len__(self) -> int:
         return len(self.row)
@@ -60,7 +62,14 @@ class Evaluation:
             self.whole,
             self.trained,
             self.tests,
+            {name: (label[rows], prediction[rows]) for name, (label, prediction) in self.targets.items()},
         )
+
+    def on(self, target: str) -> Evaluation:
+        """The same with one target's label and prediction; NaN where it was not answered."""
+        gone = np.full(len(self), _NAN)
+        label, prediction = self.targets.get(target, (gone, gone))
+        return replace(self, label=label, prediction=prediction, own={}, whole={}, targets={})
 
 
 class Columns(Protocol):
@@ -107,7 +116,17 @@ def evaluation(
         whole={name: said["metrics"].get(name, _NAN) for name in said.get("whole", ())},
         trained=frozenset(trained),
         tests=tuple(said.get("tests", ())),
+        targets={
+            name: (_floats(predictions, f"label.{name}"), _floats(predictions, f"prediction.{name}"))
+            for name in (column.removeprefix("label.") for column in predictions.columns if column.startswith("label."))
+        },
     )
+
+
+def of_target(one: Evaluation, name: str) -> tuple[str, str]:
+    """The target a metric is of, and its name there: `late.auc` is ("late", "auc"); ("", name) for one of all rows' label."""
+    target, dot, rest = name.partition(".")
+    return (target, rest) if dot and target in one.targets else ("", name)
 
 
 def judge(
@@ -134,13 +153,28 @@ def judge(
     # A set, not np.isin: over text that compares every row with every other (160 s for a quarter of a million).
     kept = np.array([at for at, row in enumerate(candidate.row) if row not in candidate.trained], dtype=np.intp)
     overlap = len(candidate) - len(kept)
-    bench = _Bench(candidate.at(kept), overlap, champion, metric, resamples, seed)
-    results = [bench.apply(gate, rule, bound) for gate in gates for rule, bound in _rules(gate)]
+    left = candidate.at(kept)
+
+    def bench_of(target: str) -> _Bench:
+        ours, theirs = (left.on(target), champion.on(target) if champion else None) if target else (left, champion)
+        return _Bench(ours, overlap, theirs, metric, resamples, seed)
+
+    benches = {
+        target: bench_of(target)
+        for target in dict.fromkeys(of_target(left, name)[0] for name in [*(g.metric for g in gates), primary])
+    }
+    results = []
+    for gate in gates:
+        target, name = of_target(left, gate.metric)
+        applied = [benches[target].apply(replace(gate, metric=name), rule, bound) for rule, bound in _rules(gate)]
+        results += [replace(result, metric=gate.metric) for result in applied]
     results += [
         GateResult(test["name"], f"test {test['name']}", test["verdict"], note=test["note"]) for test in candidate.tests
     ]
-    if primary and not np.isfinite(bench.value(primary)) and not any(result.metric == primary for result in results):
-        results.append(GateResult(primary, "has a value", "inconclusive", rows=len(kept), note=bench.why_none(primary)))
+    target, name = of_target(left, primary)
+    bench = benches[target]
+    if primary and not np.isfinite(bench.value(name)) and not any(result.metric == primary for result in results):
+        results.append(GateResult(primary, "has a value", "inconclusive", rows=len(kept), note=bench.why_none(name)))
     found = {result.verdict for result in results}
     overall = "fail" if "fail" in found else "inconclusive" if "inconclusive" in found else "pass"
     return Verdict(candidate.version, champion.version if champion else "", overall, tuple(results))

@@ -21,7 +21,8 @@ from typing import Any
 from mlops_local.domain.assets import Column
 from mlops_local.domain.errors import IntegrityError, NewerStore
 
-FORMAT = 1
+FORMAT = 2
+"""Of a bundle of several targets (see `several`); one of a single model is still of format 1, and programs before read it."""
 MANIFEST = "manifest.json"
 ONNX = "model.onnx"
 TRANSFORM = "transform.py"
@@ -52,7 +53,7 @@ class Manifest:
     features: tuple[str, ...]
     """The columns the model takes, in its order."""
     form: str
-    """onnx or native: what answers."""
+    """onnx or native: what answers; several: the bundles of the targets do."""
     library: str
     """What fitted it: `lightgbm 4.7.0`."""
     native: str = ""
@@ -76,12 +77,17 @@ class Manifest:
     decision: float | None = None
     """Threshold on the prediction; None: the caller decides."""
     environment: Mapping[str, str] = field(default_factory=dict)
-    format: int = FORMAT
+    targets: tuple[str, ...] = ()
+    """Where it answers several: their names, each a bundle in a folder of its name."""
+    format: int = 1
 
 
 def write_manifest(manifest: Manifest) -> bytes:
     """manifest.json's bytes: sorted keys, so equal manifests are equal bytes."""
-    return (json.dumps(asdict(manifest), sort_keys=True, indent=1, ensure_ascii=False) + "\n").encode()
+    values = asdict(manifest)
+    if not manifest.targets:
+        del values["targets"]  # format 1 does not know them
+    return (json.dumps(values, sort_keys=True, indent=1, ensure_ascii=False) + "\n").encode()
 
 
 def read_manifest(data: bytes) -> Manifest:
@@ -105,6 +111,7 @@ def read_manifest(data: bytes) -> Manifest:
                 "features": tuple(value["features"]),
                 "states": tuple(State(**state) for state in value["states"]),
                 "needs": tuple(value["needs"]),
+                "targets": tuple(value.get("targets", ())),
             }
         )
     except (ValueError, KeyError, TypeError) as error:

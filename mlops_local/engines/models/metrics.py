@@ -94,8 +94,8 @@ def metric(name: str) -> Metric:
 
 
 def greater_is_better(name: str) -> bool:
-    """Whether more of the metric is better."""
-    return metric(name).greater_is_better
+    """Whether more of the metric is better; a target before it (`late.auc`) does not matter."""
+    return metric(name.rpartition(".")[2]).greater_is_better
 
 
 def names() -> tuple[str, ...]:

@@ -22,6 +22,8 @@ from mlops_local.engines.models.bundle import EXPECTED, GOLDEN, MANIFEST, ONNX, 
 Floats = npt.NDArray[np.float64]
 Score = Callable[[transform.Floats32], Floats]
 
+PREDICTION = "prediction"
+"""The column of answers where there is one a row."""
 TOLERANCE = 1e-5
 """Golden rows may differ by this, absolute and relative: other processors round the last bits otherwise."""
 
@@ -69,15 +71,40 @@ class Predictor:
         """Rows of JSON values as the frame `predict` takes. Raises RowErrors."""
         return signature.validate(self.signature, rows)
 
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """What it answers by name; none: one number a row."""
+        return self.manifest.targets
+
     def features(self, frame: pl.DataFrame) -> transform.Floats32:
         """The float32 matrix the model sees for those raw rows."""
+        return self.matrix(self.made(frame))
+
+    def made(self, frame: pl.DataFrame) -> pl.DataFrame:
+        """What the transform makes of those raw rows."""
         rows = signature.conform(self.signature, frame)
         if self._function is None:
-            return transform.matrix(rows, self.manifest.features)
+            return rows
         made = transform.run(self._function, rows, self._states, self.manifest.rows)
         if made.height != rows.height:
             raise DataError(f"the transform answered {made.height} rows for {rows.height}")
+        return made
+
+    def matrix(self, made: pl.DataFrame) -> transform.Floats32:
+        """The columns the model takes, as float32."""
         return transform.matrix(made, self.manifest.features)
+
+    def answers(self, frame: pl.DataFrame) -> list[Any]:
+        """One JSON value a row: a number, or an object with one for each target. Raises RowErrors."""
+        made: list[Any] = self.predict(frame).tolist()
+        return [dict(zip(self.targets, row, strict=True)) for row in made] if self.targets else made
+
+    def table(self, frame: pl.DataFrame) -> pl.DataFrame:
+        """The answers as a frame: a column `prediction`, or one for each target. Raises RowErrors."""
+        made = self.predict(frame)
+        if not self.targets:
+            return pl.DataFrame({PREDICTION: made})
+        return pl.DataFrame({name: made[:, at] for at, name in enumerate(self.targets)})
 
     def predict(self, frame: pl.DataFrame) -> Floats:
         """One number a row, in order. Columns beyond the signature are ignored; gaps are passed to the transform as they are.
@@ -128,6 +155,10 @@ def load(paths: Mapping[str, Path] | Path, version: str = "") -> Predictor:
     files = folder(paths) if isinstance(paths, Path) else paths
     data = {name: path.read_bytes() for name, path in files.items() if not name.startswith("native/")}
     manifest = read_manifest(_need(data, MANIFEST))
+    if manifest.targets:
+        from mlops_local.engines.models import several  # noqa: PLC0415 - it is made of predictors itself
+
+        return several.load(manifest, files, version=version, bundle_hash=digest(data))
     try:
         function = None
         if manifest.transform:

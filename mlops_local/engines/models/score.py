@@ -16,7 +16,6 @@ from collections.abc import Sequence
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 import polars as pl
 
@@ -27,7 +26,6 @@ from mlops_local.engines.models.bundle import MANIFEST, read_manifest
 
 BLOCKED = frozenset({"lightgbm", "torch", "sklearn", "pandas"})
 """What a server does without."""
-PREDICTION = "prediction"
 
 
 class _Blocker(importlib.abc.MetaPathFinder):
@@ -47,8 +45,8 @@ def block(names: frozenset[str]) -> None:
     sys.meta_path.insert(0, _Blocker(names))
 
 
-def fresh(bundle: Path, frame: pl.DataFrame, *, python: str = "") -> pl.Series:
-    """Score a frame in a fresh process.
+def fresh_table(bundle: Path, frame: pl.DataFrame, *, python: str = "") -> pl.DataFrame:
+    """Score a frame in a fresh process: a column `prediction`, or one for each target.
 
     Args:
         bundle: the bundle's folder.
@@ -83,7 +81,12 @@ def fresh(bundle: Path, frame: pl.DataFrame, *, python: str = "") -> pl.Series:
                 hint="a transform may use polars, numpy, the standard library and what it reaches in the project",
                 traceback=done.stderr,
             )
-        return pl.read_parquet(out).get_column(PREDICTION)
+        return pl.read_parquet(out)
+
+
+def fresh(bundle: Path, frame: pl.DataFrame, *, python: str = "") -> pl.Series:
+    """As `fresh_table`, of a bundle that answers one number a row. Raises StepFailed."""
+    return fresh_table(bundle, frame, python=python).get_column(predictor.PREDICTION)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -96,10 +99,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         problem = loaded.golden_problem()
         if problem:
             raise IntegrityError(problem)
-        answer: Any = loaded.predict(pl.read_parquet(rows))
+        answers = loaded.table(pl.read_parquet(rows))
     except MlopsError as error:
         sys.exit(error.message)
-    pl.DataFrame({PREDICTION: answer}).write_parquet(out)
+    answers.write_parquet(out)
 
 
 if __name__ == "__main__":

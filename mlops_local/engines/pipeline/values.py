@@ -1,8 +1,9 @@
 """Keep a value between two steps as files, and bring it back as the next step asks for it.
 
-A kind a value: parquet, pandas, series (one-column tables), xy, json, npy, lightgbm, torch, file, folder, and pickle for what
-is left. Each has a logical hash, so that a step whose new output equals its old one stops the chain although the files'
-bytes differ. Pickles (torch modules are pickles too) carry an HMAC of the store and load with nothing else.
+A kind a value: parquet, pandas, series (one-column tables), xy, json, npy, lightgbm, torch, models (a dict of those two), file,
+folder, and pickle for what is left. Each has a logical hash, so that a step whose new output equals its old one stops the
+chain although the files' bytes differ. Pickles (torch modules are pickles too) carry an HMAC of the store and load with
+nothing else.
 
 Python 3.10, and only the library a value belongs to is imported. Nothing here knows where files are kept for good.
 """
@@ -87,6 +88,8 @@ def kind_of(value: Any) -> str:
         return "folder" if value.is_dir() else "file"
     if "numpy.ndarray" in names:
         return "pickle" if value.dtype.hasobject else "npy"
+    if type(value) is dict and value and all(type(name) is str and kind_of(one) in _MODELS for name, one in value.items()):
+        return "models"
     return "json" if _is_plain(value) else "pickle"
 
 
@@ -236,7 +239,8 @@ def _load_each(kind: str, files: Files, wants: str, key: str, scratch: Path | No
 
 
 def _save_xy(value: XY, folder: Path, name: str, key: str) -> Made:
-    parts = {"X": value.X, "y": value.y.to_frame(), "rows": value.rows}
+    several = hasattr(value.y, "get_columns")
+    parts = {"X": value.X, "targets" if several else "y": value.y if several else value.y.to_frame(), "rows": value.rows}
     files: dict[str, str] = {}
     hashes = []
     for part, frame in parts.items():
@@ -249,8 +253,8 @@ def _save_xy(value: XY, folder: Path, name: str, key: str) -> Made:
 def _load_xy(files: Files, key: str) -> XY:
     import polars as pl  # noqa: PLC0415 - tables are kept through polars
 
-    frames = {part: pl.read_parquet(files[f"{part}.parquet"], glob=False) for part in ("X", "y", "rows")}
-    return XY(frames["X"], frames["y"].to_series(), frames["rows"])
+    frames = {name.partition(".")[0]: pl.read_parquet(path, glob=False) for name, path in files.items()}
+    return XY(frames["X"], frames["targets"] if "targets" in frames else frames["y"].to_series(), frames["rows"])
 
 
 # Plain values, arrays, models
@@ -324,6 +328,25 @@ def _load_torch(files: Files, key: str) -> Any:
     import torch  # noqa: PLC0415
 
     return torch.load(io.BytesIO(_unseal(files, key)), map_location="cpu", weights_only=False)
+
+
+def _save_models(value: Mapping[str, Any], folder: Path, name: str, key: str) -> Made:
+    """A model for each target: every one's file is called after its kind and target."""
+    files: dict[str, str] = {}
+    hashes: list[bytes] = []
+    for target, model in value.items():
+        made = _SAVERS[kind_of(model)](model, folder, f"{name}.{len(hashes)}", key)
+        files[f"{made.kind}/{target}"] = next(iter(made.files.values()))
+        hashes += [target.encode(), made.kind.encode(), made.logical.encode()]
+    return Made(name, "models", _digest("models", *hashes), files)
+
+
+def _load_models(files: Files, key: str) -> dict[str, Any]:
+    found = {}
+    for name, path in files.items():
+        kind, _, target = name.partition("/")
+        found[target] = _LOADERS[kind]({name: path}, key)
+    return found
 
 
 def _save_pickle(value: Any, folder: Path, name: str, key: str) -> Made:
@@ -418,6 +441,8 @@ def _load_files(kind: str, files: Files, scratch: Path | None) -> Path:
     return scratch if kind == "folder" else scratch / next(iter(files))
 
 
+_MODELS = ("lightgbm", "torch")
+"""Kinds of models, of which a step may return a dict: one for each target."""
 _SAVERS: dict[str, Callable[[Any, Path, str, str], Made]] = {
     "parquet": _save_table,
     "pandas": _save_pandas,
@@ -427,6 +452,7 @@ _SAVERS: dict[str, Callable[[Any, Path, str, str], Made]] = {
     "npy": _save_npy,
     "lightgbm": _save_lightgbm,
     "torch": _save_torch,
+    "models": _save_models,
     "file": _save_file,
     "folder": _save_folder,
     "pickle": _save_pickle,
@@ -437,5 +463,6 @@ _LOADERS: dict[str, Callable[[Files, str], Any]] = {
     "npy": _load_npy,
     "lightgbm": _load_lightgbm,
     "torch": _load_torch,
+    "models": _load_models,
     "pickle": _load_pickle,
 }

@@ -100,8 +100,8 @@ def test_a_torn_file_is_an_integrity_error(folder: Path, name: str) -> None:
 
 def test_a_newer_bundle_is_refused_with_a_hint(tmp_path: Path) -> None:
     """A format this program does not know is not guessed at."""
-    with pytest.raises(NewerStore, match="format 2") as refused:
-        predictor.load(made.write(tmp_path, made.files(format=2)))
+    with pytest.raises(NewerStore, match="format 3") as refused:
+        predictor.load(made.write(tmp_path, made.files(format=3)))
     assert "upgrade" in refused.value.hint
 
 
