@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from mlops_local.domain.progress import Emit, Progress
 
 _SIGNS = {
+    "smoke": ("✓", "+", ""),
     "done": ("✓", "+", "done"),
     "nothing": ("=", "=", ""),
     "failed": ("✗", "x", "failed"),
@@ -26,14 +27,17 @@ _SHOWN = frozenset({"step_started", "step_ended", "warning", "served"})
 _STREAMED = frozenset({"step_started", "step_ended", "warning", "served"})
 
 
-@click.command(epilog="\b\nExamples:\n  mlops watch\n  mlops watch gbm\n  mlops watch --serve\n  mlops watch --jsonl")
+@click.command(epilog="\b\nExamples:\n  mlops watch\n  mlops watch gbm --smoke\n  mlops watch --serve\n  mlops watch --jsonl")
 @click.argument("targets", nargs=-1, metavar="[TARGET]...")
 @click.option("--serve", is_flag=True, help="Also serve the champion; a new one is swapped in.")
 @click.option("-p", "--port", type=click.IntRange(0, 65535), help="Port of the server (with --serve).")
 @click.option("--jsonl", is_flag=True, help="Stream what happens as JSON lines on stdout.")
 @click.option("--poll", is_flag=True, help="Look each second: for network folders, where the system does not tell.")
+@click.option("--smoke", is_flag=True, help="Run on 5 % of the rows first, on all when no save came for 3 seconds.")
 @click.pass_obj
-def watch(settings: Settings, targets: tuple[str, ...], serve: bool, port: int | None, jsonl: bool, poll: bool) -> None:
+def watch(
+    settings: Settings, targets: tuple[str, ...], serve: bool, port: int | None, jsonl: bool, poll: bool, smoke: bool
+) -> None:
     """Train again at each save, as far as needed, and say in one line what it did.
 
     Watches the sources' files, the pipeline, its modules and mlops.toml. A save during a run ends that run once nothing it does
@@ -48,7 +52,7 @@ def watch(settings: Settings, targets: tuple[str, ...], serve: bool, port: int |
     options = None if not serve else ("--port", str(port)) if port is not None else ()
     with settings.progress() as show:
         emit = _stream if jsonl else _lines(show)
-        run(settings.project(), targets, serve=options, polling=poll, emit=emit, stop=threading.Event())
+        run(settings.project(), targets, serve=options, polling=poll, smoke=smoke, emit=emit, stop=threading.Event())
 
 
 def _lines(show: Emit) -> Emit:

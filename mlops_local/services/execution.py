@@ -27,7 +27,7 @@ from mlops_local.domain.splits import unfolded
 from mlops_local.engines.pipeline import fingerprint as fingerprints
 from mlops_local.engines.pipeline.plan import changes
 from mlops_local.engines.pipeline.runner import Workers
-from mlops_local.services import data, environment, interruption
+from mlops_local.services import data, environment, interruption, smoke
 from mlops_local.services.planning import Code, Parameters
 from mlops_local.services.project import Project
 from mlops_local.services.vigil import CANCEL, KEEP, Vigil
@@ -67,6 +67,8 @@ class Execution:
     cancel: threading.Event
     finish: Finish
     """Called with the run's id when every step is done; may add state lines before the run ends."""
+    kind: str = "train"
+    """Of the run: train, or smoke for one on a sample."""
     resume: bool = False
     """Steps may go on from what an interrupted attempt kept."""
     strict: bool = False
@@ -123,7 +125,7 @@ class Execution:
             events.RUN_STARTED,
             run=self.id,
             name=self.name,
-            kind="train",
+            kind=self.kind,
             targets=list(targets),
             message=message,
             snapshots={name: snapshot.id for name, snapshot in self.snapshots.items()},
@@ -317,7 +319,12 @@ class Execution:
             cpu_seconds=outcome.cpu_seconds,
             peak_bytes=outcome.peak_bytes,
             parts=tuple(parts),
-            report={**outcome.report, **self._own_metrics(step), **self._nondeterministic(step, fingerprint, outputs)},
+            report={
+                **outcome.report,
+                **({smoke.NAME: step.extras[smoke.NAME]} if smoke.NAME in step.extras else {}),
+                **self._own_metrics(step),
+                **self._nondeterministic(step, fingerprint, outputs),
+            },
         )
 
     def _nondeterministic(self, step: Step, fingerprint: str, outputs: Sequence[Output]) -> dict[str, Any]:

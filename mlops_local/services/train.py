@@ -22,7 +22,7 @@ from mlops_local.domain.runs import RunState
 from mlops_local.domain.splits import together, unfolded
 from mlops_local.engines.pipeline.plan import needed
 from mlops_local.engines.pipeline.runner import Workers
-from mlops_local.services import gaps, hook, interpreter, interruption, judging, locking, planning
+from mlops_local.services import gaps, hook, interpreter, interruption, judging, locking, planning, smoke
 from mlops_local.services.execution import Execution
 from mlops_local.services.planning import Code
 from mlops_local.services.project import Project
@@ -46,6 +46,8 @@ class TrainResult:
     verdicts: Mapping[str, Verdict] = field(default_factory=dict)
     champions: Mapping[str, str] = field(default_factory=dict)
     """Model -> champion's version id afterwards."""
+    measured: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    """Candidate -> its metrics, of a run on a sample: that makes no versions."""
     seconds: float = 0.0
 
 
@@ -59,6 +61,7 @@ def train(
     message: str = "",
     resume: str | None = None,
     strict: bool = False,
+    sample: float = 0.0,
     emit: Emit = ignore,
     cancel: threading.Event | None = None,
     workers: Workers | None = None,
@@ -74,6 +77,7 @@ def train(
         message: kept with the run.
         resume: interrupted steps go on from their checkpoints; a run's name does so with its targets and parameters.
         strict: steps can read their declared inputs and nothing else; one that read more before runs again.
+        sample: run on this part of the data; nothing of that is registered, judged or taken for a result of the whole.
         emit: told what happens.
         cancel: set it to end the run; finished outputs stay.
         workers: processes that go on living for the next train; its own otherwise.
@@ -84,7 +88,7 @@ def train(
         ConfigError, UsageError, DataError: before anything ran; also where `strict` is asked of a machine that cannot do it.
     """
     ended = cancel or threading.Event()
-    order = _Order(targets, params or {}, force, dry_run, message, resume, strict)
+    order = _Order(targets, params or {}, force, dry_run, message, resume, strict, sample)
     if strict and (problem := landlock.problem()):
         raise UsageError(
             f"--strict cannot be kept on this machine: {problem}",
@@ -108,6 +112,7 @@ class _Order:
     message: str
     resume: str | None = None
     strict: bool = False
+    sample: float = 0.0
 
 
 def _train(project: Project, order: _Order, workers: Workers, cancel: threading.Event, emit: Emit) -> TrainResult:
@@ -116,6 +121,9 @@ def _train(project: Project, order: _Order, workers: Workers, cancel: threading.
     wanted = planning.resolve_targets(code.graph, project.config, order.targets)
     steps = needed(code.graph, wanted)
     current = planning.snapshots(project, code.graph, steps, emit=emit)
+    if order.sample:
+        code = smoke.sampled(code, current, order.sample)
+        steps = needed(code.graph, wanted)
     values = planning.parameters(code.graph, project.config, order.params)
     ids = {name: snapshot.id for name, snapshot in current.items()}
     forced = [step.name for step in steps if {"*", step.name, unfolded(step.name)} & set(order.force)]
@@ -123,11 +131,16 @@ def _train(project: Project, order: _Order, workers: Workers, cancel: threading.
         forced += [step.name for step in steps if step.name not in forced and _read_more(project, step.name)]
     plan = planning.make_plan(project, code, wanted, params=values, snapshots=ids, force=forced)
     emit(Progress("plan", _plan_line(plan), data={"plan": plan, "code": code, "params": values}))
+    if order.sample and not plan.stale and not order.dry_run:
+        results = _results(project, plan)
+        return TrainResult("", "", RunState.DONE, plan, reused=tuple(results), measured=_measured(results))
     if order.dry_run or not plan.stale:
         return _nothing_ran(project, code, plan, current, dry_run=order.dry_run, emit=emit)
     made: list[ModelVersion] = []
 
     def finish(execution: Execution, journal: Journal) -> None:
+        if order.sample:
+            return
         problem = _register(project, code, execution.results, current, made, run=execution.id, emit=emit)
         if made:
             journal.state(events.SUMMARY, run=execution.id, **_summary(made))
@@ -149,6 +162,7 @@ def _train(project: Project, order: _Order, workers: Workers, cancel: threading.
         finish=finish,
         resume=order.resume is not None,
         strict=order.strict,
+        kind="smoke" if order.sample else "train",
     )
     execution.run(plan, wanted, order.message)
     return TrainResult(
@@ -161,6 +175,7 @@ def _train(project: Project, order: _Order, workers: Workers, cancel: threading.
         versions=tuple(made),
         verdicts=judging.verdicts_of(project, made),
         champions=judging.champions(project),
+        measured=_measured(execution.results) if order.sample else {},
         seconds=execution.seconds,
     )
 
@@ -198,9 +213,7 @@ def _nothing_ran(
 ) -> TrainResult:
     if dry_run:
         return TrainResult("", "", RunState.DONE, plan, reused=tuple(d.name for d in plan.decisions if d.state == "fresh"))
-    results = {
-        d.name: result for d in plan.decisions if (result := cache.step_result(project.layout, d.fingerprint)) is not None
-    }
+    results = _results(project, plan)
     made: list[ModelVersion] = []
     problem = _register(project, code, results, current, made, run="", emit=emit)
     locking.write(project, code.graph, current)
@@ -217,6 +230,16 @@ def _nothing_ran(
         verdicts=judging.verdicts_of(project, made),
         champions=judging.champions(project),
     )
+
+
+def _results(project: Project, plan: Plan) -> dict[str, StepResult]:
+    """What the fresh steps of a plan left."""
+    return {d.name: result for d in plan.decisions if (result := cache.step_result(project.layout, d.fingerprint)) is not None}
+
+
+def _measured(results: Mapping[str, StepResult]) -> dict[str, Mapping[str, float]]:
+    found = {name: result.report.get("metrics") for name, result in results.items() if name.endswith(".evaluate")}
+    return {name.removesuffix(".evaluate"): metrics for name, metrics in found.items() if metrics}
 
 
 def _summary(made: Sequence[ModelVersion]) -> dict[str, Any]:

@@ -32,6 +32,11 @@ from mlops_local.services.project import CONFIG, Project, read_config
 from mlops_local.services.train import TrainResult, train
 from mlops_local.store import cache, registry
 
+SAMPLE = 0.05
+"""The part of the data a smoke run is given."""
+FULL_AFTER_S = 3.0
+"""How long after a smoke run without a save the full run begins."""
+
 
 def watch(
     project: Project,
@@ -39,6 +44,7 @@ def watch(
     *,
     serve: Sequence[str] | None = None,
     polling: bool = False,
+    smoke: bool = False,
     emit: Emit = ignore,
     stop: threading.Event,
 ) -> None:
@@ -49,6 +55,7 @@ def watch(
         targets: what to build; [project] targets when empty.
         serve: options for a server run beside the watcher (may be empty); None for no server.
         polling: look each second instead of asking the system to tell.
+        smoke: run on a sample first, on everything when no save came for a while.
         emit: told everything; events of kind `watch` are the one line each change ends in.
         stop: set it to end; a run in progress is cancelled.
 
@@ -59,7 +66,7 @@ def watch(
     if remark := interpreter.of(project).remark(project.root):
         emit(Progress("note", remark))
     with Observer(project.root, polling=polling) as observer, interpreter.workers(project) as workers:
-        _Watcher(project, tuple(targets), observer, workers, emit, serve, polling).loop(stop)
+        _Watcher(project, tuple(targets), observer, workers, emit, serve, polling, smoke).loop(stop)
 
 
 @dataclass
@@ -72,6 +79,7 @@ class _Watcher:
     emit: Emit
     serve: Sequence[str] | None
     polling: bool
+    smoke: bool
     graph: Graph = field(default_factory=Graph)
     seen: dict[str, str] = field(default_factory=dict)
     """Code file -> hash of the content that was last looked at."""
@@ -82,6 +90,11 @@ class _Watcher:
     """What the newest attempt left; None while its failure is not mended."""
     repository: Path | None = None
     """Git's own folder."""
+    alarm: threading.Timer | None = None
+    """Wakes us when the full run after a smoke run is due."""
+    full_at: float = 0.0
+    full: tuple[str, ...] | None = None
+    """The files the full run that is due is about; None when none is."""
 
     def loop(self, stop: threading.Event) -> None:
         """Attempt once, then after each change, until stopped."""
@@ -93,10 +106,12 @@ class _Watcher:
             for paths in self.observer.changes(settler, stop, held=lambda: held(self.repository)):
                 self._finish()
                 self._take(sorted(paths))
+                self._begin_full()
                 self._say_polling()
                 self._keep_serving(server)
         finally:
             self._end_attempt()
+            self._set_alarm(None)
             server.stop()
 
     # Changes
@@ -122,6 +137,9 @@ class _Watcher:
     def _take_at_rest(self, changed: tuple[str, ...]) -> None:
         if self.settled is not None and self.version is not None:
             edit = edits.compare(self.project.root, self.version, sources=self._sources(changed))
+            if edit.same and self.full is not None:
+                self._say([watch_lines.what(changed), "means the same, the full run follows"], "same", changed)
+                return
             if edit.same:
                 self._say(watch_lines.nothing(changed, len(self.settled.plan.decisions)), "nothing", changed)
                 return
@@ -195,19 +213,41 @@ class _Watcher:
 
     # Attempts
 
-    def _begin(self, changed: tuple[str, ...], *, quiet: bool = False) -> None:
+    def _begin(self, changed: tuple[str, ...], *, quiet: bool = False, full: bool = False) -> None:
         """Run in a thread of its own; what changes from now on is seen as a change."""
+        changed = changed if full else tuple(dict.fromkeys((*(self.full or ()), *changed)))
+        self._set_alarm(None)
         paths = {CONFIG, self.project.config.pipeline, *self._modules(), *self.graph.reads, *self.seen}
         contents = {path: self._read(path) for path in paths}
         self.seen = {path: digest(content) for path, content in contents.items()}
         self.settled = None
-        self.attempt = Attempt(self.project, contents[CONFIG] or b"", changed, quiet=quiet)
+        self.attempt = Attempt(self.project, contents[CONFIG] or b"", changed, sampled=self.smoke and not full, quiet=quiet)
         self.attempt.start(self._work, self.emit, self.observer.wake)
 
     def _work(self, attempt: Attempt, emit: Emit) -> TrainResult:
         project = self._configured(attempt.toml)
         attempt.project = project
-        return train(project, self.targets, emit=emit, cancel=attempt.cancel, workers=self.workers)
+        if attempt.sampled:  # only where there is something to run: what is fresh needs no smoke
+            planned = train(project, self.targets, dry_run=True, cancel=attempt.cancel, workers=self.workers)
+            attempt.sampled = bool(planned.plan.stale)
+        sample = SAMPLE if attempt.sampled else 0.0
+        return train(project, self.targets, sample=sample, emit=emit, cancel=attempt.cancel, workers=self.workers)
+
+    def _begin_full(self) -> None:
+        if self.full is not None and self.attempt is None and time.monotonic() >= self.full_at:
+            self._begin(self.full, full=True)
+
+    def _set_alarm(self, changed: tuple[str, ...] | None) -> None:
+        """Have the full run begin after a while, or not (None)."""
+        if self.alarm is not None:
+            self.alarm.cancel()
+            self.alarm.join()
+        self.alarm, self.full = None, changed
+        if changed is not None:
+            self.full_at = time.monotonic() + FULL_AFTER_S
+            self.alarm = threading.Timer(FULL_AFTER_S, self.observer.wake)
+            self.alarm.daemon = True
+            self.alarm.start()
 
     def _configured(self, content: bytes | None) -> Project:
         if not content:
@@ -228,6 +268,8 @@ class _Watcher:
         if attempt.result is not None:
             self.settled = attempt.result
             self._say_done(attempt, attempt.result)
+            if attempt.sampled and not attempt.later:
+                self._set_alarm(attempt.changed)
         elif attempt.error is not None and not isinstance(attempt.error, Cancelled) and (attempt.answered or not attempt.later):
             self._say_failed(attempt, attempt.error)
             return
@@ -290,6 +332,11 @@ class _Watcher:
 
     def _say_done(self, attempt: Attempt, result: TrainResult) -> None:
         if attempt.quiet and not result.ran:
+            return
+        if attempt.sampled:
+            seconds = time.monotonic() - attempt.started
+            rows = watch_lines.smoke(attempt.changed, result, seconds, SAMPLE)
+            self._tell(rows, "smoke", attempt.changed, watch_lines.smoke_facts(result, seconds, SAMPLE))
             return
         state = registry.load(self.project.layout)
         seconds = time.monotonic() - attempt.started

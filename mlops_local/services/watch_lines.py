@@ -45,9 +45,26 @@ def done(changed: Sequence[str], result: TrainResult, state: Registry, seconds: 
     if not result.ran:
         champions = [_champion(state, model) for model in sorted(result.champions)]
         return [nothing(changed, len(result.plan.decisions)), *([champions] if champions and not changed else [])]
-    ran = ", ".join(result.ran[:_SHOWN]) + (f" and {len(result.ran) - _SHOWN} more" if len(result.ran) > _SHOWN else "")
-    head += [f"ran {ran}", *([f"reused {len(result.reused)}"] if result.reused else []), f"{seconds:.1f} s"]
+    head += [f"ran {_some(result.ran)}", *([f"reused {len(result.reused)}"] if result.reused else []), f"{seconds:.1f} s"]
     return [head, *(version(item, result.verdicts.get(item.id), state) for item in result.versions)]
+
+
+def smoke(changed: Sequence[str], result: TrainResult, seconds: float, fraction: float) -> Rows:
+    """The rows for a run on a sample."""
+    did = f"ran {_some(result.ran)}" if result.ran else "nothing to do"
+    measured = [
+        f"{name} {', '.join(f'{key} {value:.4f}' for key, value in metrics.items())}"
+        for name, metrics in result.measured.items()
+    ]
+    head = [*([what(changed)] if changed else []), f"on {fraction:.0%} of the rows: {did}", f"{seconds:.1f} s"]
+    return [head, [*measured, "the full run follows"]]
+
+
+def smoke_facts(result: TrainResult, seconds: float, fraction: float) -> dict[str, object]:
+    """The same for a program."""
+    measured = {name: dict(metrics) for name, metrics in result.measured.items()}
+    values = {"run": result.run, "ran": list(result.ran), "reused": list(result.reused), "seconds": round(seconds, 3)}
+    return {**values, "sample": fraction, "measured": measured}
 
 
 def version(item: ModelVersion, verdict: Verdict | None, state: Registry) -> list[str]:
@@ -99,6 +116,11 @@ def facts(result: TrainResult, state: Registry, seconds: float) -> dict[str, obj
         "models": models,
         "seconds": round(seconds, 3),
     }
+
+
+def _some(names: Sequence[str]) -> str:
+    more = len(names) - _SHOWN
+    return ", ".join(names[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
 
 
 def steps(count: int) -> str:

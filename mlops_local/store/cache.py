@@ -81,7 +81,8 @@ def record(layout: Layout, result: StepResult, *, written: bool = False) -> None
     value = result_to_json(result)
     stamps = {hash: objects.stamp(layout, hash) for hash in _objects(result)} if written else {}
     _save(_at(layout, "steps", result.fingerprint), {**value, "stamps": stamps})
-    newest.add(layout, result, stamps)
+    if "sample" not in result.report:  # made from a part of the data: not what the step gave last
+        newest.add(layout, result, stamps)
 
 
 def record_part(layout: Layout, result: StepResult) -> None:

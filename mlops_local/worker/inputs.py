@@ -34,6 +34,8 @@ def _source(job: StepJob, given: Given) -> Any:
     if source.kind == "files":
         return [Path(given.files[name]) for name in sorted(given.files)]
     frame = scan(source, given.files)
+    if source.sample:
+        frame = sample(frame, source)
     if given.input.wants == "lazy":
         return frame
     made = frame.collect(engine="in-memory")
@@ -42,6 +44,18 @@ def _source(job: StepJob, given: Given) -> Any:
 
         return pd.DataFrame({name: made.get_column(name).to_numpy() for name in made.columns}, columns=made.columns)
     return made
+
+
+def sample(frame: Any, source: Source) -> Any:
+    """A part of a lazy frame's rows in their order, always the same: by the hash of the key, else spread evenly."""
+    import polars as pl
+
+    among = 10_000
+    if source.key:
+        return frame.filter(pl.struct(*source.key).hash(0) % among < int(source.sample * among))
+    column = "_row_of_a_sample"
+    spread = pl.col(column).cast(pl.UInt64) * 2_654_435_761 % 2**32  # Knuth's multiplicative hash: no run of rows is left out
+    return frame.with_row_index(column).filter(spread < int(source.sample * 2**32)).drop(column)
 
 
 def scan(source: Source, files: Mapping[str, str]) -> Any:

@@ -20,6 +20,8 @@ import pytest
 from mlops_local.domain.progress import Progress
 from mlops_local.services.project import find
 from mlops_local.services.watch import watch
+from mlops_local.store import cache, registry
+from mlops_local.store.layout import Layout
 from tests.e2e.conftest import Shop, make_shop, visits
 
 WITHIN_S = 60.0
@@ -28,8 +30,9 @@ WITHIN_S = 60.0
 class Watched(Shop):
     """A project under a watcher in this process; `lines` is what it said."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, *, smoke: bool = False) -> None:
         super().__init__(root)
+        self.smoke = smoke
         self.events: list[Progress] = []
         self._changed = threading.Condition()
         self._stop = threading.Event()
@@ -38,7 +41,7 @@ class Watched(Shop):
 
     def _watch(self) -> None:
         try:
-            watch(find(self.root), emit=self._take, stop=self._stop)
+            watch(find(self.root), smoke=self.smoke, emit=self._take, stop=self._stop)
         except BaseException as error:  # noqa: BLE001  (shown by the test that waits)
             self._error = error
             with self._changed:
@@ -184,6 +187,28 @@ def test_a_step_that_a_save_does_not_affect_goes_on(watched: Watched) -> None:
     (watched.root / "go").touch()
     line = watched.said("pipeline.py · ran gbm, gbm.evaluate · reused 3", state="done")
     assert line.data["ran"] == ["gbm", "gbm.evaluate"]
+
+
+def test_a_sample_comes_first_and_counts_for_nothing(copy: Path) -> None:
+    """With smoke an edit runs on 5 % of the rows, then on all; the sample makes no version and is no step's newest result."""
+    (copy / "data" / "visits-1.parquet").unlink()
+    visits(20_000).write_parquet(copy / "data" / "visits-1.parquet")
+    with Watched(copy, smoke=True) as watched:
+        first = watched.said("on 5% of the rows: ran split", state="smoke").data
+        assert first["measured"]["gbm"]["auc"] > 0.5
+        full = watched.said("ran split", state="done").data
+        assert full["models"][0]["version"] == "purchase@2"
+        watched.edit("pipeline.py", "ROUNDS = 30", "ROUNDS = 30  # a comment")
+        watched.said("pipeline.py · nothing to do", state="nothing")
+        watched.edit("pipeline.py", "ROUNDS = 30", "ROUNDS = 31")
+        assert watched.said("pipeline.py · on 5%", state="smoke").data["ran"] == ["gbm", "gbm.evaluate"]
+        assert "pipeline.py · ran gbm" in watched.said("pipeline.py ·", state="done").text
+        kinds = {run["id"]: run["kind"] for run in watched.json("runs")["items"]}
+        assert list(kinds.values()) == ["train", "smoke", "train", "smoke", "train"]
+        versions = registry.load(Layout(copy)).versions.values()
+        assert [kinds[version.run] for version in versions] == ["train"] * 3
+    newest = cache.latest(Layout(copy), "split")
+    assert newest is not None and sum(output.rows or 0 for output in newest.outputs) == 20_000
 
 
 def test_nothing_the_user_breaks_ends_it(watched: Watched) -> None:
