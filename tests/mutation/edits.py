@@ -68,7 +68,8 @@ def _black(length: int) -> Callable[[str], str]:
     def change(text: str) -> str:
         import black
 
-        return black.format_str(text, mode=black.Mode(line_length=length, magic_trailing_comma=False))
+        formatted: str = black.format_str(text, mode=black.Mode(line_length=length, magic_trailing_comma=False))
+        return formatted
 
     return change
 
