@@ -13,6 +13,7 @@ from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from mlops_local.domain import events, names, secrets
 from mlops_local.domain.assets import Snapshot
@@ -231,7 +232,8 @@ class Execution:
     ) -> None:
         journal.state(events.STEP_STARTED, run=self.id, step=step.name, reason=reason, fingerprint=fingerprint)
         self.emit(Progress("step_started", f"{step.name}: {reason}", step=step.name, data={"reason": reason}))
-        folder = self.project.layout.tmp / f"{self.id}-{step.name}"
+        # Quoted: polars takes the brackets of `gbm[1]` in a path for a pattern.
+        folder = self.project.layout.tmp / f"{self.id}-{quote(step.name, safe='')}"
         folder.mkdir(parents=True)
         logs = self.project.layout.logs / self.id
         logs.mkdir(parents=True, exist_ok=True)

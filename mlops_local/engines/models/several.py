@@ -51,7 +51,7 @@ def _none(rows: object) -> predictor.Floats:
 def build(folder: Path, targets: Sequence[str], *, label: str, metric: str) -> predictor.Predictor:
     """Put the manifest over the bundles that lie in `folder`, one for each target, and load the whole."""
     manifests = [bundle.read_manifest((folder / name / bundle.MANIFEST).read_bytes()) for name in targets]
-    golden = pl.read_parquet(folder / targets[0] / bundle.GOLDEN)
+    golden = pl.read_parquet(folder / targets[0] / bundle.GOLDEN, glob=False)
     golden.drop(bundle.EXPECTED).write_parquet(folder / bundle.GOLDEN)
     made = replace(
         manifests[0],

@@ -221,3 +221,21 @@ def test_an_evaluation_is_read_from_kept_predictions() -> None:
     assert made.cluster is not None and made.cluster.tolist() == [0, 1]
     assert made.own["cost"].tolist() == [1.0, 3.0] and made.greater == {"cost": False} and made.whole == {"lift": 2.0}
     assert made.trained == {"c"} and made.tests[0]["name"] == "t"
+
+
+def test_a_gate_of_a_target_judges_that_target() -> None:
+    """Each on its own label and answers; a champion without the target has no value there, and that is no pass."""
+
+    def both(one: Evaluation, error: float) -> Evaluation:
+        minutes = np.linspace(0, 60, len(one))
+        off = np.random.default_rng(3).normal(scale=error, size=len(one))
+        return replace(one, targets={"late": (one.label, one.prediction), "minutes": (minutes, minutes + off)})
+
+    gates = [Gate("late.auc", max_drop=0.005), Gate("minutes.rmse", max_drop=0.5)]
+    better, worse = both(version(), 1.0), both(version("delay@1", noise=0.6, seed=2), 8.0)
+    found = verdict(gates, better, worse, primary="late.auc")
+    assert [(gate.metric, gate.verdict) for gate in found.gates] == [("late.auc", "pass"), ("minutes.rmse", "pass")]
+    assert found.gates[1].candidate == pytest.approx(1.0, rel=0.1) and found.gates[1].champion == pytest.approx(8.0, rel=0.1)
+    assert verdict(gates[1:], worse, better, primary="late.auc").verdict == "fail"
+    without = verdict(gates[1:], better, version("delay@1"), primary="late.auc")
+    assert without.verdict == "inconclusive" and "of delay@1 has no value" in without.gates[0].note
