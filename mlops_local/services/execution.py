@@ -17,7 +17,7 @@ from urllib.parse import quote
 
 from mlops_local.domain import events, names, secrets
 from mlops_local.domain.assets import Snapshot
-from mlops_local.domain.errors import MlopsError, StepFailed, StoreBusy
+from mlops_local.domain.errors import DataError, MlopsError, StepFailed, StoreBusy
 from mlops_local.domain.graph import Input, Step
 from mlops_local.domain.jobs import Given, StepJob, StepOutcome
 from mlops_local.domain.plan import Decision, Output, Part, Plan, Reason, StepResult, result_to_json
@@ -299,10 +299,19 @@ class Execution:
         """A source that changed while the step read it would give a result nobody can name: it is thrown away."""
         for item in step.inputs:
             snapshot = self.snapshots.get(item.node)
-            if snapshot is not None and data.current(self.project, self.code.graph.source(item.node)).id != snapshot.id:
+            if snapshot is None:
+                continue
+            try:
+                found = data.identify(self.project, self.code.graph.source(item.node))
+            except DataError as error:
+                raise StepFailed(
+                    f"step {step.name}: the files of {item.node} are gone or unreadable after it ran; its result is discarded",
+                    hint=f"put them back ({error.message}); a step leaves its inputs alone",
+                ) from error
+            if found != snapshot.id:
                 raise StepFailed(
                     f"step {step.name}: the files of {item.node} changed while it ran; its result is discarded",
-                    hint="run `mlops train` again when they are complete",
+                    hint="run `mlops train` again when they are complete; a step leaves its inputs alone",
                 )
 
     def _keep(self, step: Step, fingerprint: str, parts: Sequence[Part], outcome: StepOutcome) -> StepResult:

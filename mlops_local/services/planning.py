@@ -226,8 +226,9 @@ def resolve_targets(graph: Graph, config: ProjectConfig, names: Sequence[str]) -
             found.append(f"{name}.evaluate" if evaluated else name)
         else:
             near = difflib.get_close_matches(name, [*models, *steps], n=1)
+            where = "" if names else "mlops.toml: project.targets: "
             raise UsageError(
-                f"no step or model named {name!r}" + (f", did you mean {near[0]!r}?" if near else ""),
+                f"{where}no step or model named {name!r}" + (f", did you mean {near[0]!r}?" if near else ""),
                 hint="known: " + ", ".join([*models, *(s.name for s in graph.steps if "." not in s.name and not s.fold)]),
             )
     return tuple(dict.fromkeys(found))

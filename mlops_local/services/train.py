@@ -203,6 +203,8 @@ def _resumed(project: Project, code: Code, order: _Order) -> _Order:
 
 def _plan_line(plan: Plan) -> str:
     stale = [decision.name for decision in plan.stale]
+    if not plan.decisions:
+        return "nothing to do: the pipeline module declares no step at its top level"
     if not stale:
         return f"nothing to do: {len(plan.decisions)} steps fresh"
     return f"{len(stale)} of {len(plan.decisions)} steps to run: {', '.join(together(stale))}"

@@ -14,6 +14,7 @@ from typing import Any
 from urllib.parse import quote
 
 from mlops_local.domain.assets import ColumnProfile, FileEntry, Snapshot
+from mlops_local.domain.errors import MlopsError
 from mlops_local.domain.plan import StepResult, result_from_json, result_to_json
 from mlops_local.store import files, newest, objects
 from mlops_local.store.layout import Layout
@@ -45,7 +46,7 @@ def step_result(layout: Layout, fingerprint: str, last: Newest | None = None) ->
         if stamps[hash] is None or (stamps[hash] != known.get(hash) and not objects.verify(layout, hash)):
             return None
     if stamps != known:
-        _save(home, {**value, "stamps": stamps})
+        _try_save(home, {**value, "stamps": stamps})
     return result
 
 
@@ -118,7 +119,7 @@ def trace(layout: Layout, entry: str) -> dict[str, Any] | None:
 
 def save_trace(layout: Layout, entry: str, value: Mapping[str, Any]) -> None:
     """Keep where the project's code was looked for, and found."""
-    _save(_at(layout, "trace", entry), value)
+    _try_save(_at(layout, "trace", entry), value)
 
 
 def interpreter(layout: Layout, stamp: str) -> tuple[str, str, str] | None:
@@ -142,7 +143,7 @@ def stats(layout: Layout) -> dict[str, Any]:
 
 def save_stats(layout: Layout, value: Mapping[str, Any]) -> None:
     """Keep what the data files looked like when they were hashed."""
-    _save(layout.cache / "stats.json", value)
+    _try_save(layout.cache / "stats.json", value)
 
 
 def blobs(layout: Layout) -> dict[str, Any]:
@@ -221,12 +222,25 @@ def _load(path: Path) -> dict[str, Any] | None:
 
 def _save_few(path: Path, value: Mapping[str, Any]) -> None:
     """Save, and drop all of that kind but the newest twenty."""
-    _save(path, value)
+    if not _try_save(path, value):
+        return
     old = sorted(path.parent.glob("*.json"), key=lambda path: path.stat().st_mtime_ns, reverse=True)[20:]
     for other in old:
         other.unlink(missing_ok=True)
 
 
+def _try_save(path: Path, value: Mapping[str, Any]) -> bool:
+    """Save what only spares work; a folder that takes nothing (read-only, full) is no reason to answer nothing."""
+    try:
+        _save(path, value)
+    except MlopsError:
+        return False
+    return True
+
+
 def _save(path: Path, value: Mapping[str, Any]) -> None:
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise files.cannot_write(path, error) from error
     files.replace(path, json.dumps(value, separators=(",", ":")).encode())

@@ -77,11 +77,13 @@ def load(finder: Finder, name: str) -> Any:
         text = error.message if told else f"{place}: {error.message}"
         raise ConfigError(text, hint=error.hint, traceback=traceback) from error
     except (Exception, SystemExit) as error:
-        what = f"it called sys.exit({error.code!r})" if isinstance(error, SystemExit) else f"{type(error).__name__}: {error}"
+        what = f"it called sys.exit({error.code!r})" if isinstance(error, SystemExit) else tracebacks.sentence(error)
         place = tracebacks.place(error, finder.root) or name
         missing = error.name if isinstance(error, ModuleNotFoundError) else None
         raise ConfigError(
             f"{place}: the module cannot be imported: {what}",
-            hint=f"install it in the project's environment: pip install {missing.partition('.')[0]}" if missing else "",
+            hint=f"install it in the project's environment: pip install {missing.partition('.')[0]}"
+            if missing
+            else "mend it and run the command again; nothing ran and nothing was lost",
             traceback=tracebacks.render(error, finder.root),
         ) from error

@@ -21,6 +21,9 @@ from mlops_local.domain.jobs import Code
 PLACES = ("", "src")
 """Folders under the root that modules are imported from."""
 
+_LONGEST_LINE = 200
+"""Characters of a source line that an error shows."""
+
 
 class Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     """Serves the project's modules."""
@@ -113,7 +116,7 @@ class Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
             text = importlib.util.decode_source(data)
             linecache.cache[path] = (len(data), None, text.splitlines(keepends=True), path)
             code = compile(data, path, "exec", dont_inherit=True)
-        except (SyntaxError, ValueError, UnicodeDecodeError) as error:
+        except (SyntaxError, ValueError, RecursionError, MemoryError) as error:  # the last two: nested too deep
             raise self._broken(name, error) from error
         exec(code, module.__dict__)
 
@@ -138,5 +141,11 @@ class Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         offset = (getattr(error, "offset", None) or 1) - 1
         stripped = shown.lstrip()
         caret = " " * max(0, offset - (len(shown) - len(stripped))) + "^"
-        excerpt = f"  {place}\n    {stripped}\n    {caret}\n" if stripped else ""
+        if len(stripped) > _LONGEST_LINE:
+            stripped, caret = stripped[:_LONGEST_LINE] + " ...", ""
+        excerpt = f"  {place}\n    {stripped}\n    {caret}\n" if stripped else f"  {place}\n"
+        if isinstance(error, (RecursionError, MemoryError)):
+            text = "an expression is nested too deep for Python"
+        elif isinstance(error, UnicodeError) or "encoding declaration" in text:
+            return ConfigError(f"{place}: not UTF-8 text", hint="save it as UTF-8, or declare its encoding", traceback=excerpt)
         return ConfigError(f"{place}: syntax error: {text}", hint="mend it and run the command again", traceback=excerpt)

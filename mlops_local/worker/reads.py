@@ -85,6 +85,15 @@ class Reads:
         names = {name for file, name in self.found.items() if os.path.realpath(file) not in known}
         return sorted(os.path.relpath(name, self.root) for name in names)
 
+    def wrote(self) -> list[str]:
+        """Files of the project that were written and are there now, relative to the root; the store's own left out."""
+        inside = [path.removeprefix(self._prefix) for path in self._written if path.startswith(self._prefix)]
+        return sorted(
+            path
+            for path in inside
+            if not path.startswith((".mlops/", ".git/")) and "__pycache__" not in path and (self.root / path).is_file()
+        )
+
     def files(self) -> set[str]:
         """Every file that was read, relative to the root."""
         return {os.path.relpath(file, self.root) for file in self.found}

@@ -124,6 +124,8 @@ class _Resolver:
         name = item.symbol.name
         if not self._claim(name, item):
             return
+        if inspect.iscoroutinefunction(item.value):
+            self.problem(item, f"'{name}' is async, and a step is called and not awaited", "call asyncio.run inside it")
         signature = inspect.signature(item.value)
         arguments: dict[str, str] = {}
         optional: set[str] = set()

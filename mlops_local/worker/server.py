@@ -179,8 +179,9 @@ class Server:
         """Import the pipeline in a child and describe its graph."""
 
         def said(answer: Answer | None, death: str, running: _Child) -> Answer:
-            text = f"describing the pipeline failed: {death}"
-            return answer or {"error": {"message": text, "hint": "", "traceback": ""}}
+            text = f"{request['entry']}: the module cannot be imported: {death}"
+            hint = f"`python {request['entry']}` in the project's environment does the same by itself"
+            return answer or {"error": {"message": text, "hint": hint, "traceback": ""}}
 
         self._fork(request["id"], lambda: self._describe(request), said, Path(request["log"]))
 

@@ -45,7 +45,7 @@ def _outcome(job: StepJob, finder: Finder) -> StepOutcome:
     except BaseException as error:  # noqa: BLE001 - the user's code may raise anything; all of it is the step's failure
         place = tracebacks.place(error, finder.root)
         missing = _missing(error)
-        text = f"{missing} is not installed" if missing else f"{type(error).__name__}: {error}".strip().removesuffix(":")
+        text = f"{missing} is not installed" if missing else tracebacks.sentence(error)
         return _failed(
             f"{place}: {text}" if place else text,
             started,
@@ -73,7 +73,13 @@ def _user_frames(error: BaseException, root: Path) -> str:
 
 
 def _failed(error: str, started: float, *, hint: str = "", traceback: str = "") -> StepOutcome:
-    return StepOutcome(False, error=error, hint=hint, traceback=traceback, seconds=time.monotonic() - started)
+    return StepOutcome(
+        False,
+        error=tracebacks.bounded(error, tracebacks.LONGEST),
+        hint=hint,
+        traceback=traceback,
+        seconds=time.monotonic() - started,
+    )
 
 
 def _missing(error: BaseException) -> str:
@@ -115,13 +121,23 @@ def body(job: StepJob, finder: Finder) -> tuple[list[Made], dict[str, Any]]:
         values = inputs.read(job)
         settle(job)
         outputs, report = _named(job, function(*_arguments(function, values), **_changed(job))), {}
-    made = [save(outputs[name], job.out, name, key=job.key) for name in step.outputs]
+    made = [_kept(job, name, outputs[name]) for name in step.outputs]
     pickled = [
         f"output '{item.name}' is a {type(outputs[item.name]).__name__}, kept as a pickle"
         for item in made
         if item.kind == "pickle"
     ]
     return made, {**report, **({"warnings": pickled} if pickled else {}), **_ended_early()}
+
+
+def _kept(job: StepJob, name: str, value: Any) -> Made:
+    try:
+        return save(value, job.out, name, key=job.key)
+    except RecursionError:
+        raise StepFailed(
+            f"output '{name}' is a {type(value).__name__} that contains itself, or is nested too deep to be kept",
+            hint="return a flat value: a frame, an array, a list of plain values",
+        ) from None
 
 
 def _ended_early() -> dict[str, Any]:
@@ -160,11 +176,19 @@ def _named(job: StepJob, result: Any) -> dict[str, Any]:
         return {"result": result}
     if getattr(result, "_fields", None) != names:
         raise StepFailed(
-            f"{job.step.file}:{job.step.line}: step '{job.step.name}' returned a {type(result).__name__}, "
+            f"{job.step.file}:{job.step.line}: step '{job.step.name}' returned {_shape(result)}, "
             f"and its annotation promises {', '.join(names)}",
             hint="return the NamedTuple of the annotation",
         )
     return {name: getattr(result, name) for name in names}
+
+
+def _shape(result: Any) -> str:
+    """What came back, so that it can be compared with what was promised."""
+    if isinstance(result, tuple):
+        return f"a tuple of {len(result)}"
+    name = type(result).__name__
+    return f"an {name}" if name[:1] in "aeiou" else f"a {name}"
 
 
 def seed(value: int) -> None:

@@ -9,6 +9,9 @@ from pathlib import Path
 
 import mlops_local
 
+LONGEST = 8000
+"""Characters of a traceback that are kept: an error's text may be any size."""
+LONGEST_SENTENCE = 1000
 _MACHINERY = ("<frozen importlib", importlib.__file__)
 OURS = str(Path(mlops_local.__file__).resolve().parent) + os.sep
 
@@ -17,7 +20,23 @@ def render(error: BaseException, root: Path) -> str:
     """The traceback text: ours and the import machinery's frames cut off, also in causes and contexts."""
     shown = traceback.TracebackException.from_exception(error, compact=True)
     _cut(shown, str(root) + os.sep)
-    return "".join(shown.format())
+    return bounded("".join(shown.format()))
+
+
+def sentence(error: BaseException) -> str:
+    """`ValueError: no rows`, whatever the error does when it is asked for its text, and however long that is."""
+    try:
+        text = str(error)
+    except Exception:  # noqa: BLE001 - the user's own __str__
+        text = "(its text cannot be had)"
+    return bounded(f"{type(error).__name__}: {text}".strip().removesuffix(":"), LONGEST_SENTENCE)
+
+
+def bounded(text: str, limit: int = LONGEST) -> str:
+    """The text, or its beginning and end with what is left out between them."""
+    if len(text) <= limit:
+        return text
+    return f"{text[: limit // 2]}\n[... {len(text) - limit // 2 * 2:,} characters left out ...]\n{text[-(limit // 2) :]}"
 
 
 def place(error: BaseException, root: Path) -> str:

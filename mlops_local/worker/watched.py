@@ -33,7 +33,21 @@ def watched(job: StepJob, root: Path, body: Callable[[], StepOutcome]) -> StepOu
     asked = sorted(name for name in variables.names if not name.startswith("MLOPS_"))
     lines = [words.sentence(path, _source(job, path)) for path in read]
     extra = {**({"undeclared": lines} if lines else {}), **({"variables": asked} if asked else {})}
-    return replace(outcome, report={**outcome.report, **extra})
+    wrote = _wrote(job, reads.wrote(), outcome)
+    warned = {"warnings": [*outcome.report.get("warnings", ()), *wrote]} if wrote else {}
+    return replace(outcome, report={**outcome.report, **extra, **warned})
+
+
+def _wrote(job: StepJob, paths: list[str], outcome: StepOutcome) -> list[str]:
+    """Files beside the outputs: a result that is used again brings them back neither here nor in another clone."""
+    kept = {Path(name).name for made in outcome.outputs for name in made.files}
+    if job.step.kind == "command":
+        return []
+    return [
+        f"writes {path}, which is no output: when the step's result is used again, the file is not written; return its path"
+        for path in paths
+        if Path(path).name not in kept
+    ]
 
 
 def _declared(job: StepJob, root: Path) -> Iterator[str]:

@@ -93,7 +93,7 @@ def _parse(name: str, path: str, is_package: bool, data: bytes) -> Module:
     module = Module(name, path, name if is_package else name.rpartition(".")[0])
     try:
         tree = ast.parse(data)
-    except (SyntaxError, ValueError):
+    except (SyntaxError, ValueError, RecursionError, MemoryError):  # the last two: nested too deep
         module.broken = True
         return module
     module.body = tuple(tree.body)

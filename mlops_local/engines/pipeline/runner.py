@@ -18,6 +18,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import mlops_local
 from mlops_local.domain.errors import ConfigError
 from mlops_local.domain.graph import Graph, from_json
 from mlops_local.domain.jobs import Given, Made, StepJob, StepOutcome, job_to_json, outcome_from_json
@@ -107,7 +108,10 @@ class Workers:
             return from_json(answer["graph"])
         error = answer["error"]
         raise ConfigError(
-            error["message"], hint=error["hint"], problems=error.get("problems", ()), traceback=error["traceback"] or printed
+            error["message"],
+            hint=error["hint"],
+            problems=error.get("problems", ()),
+            traceback=error["traceback"] or _theirs(printed),
         )
 
     def run_step(self, job: StepJob, *, cancel: threading.Event | None = None) -> StepOutcome:
@@ -208,3 +212,13 @@ def _needed(job: StepJob) -> tuple[str, ...]:
     sources = {name: SourceFile(item.path, item.data) for name, item in job.sources.items()}
     reached = {name: None for module in modules for name in executed(module, sources)}
     return (*third_party(sources, reached, lazy=False), "polars", "numpy")
+
+
+def _theirs(printed: str) -> str:
+    """What a dying import printed, without the frames that are ours and the interpreter's."""
+    ours = str(Path(mlops_local.__file__).resolve().parent)
+    return "".join(
+        line
+        for line in printed.splitlines(keepends=True)
+        if ours not in line and not line.startswith(('  File "<frozen', '  File "<string'))
+    )

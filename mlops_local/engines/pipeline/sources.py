@@ -156,7 +156,7 @@ def executed(name: str, sources: Mapping[str, SourceFile]) -> tuple[str, ...]:
 def _imports(name: str, package: bool, data: bytes) -> tuple[Imported, ...]:
     try:
         tree = ast.parse(data)
-    except (SyntaxError, ValueError):
+    except (SyntaxError, ValueError, RecursionError, MemoryError):  # the last two: nested too deep
         return ()
     return tuple(_walk(tree, name if package else name.rpartition(".")[0], lazy=False))
 
