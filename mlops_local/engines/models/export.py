@@ -145,7 +145,7 @@ def _native(model: Any, features: tuple[str, ...], binary: bool) -> _Native:
     if "lightgbm" in bases:
         return _lightgbm(getattr(model, "booster_", model), features)
     if "torch" in bases and hasattr(model, "forward"):
-        return _torch(model, features)
+        return _torch(_one_argument(model) if "keras" in bases else model, features)
     if "sklearn" in bases:
         return _sklearn(model, features, binary)
     if "onnx" in bases and hasattr(model, "SerializeToString"):
@@ -211,6 +211,21 @@ def _torch(module: Any, features: tuple[str, ...]) -> _Native:
         return _finish(made.model_proto)
 
     return _Native(_version("torch"), features, _flat(score), to_onnx, "native/model.pt2", sink.getvalue())
+
+
+def _one_argument(model: Any) -> Any:
+    """A Keras model (on the torch backend it is a module) as a module whose forward takes the rows and nothing else."""
+    import torch  # noqa: PLC0415 - Keras has it loaded
+
+    class Rows(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = model
+
+        def forward(self, rows: Any) -> Any:
+            return self.model(rows)
+
+    return Rows()
 
 
 def _sklearn(model: Any, features: tuple[str, ...], binary: bool) -> _Native:

@@ -319,6 +319,10 @@ def _save_torch(value: Any, folder: Path, name: str, key: str) -> Made:
     torch.save(value, sink)
     path = folder / f"{name}.pt"
     path.write_bytes(_seal(sink.getvalue(), key))
+    if any(base.__module__.startswith("keras.") for base in type(value).__mro__):
+        # It pickles as an archive with the time in it: its meaning is its configuration and weights.
+        arrays = [(str(array.shape) + str(array.dtype)).encode() + array.tobytes() for array in value.get_weights()]
+        return Made(name, "torch", _digest("keras", value.to_json().encode(), *arrays), {path.name: str(path)})
     with zipfile.ZipFile(sink) as archive:
         parts = [part for item in sorted(archive.namelist()) if "/data" in item for part in (item.encode(), archive.read(item))]
     return Made(name, "torch", _digest("torch", *parts), {path.name: str(path)})
