@@ -5,16 +5,15 @@ Pure: what cannot be is collected as problems, all of them, each with its file a
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from mlops_local.domain.graph import Graph, Input, Model, Param, Source, Step, Symbol
 from mlops_local.domain.splits import KFold, to_text
-from mlops_local.worker import folds, programs, scan
+from mlops_local.worker import folds, labels, programs, scan
 from mlops_local.worker.nodes import PARTS, STATE
 from mlops_local.worker.scan import Declared, Found, Problem
 
@@ -206,7 +205,8 @@ class _Resolver:
                 )
         for argument in overrides:
             self.problem(
-                node.item, f"inputs names '{argument}', which '{node.name}' does not take{_near(argument, node.arguments)}"
+                node.item,
+                f"inputs names '{argument}', which '{node.name}' does not take{labels.near(argument, node.arguments)}",
             )
         return Step(
             name=node.name,
@@ -241,7 +241,9 @@ class _Resolver:
             if output in self.nodes[owner].outputs:
                 return Input(argument, owner, output, wants)
             makes = self.nodes[owner].outputs
-            self.problem(item, f"argument '{argument}': '{owner}' makes no '{output}'{_near(output, makes)}", _listed(makes))
+            self.problem(
+                item, f"argument '{argument}': '{owner}' makes no '{output}'{labels.near(output, makes)}", labels.listed(makes)
+            )
             return None
         makers = [node.name for node in self.nodes.values() if name in node.outputs and len(node.outputs) > 1]
         if len(makers) == 1:
@@ -257,8 +259,8 @@ class _Resolver:
         names = [known_name for known_name in dict.fromkeys(known) if known_name != "result"]
         self.problem(
             item,
-            f"'{item.symbol.name}' asks for '{name}', and nothing makes it{_near(name, names)}",
-            _listed(names) + "; parameters go after a bare `*`",
+            f"'{item.symbol.name}' asks for '{name}', and nothing makes it{labels.near(name, names)}",
+            labels.listed(names) + "; parameters go after a bare `*`",
         )
         return None
 
@@ -280,19 +282,12 @@ class _Resolver:
         model = ""
         if isinstance(value.folds, KFold) and value.folds.stratify is True:
             users = [declared.value for declared in self.found.models if declared.value.split is value]
-            labels = {_said(user.label) for user in users}
-            several = any(isinstance(user.label, Mapping) for user in users)
-            if len(labels) == 1 and not several:
-                model, extras["label"] = users[0].name, labels.pop()
+            label, why = labels.shared([user.label for user in users])
+            if why:
+                said = f"split '{node.name}' keeps the label's shares, and {why}"
+                self.problem(item, said, "give it a column: stratify='late'")
             else:
-                said = (
-                    "several targets have one" if several else f"{len(labels)} labels use it" if labels else "no model uses it"
-                )
-                self.problem(
-                    item,
-                    f"split '{node.name}' keeps the label's shares, and {said}",
-                    "give it a column: stratify='late'",
-                )
+                model, extras["label"] = users[0].name, label
         return Step(
             name=node.name,
             kind="split",
@@ -312,7 +307,8 @@ class _Resolver:
         value = item.value
         split = self._split(item, value.split)
         transform = self._transform(item, value.features)
-        self._check_label(item, value)
+        for text, hint in labels.problems(value):
+            self.problem(item, text, hint)
         metrics = [found for function in value.metrics if (found := self._function(item, function, "metric")) is not None]
         tests = [found for function in value.tests if (found := self._function(item, function, "test")) is not None]
         rows, states = self._states(transform) if transform is not None else ("lazy", ())
@@ -327,7 +323,7 @@ class _Resolver:
             split=split,
             features=symbol,
             states=tuple(replace(state, argument=state.argument.removeprefix(STATE)) for state in states),
-            label=_said(value.label),
+            label=labels.said(value.label),
             metric=value.primary,
             cluster=value.cluster,
             slices=value.slices,
@@ -339,7 +335,8 @@ class _Resolver:
             folds=value.split.folds.folds if _is_split(value.split) else 0,
             targets=tuple(value.label) if isinstance(value.label, Mapping) else (),
         )
-        self._check_metric(item, model)
+        if unknown := labels.unknown_metric(model):
+            self.problem(item, *unknown)
         features = self._features(item, model, states)
         steps = [features]
         for node in candidates:
@@ -356,7 +353,7 @@ class _Resolver:
         if node is None:
             self.problem(
                 item,
-                f"split of model '{item.value.name}' is no step: {name}{_near(name, self.nodes)}",
+                f"split of model '{item.value.name}' is no step: {name}{labels.near(name, self.nodes)}",
                 "give it the step itself",
             )
         elif missing := [part for part in PARTS if part not in node.outputs]:
@@ -376,34 +373,6 @@ class _Resolver:
             )
             return None
         return found
-
-    def _check_label(self, item: Declared, value: Any) -> None:
-        given = value.label if isinstance(value.label, Mapping) else {"": value.label}
-        for name, label in given.items():
-            if name and not (isinstance(name, str) and name.isidentifier()):
-                self.problem(item, f"model '{value.name}' has a target called {name!r}", "a target's name is one word")
-            if not hasattr(label, "meta"):
-                of = f"target '{name}'" if name else "label"
-                self.problem(
-                    item,
-                    f"{of} of model '{value.name}' is a {type(label).__name__}, not a polars expression",
-                    'for example label=pl.col("arr_delay") >= 15',
-                )
-        if not given:
-            self.problem(item, f"label of model '{value.name}' is empty", "give it one expression, or a target at least")
-
-    def _check_metric(self, item: Declared, model: Model) -> None:
-        from mlops_local.engines.models import metrics  # numpy, which the pipeline's frames bring anyway
-
-        own = [symbol.name for symbol in model.metrics]
-        of_targets = [f"{target}.{name}" for target in model.targets for name in metrics.names()]
-        known = [*(of_targets or metrics.names()), *own]
-        if model.metric not in known:
-            self.problem(
-                item,
-                f"model '{model.name}' has the metric '{model.metric}', which nobody knows{_near(model.metric, known)}",
-                _listed(known),
-            )
 
     def _states(self, transform: Declared) -> tuple[str, tuple[Input, ...]]:
         parameters = list(inspect.signature(transform.value).parameters.values())
@@ -494,19 +463,5 @@ def _order(steps: list[Step], problems: list[Problem]) -> tuple[Step, ...]:
     return tuple(done.values())
 
 
-def _said(label: Any) -> str:
-    """The label in words: its expression, or each target's."""
-    return "; ".join(f"{name}: {one}" for name, one in label.items()) if isinstance(label, Mapping) else str(label)
-
-
 def _is_split(value: Any) -> bool:
     return getattr(type(value), "__mlops_kind__", "") == "split"
-
-
-def _near(name: str, names: Iterable[str]) -> str:
-    near = difflib.get_close_matches(name, list(names), n=1)
-    return f", did you mean '{near[0]}'?" if near else ""
-
-
-def _listed(names: Iterable[str]) -> str:
-    return "there are: " + (", ".join(names) or "none")
