@@ -140,12 +140,12 @@ def _plain(event: Progress) -> None:
 
 
 class _LiveLine:
-    """The last line of the terminal, redrawn while a step runs; everything else scrolls above it."""
+    """The last line of the terminal, redrawn while steps run; everything else scrolls above it."""
 
     def __init__(self) -> None:
         self._lock = threading.RLock()
-        self._text = ""
-        self._since = 0.0
+        self._running: dict[str, tuple[str, float]] = {}
+        """Step -> what is said of it, and since when it runs."""
         self._shown = 0
         self._done = threading.Event()
         self._thread: threading.Thread | None = None
@@ -153,25 +153,27 @@ class _LiveLine:
     def take(self, event: Progress) -> None:
         """Show one event."""
         if event.kind == "step_started":
-            self.start(event.text)
+            self.start(event.text, event.step)
             return
         if event.kind == "step_ended":
-            self.stop()
+            self.stop(event.step)
         _plain(event)
 
-    def start(self, text: str) -> None:
-        """Begin the live line."""
+    def start(self, text: str, step: str = "") -> None:
+        """Begin the live line, or let it speak of one more step."""
         with self._lock:
-            self._text, self._since = text, time.monotonic()
+            self._running[step] = text, time.monotonic()
             self.draw()
         if self._thread is None:
             self._thread = threading.Thread(target=self._tick, name="mlops-progress", daemon=True)
             self._thread.start()
 
-    def stop(self) -> None:
-        """End the live line; the terminal is clean."""
+    def stop(self, step: str | None = None) -> None:
+        """End the live line, or what it says of one step; the terminal is clean."""
         with self._lock:
-            self._text = ""
+            if step is None:
+                self._running.clear()
+            self._running.pop(step or "", None)
             self.clear()
 
     def close(self) -> None:
@@ -191,12 +193,16 @@ class _LiveLine:
     def draw(self) -> None:
         """Put the live line on the screen."""
         with self._lock:
-            if not self._text:
+            if not self._running:
                 return
-            elapsed = time.monotonic() - self._since
+            now = time.monotonic()
+            oldest = now - min(since for _, since in self._running.values())
             frames = _SPINNER if _unicode() else _ASCII_SPINNER
-            frame = frames[int(elapsed / _TICK_S) % len(frames)]
-            line = f"{frame} {escape(self._text)}  {elapsed:.0f} s"
+            frame = frames[int(oldest / _TICK_S) % len(frames)]
+            said = [f"{escape(text)}  {now - since:.0f} s" for text, since in self._running.values()]
+            if len(said) > 1:
+                said = [f"{escape(step)} {now - since:.0f} s" for step, (_, since) in self._running.items()]
+            line = f"{frame} {', '.join(said)}"
             line = line[: max(_width() - 1, 10)]
             _raw("\r\x1b[K" + line)
             self._shown = len(line)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 Examples:
   mlops train
   mlops train mlp -S mlp.epochs=3
+  mlops train -j 4 --keep-going
+  mlops train gbm --scratch -S gbm.num_leaves=31
   mlops train --dry-run
   mlops train --gate
   mlops train --resume"""
@@ -31,6 +33,11 @@ Examples:
 @click.option("-n", "--dry-run", is_flag=True, help="Show the plan, run nothing.")
 @click.option("--debug", is_flag=True, help="Run one step in this terminal, a debugger where it raises; keep nothing.")
 @click.option("-f", "--force", is_flag=True, help="Run every step, whatever the plan says.")
+@click.option("-j", "--jobs", type=click.IntRange(min=1), metavar="N", help="Run at most N steps at once (one for each core).")
+@click.option("-k", "--keep-going", is_flag=True, help="After a failure, go on with what does not depend on it.")
+@click.option("-s", "--single", is_flag=True, help="Only the named steps, on their inputs as they are kept.")
+@click.option("--downstream", is_flag=True, help="Also everything that depends on the named steps.")
+@click.option("--scratch", is_flag=True, help="Keep nothing: no run, no result, no version, no mlops.lock.")
 @click.option("-m", "--message", default="", help="A note kept with the run.")
 @click.option(
     "--resume",
@@ -45,6 +52,7 @@ Examples:
 @click.pass_obj
 def train(
     settings: Settings,
+    /,
     targets: tuple[str, ...],
     params: dict[str, str],
     dry_run: bool,
@@ -54,6 +62,7 @@ def train(
     resume: str | None,
     strict: bool,
     gate: bool,
+    **how: Any,
 ) -> None:
     """Bring steps and models up to date: run what changed, reuse the rest, judge what was made.
 
@@ -75,6 +84,7 @@ def train(
             message=message,
             resume=resume,
             strict=strict,
+            **how,
             emit=lambda event: None if event.kind == "version" else emit(event),  # the result below says it
         )
     _show_result(settings, result, dry_run=dry_run)
@@ -119,12 +129,15 @@ def _show_result(settings: Settings, result: TrainResult, *, dry_run: bool) -> N
                 "champions": result.champions,
                 "plan": [decision_fields(d) for d in result.plan.decisions],
                 "seconds": result.seconds,
+                "scratch": result.scratch,
             },
         )
         return
     if dry_run:
         show_plan(result.plan)
         return
+    if result.scratch and result.ran:
+        output.line(f"scratch: {len(result.ran)} steps ran, {output.seconds(result.seconds)}; nothing of it was kept")
     if result.run:
         counts = f"{len(result.ran)} steps ran, {len(result.reused)} reused"
         output.line(f"run {result.run[16:24]} {result.name}: {counts}, {output.seconds(result.seconds)}")

@@ -35,11 +35,15 @@ class MlopsError(Exception):
 
 
 class StepFailed(MlopsError):
-    """A step of the user's pipeline failed; `traceback` is the user's own, ours cut off."""
+    """A step of the user's pipeline failed; `traceback` is the user's own, ours cut off.
 
-    def __init__(self, message: str, *, hint: str = "", traceback: str = "") -> None:
+    `problems` lists, where several failed or others were not run for it, the message and then each of those in a line.
+    """
+
+    def __init__(self, message: str, *, hint: str = "", traceback: str = "", problems: Sequence[str] = ()) -> None:
         super().__init__(message, hint=hint)
         self.traceback = traceback
+        self.problems = tuple(problems)
 
 
 class UsageError(MlopsError):

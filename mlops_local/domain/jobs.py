@@ -98,6 +98,8 @@ class StepOutcome:
     hint: str = ""
     traceback: str = ""
     """The user's own frames."""
+    attempts: int = 1
+    """How often it was tried, this time included."""
 
 
 def outcome_to_json(outcome: StepOutcome) -> dict[str, Any]:

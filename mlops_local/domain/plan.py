@@ -159,7 +159,12 @@ class StepResult:
     """The run that executed it."""
     seconds: float = 0.0
     cpu_seconds: float = 0.0
+    """Of the step and every process it started."""
     peak_bytes: int = 0
+    """The most memory those had at once."""
+    threads: int = 0
+    """What its libraries were limited to; 0: not limited."""
+    attempts: int = 1
     parts: tuple[Part, ...] = ()
     """What the fingerprint covered, for `why`."""
     report: Mapping[str, Any] = field(default_factory=dict)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -27,3 +28,14 @@ Emit = Callable[[Progress], None]
 
 def ignore(progress: Progress) -> None:
     """Say nothing."""
+
+
+def one_at_a_time(emit: Emit) -> Emit:
+    """The same, for several threads: each has said its line before the next begins."""
+    talking = threading.Lock()
+
+    def say(progress: Progress) -> None:
+        with talking:
+            emit(progress)
+
+    return say

@@ -1,6 +1,7 @@
-"""Execute a plan: one run, one journal, steps one after another in a worker, each output kept before it counts.
+"""Execute a plan: one run, one journal, as many steps at once as there is room for, each output kept before it counts.
 
-What a child leaves behind after a crash is never used: an output exists when the parent has journalled it.
+One thread decides: it finds what need not run, starts what may, and takes what ended. Each step that runs has a thread of its
+own, which waits for the worker's child and then keeps and journals what it left.
 """
 
 from __future__ import annotations
@@ -9,11 +10,10 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
-from pathlib import Path
+from queue import Empty, SimpleQueue
 from typing import Any
-from urllib.parse import quote
 
 from mlops_local.domain import events, names, secrets
 from mlops_local.domain.assets import Snapshot
@@ -28,17 +28,20 @@ from mlops_local.domain.splits import unfolded
 from mlops_local.engines.pipeline import fingerprint as fingerprints
 from mlops_local.engines.pipeline.plan import changes
 from mlops_local.engines.pipeline.runner import Workers
-from mlops_local.services import data, environment, interruption, smoke
+from mlops_local.engines.pipeline.schedule import Machine, Place, Schedule, beyond
+from mlops_local.services import data, environment
+from mlops_local.services.keeping import Keeping, Record
 from mlops_local.services.planning import Code, Parameters
 from mlops_local.services.project import Project
 from mlops_local.services.vigil import CANCEL, KEEP, Vigil
-from mlops_local.store import cache, layout, lock, objects, projection
+from mlops_local.store import cache, layout, lock, newest, projection
 from mlops_local.store.journal import Journal, new_id
 
 LONGEST_LEASE_S = 24 * 3600.0
 """How long a run waits for another that makes the same result."""
-
-Finish = Callable[["Execution", Journal], None]
+_POLL_S = 0.02
+"""How often the cancel event is looked at while steps run."""
+_GO_ON = "finished steps are kept; run the command again to go on"
 
 
 class Cancelled(MlopsError):
@@ -53,9 +56,32 @@ class Stopped(Cancelled):
     exit_code = 143
 
 
+@dataclass(frozen=True)
+class Task:
+    """A step that is not made yet, its inputs known."""
+
+    step: Step
+    decision: Decision
+    fingerprint: str
+    parts: Sequence[Part]
+
+
+@dataclass(frozen=True)
+class _Ended:
+    """What came of a step that was given a thread; nothing when it was skipped."""
+
+    task: Task
+    result: StepResult | None = None
+    reused: bool = False
+    error: BaseException | None = None
+
+
+Finish = Callable[["Execution", Record], None]
+
+
 @dataclass
 class Execution:
-    """One run in progress: what each step left, and the journal it is written to."""
+    """One run in progress: what each step left, and where it is recorded."""
 
     project: Project
     code: Code
@@ -64,12 +90,19 @@ class Execution:
     snapshots: Mapping[str, Snapshot]
     forced: set[str]
     emit: Emit
+    """Called from several threads."""
     workers: Workers
     cancel: threading.Event
+    keeping: Keeping
+    machine: Machine
     finish: Finish
-    """Called with the run's id when every step is done; may add state lines before the run ends."""
+    """Called when every step is done that could be; may add state lines before the run ends."""
     kind: str = "train"
     """Of the run: train, or smoke for one on a sample."""
+    jobs: int = 1
+    """How many steps may run at once."""
+    keep_going: bool = False
+    """Go on with what does not depend on a step that failed."""
     resume: bool = False
     """Steps may go on from what an interrupted attempt kept."""
     strict: bool = False
@@ -77,10 +110,20 @@ class Execution:
     skipped: list[str] = field(default_factory=list)
     """Candidates that had not begun when the run was asked to end with what it has, and what needs them."""
     results: dict[str, StepResult] = field(default_factory=dict)
+    """Of steps made or found; may begin with those of steps outside this run that its steps read."""
     ran: list[str] = field(default_factory=list)
     reused: list[str] = field(default_factory=list)
+    failed: dict[str, MlopsError] = field(default_factory=dict)
+    not_run: tuple[str, ...] = ()
+    """Steps that could not run because one before them failed."""
     id: str = field(default_factory=new_id)
     seconds: float = 0.0
+    _stop: threading.Event = field(default_factory=threading.Event)
+    """Set to end every running step: the run is cancelled, or one of them failed."""
+    _last: newest.Newest = field(default_factory=lambda: newest.Newest({}))
+    """Each step's newest result, as it was when the run began."""
+    _vigil: Vigil | None = None
+    _ended: SimpleQueue[_Ended] = field(default_factory=SimpleQueue)
 
     @property
     def name(self) -> str:
@@ -100,9 +143,7 @@ class Execution:
             state, said = RunState.FAILED, ""
             try:
                 self._begin(journal, targets, message, facts)
-                for decision in plan.decisions:
-                    self._step(journal, decision)
-                self.finish(self, journal)
+                self.execute(plan, journal)
                 state = RunState.DONE
             except BaseException as error:
                 said = secrets.strike(str(error))
@@ -121,8 +162,15 @@ class Execution:
         self._vigil = Vigil(self.project, self.id, journal, self.emit, cancel=self.cancel)
         return self._vigil
 
-    def _begin(self, journal: Journal, targets: Sequence[str], message: str, facts: Mapping[str, Any]) -> None:
-        journal.state(
+    def execute(self, plan: Plan, record: Record) -> None:
+        """Make every step of the plan. Raises what `run` does."""
+        self._all(plan, record)
+        self.finish(self, record)
+        if self.failed:
+            raise self._what_failed()
+
+    def _begin(self, record: Record, targets: Sequence[str], message: str, facts: Mapping[str, Any]) -> None:
+        record.state(
             events.RUN_STARTED,
             run=self.id,
             name=self.name,
@@ -135,74 +183,264 @@ class Execution:
         whole = [step.name for step in self.steps if not step.fold]
         flat = {f"{step}.{key}": value for step in whole for key, value in self.params.get(step, {}).items()}
         if flat:
-            journal.state(events.PARAMS, run=self.id, values=environment.safe(flat))
+            record.state(events.PARAMS, run=self.id, values=environment.safe(flat))
         self.emit(Progress("run", f"run {short_id(self.id)} {self.name}", data={"run": self.id, "name": self.name}))
 
-    def _step(self, journal: Journal, decision: Decision) -> None:
+    # The deciding thread
+
+    def _all(self, plan: Plan, record: Record) -> None:
+        decisions = {decision.name: decision for decision in plan.decisions}
+        self._last = newest.read(self.project.layout)
+        schedule = self._schedule(plan)
+        tasks: dict[str, Task] = {}
+        threads: list[threading.Thread] = []
+        try:
+            while True:
+                while ready := schedule.ready():
+                    for name in ready:
+                        task = self._task(decisions[name], record)
+                        if task is None:
+                            schedule.settle(name)
+                        else:
+                            tasks[name] = task
+                            schedule.queue(name)
+                for place in schedule.start():
+                    arguments = (tasks[place.step], place, record)
+                    thread = threading.Thread(target=self._thread, args=arguments, name=f"mlops-step-{place.step}")
+                    thread.start()
+                    threads.append(thread)
+                if not schedule.running:
+                    break
+                self._take(schedule)
+        except BaseException:
+            self._stop.set()
+            raise
+        finally:
+            for thread in threads:
+                thread.join()
+        self.not_run = schedule.left
+
+    def _schedule(self, plan: Plan) -> Schedule:
+        chosen = {decision.name: decision for decision in plan.decisions}
+        steps = [step for step in self.steps if step.name in chosen]
+        stale = [decision.name for decision in plan.stale]
+        last = {name: self._last.result(name) for name in stale}
+        for step in steps:
+            for text in beyond(step.needs, self.machine) if step.name in stale else ():
+                self.emit(Progress("warning", f"{step.name} declares {text}", step=step.name))
+        return Schedule(
+            steps,
+            self.machine,
+            jobs=self.jobs,
+            stale=stale,
+            memory={name: result.peak_bytes for name, result in last.items() if result is not None},
+            seconds={name: decision.seconds for name, decision in chosen.items() if decision.seconds is not None},
+        )
+
+    def _task(self, decision: Decision, record: Record) -> Task | None:
+        """What there is to do for a step whose inputs are known; None when its result is there, or is not wanted any more."""
         step = self.code.graph.step(decision.name)
         if any(item.node in self.skipped for item in step.inputs):
-            self._skip(journal, step)
-            return
+            self._skip(step, record)
+            return None
         inputs = {item.argument: self._logical(item) for item in step.inputs}
         fingerprint, parts = fingerprints.fingerprint(step, self.code.parts(step), self.params.get(step.name, {}), inputs)
-        kept = None if step.name in self.forced else cache.step_result(self.project.layout, fingerprint)
-        if kept is None:
-            # Two runs of one fingerprint: the second waits here and then reuses.
-            with self._lease(step, fingerprint):
-                kept = None if step.name in self.forced else cache.step_result(self.project.layout, fingerprint)
-                if kept is None and step.kind == "candidate" and self._vigil.asked == KEEP:
-                    self._skip(journal, step)
-                    return
-                if kept is None:
-                    reason = self._reason(step, decision, fingerprint, parts)
-                    self._execute(journal, step, reason, fingerprint, parts)
-                    return
-        # It may have been made as another fold, of what was then the same window.
-        kept = replace(kept, name=step.name, parts=parts)
-        self.results[step.name] = kept
-        cache.record(self.project.layout, kept, written=True)
-        self.reused.append(step.name)
-        journal.state(events.STEP_ENDED, run=self.id, step=step.name, state="reused", result=result_to_json(kept))
-        self.emit(Progress("step_ended", f"{step.name}: reused", step=step.name, data={"state": "reused"}))
+        task = Task(step, decision, fingerprint, parts)
+        return None if self._found(task, record) else task
 
-    def _skip(self, journal: Journal, step: Step) -> None:
+    def _skip(self, step: Step, record: Record) -> None:
         self.skipped.append(step.name)
         said = "left out: the run was asked to stop"
-        journal.state(events.STEP_ENDED, run=self.id, step=step.name, state="cancelled", error=said)
+        record.state(events.STEP_ENDED, run=self.id, step=step.name, state="cancelled", error=said)
         self.emit(Progress("step_ended", f"{step.name}: {said}", step=step.name, data={"state": "cancelled"}))
 
-    def _reason(self, step: Step, decision: Decision, fingerprint: str, parts: Sequence[Part]) -> str:
-        """Why it runs, now that its inputs are known: the plan could only say that they will be made again."""
-        if step.name in self.forced:
-            return Reason("forced").text()
-        if lost := cache.lost(self.project.layout, fingerprint):
-            return f"{lost}; it runs again"
-        found = changes(cache.latest(self.project.layout, step.name), parts) or list(decision.reasons)
-        return "; ".join(reason.text() for reason in found)
+    def _found(self, task: Task, record: Record) -> bool:
+        """Use a result that is kept already."""
+        kept = None if task.step.name in self.forced else self.keeping.known(task.fingerprint)
+        if kept is None:
+            return False
+        # It may have been made as another fold, of what was then the same window.
+        kept = replace(kept, name=task.step.name, parts=tuple(task.parts))
+        self.results[kept.name] = kept
+        self.reused.append(kept.name)
+        # Not durable: what it says is on the disk with the run that made the result.
+        record.passing(events.STEP_ENDED, run=self.id, step=kept.name, state="reused", result=result_to_json(kept))
+        if self._last.result(kept.name) != kept:
+            self.keeping.record(kept)
+        self.emit(Progress("step_ended", f"{kept.name}: reused", step=kept.name, data={"state": "reused"}))
+        return True
+
+    def _take(self, schedule: Schedule) -> None:
+        """Wait for a step to end. Raises its error unless the others go on."""
+        try:
+            ended = self._ended.get(timeout=_POLL_S)
+        except Empty:
+            if self.cancel.is_set():
+                self._stop.set()
+            return
+        name, error = ended.task.step.name, ended.error
+        schedule.end(name, ok=error is None)
+        if ended.result is not None:
+            self.results[name] = ended.result
+            if not ended.reused:
+                self.ran.append(name)
+        elif self.keep_going and isinstance(error, MlopsError) and not isinstance(error, Cancelled):
+            self.failed[name] = error
+            self.emit(Progress("step_ended", error.message, step=name, data={"state": "failed"}))
+        elif error is not None:
+            raise error
+
+    def _what_failed(self) -> StepFailed:
+        """One error for all that failed: each with its words, and what was not run for it."""
+        one = len(self.failed) == 1
+        error = next(iter(self.failed.values()))
+        text = error.message if one else f"{len(self.failed)} steps failed: {', '.join(self.failed)}"
+        told = [] if one else [other.message for other in self.failed.values()]
+        left = [f"not run, for what they need failed: {', '.join(self.not_run)}"] if self.not_run else []
+        traces = [trace for other in self.failed.values() if (trace := getattr(other, "traceback", ""))]
+        hint = error.hint if one else f"their output: mlops logs {short_id(self.id)}"
+        return StepFailed(text, hint=hint, traceback="\n".join(traces), problems=[text, *told, *left])
+
+    # A step's own thread
+
+    def _thread(self, task: Task, place: Place, record: Record) -> None:
+        try:
+            # Two runs of one fingerprint: the second waits here and then reuses.
+            with self._lease(task) if self.keeping.shared else nullcontext():
+                if self._found(task, record):
+                    self._ended.put(_Ended(task, self.results[task.step.name], reused=True))
+                elif task.step.kind == "candidate" and self._vigil is not None and self._vigil.asked == KEEP:
+                    self._skip(task.step, record)
+                    self._ended.put(_Ended(task))
+                else:
+                    self._ended.put(_Ended(task, self._execute(task, place, record)))
+        except BaseException as error:  # noqa: BLE001  (carried to the deciding thread)
+            self._ended.put(_Ended(task, error=error))
 
     @contextmanager
-    def _lease(self, step: Step, fingerprint: str) -> Iterator[None]:
+    def _lease(self, task: Task) -> Iterator[None]:
         """Hold the right to make this result. Raises Cancelled when told to end while another run has it."""
+        name = task.step.name
         folder = self.project.layout.tmp / "leases"
         folder.mkdir(parents=True, exist_ok=True)
+
+        def waiting(holder: str) -> None:
+            self.emit(Progress("note", f"{name}: waiting for {holder}, which makes the same", step=name))
+
         with ExitStack() as held:
             try:
                 held.enter_context(
                     lock.hold(
-                        folder / fingerprint[:32],
+                        folder / task.fingerprint[:32],
                         wait_s=LONGEST_LEASE_S,
-                        on_wait=lambda holder: self.emit(
-                            Progress("note", f"{step.name}: waiting for {holder}, which makes the same")
-                        ),
-                        stop=self.cancel,
-                        command=f"train {step.name}",
+                        on_wait=waiting,
+                        stop=self._stop,
+                        command=f"train {name}",
                     )
                 )
             except StoreBusy:
-                if self.cancel.is_set():
-                    raise Cancelled("cancelled", hint="finished steps are kept; run the command again to go on") from None
+                if self._stop.is_set():
+                    raise Cancelled("cancelled", hint=_GO_ON) from None
                 raise
             yield
+
+    def _execute(self, task: Task, place: Place, record: Record) -> StepResult:
+        name = task.step.name
+        reason = self._reason(task)
+        # Not durable: the line that says how it ended makes both so, and before that nothing depends on it.
+        record.passing(events.STEP_STARTED, run=self.id, step=name, reason=reason, fingerprint=task.fingerprint)
+        data = {"reason": reason, "threads": place.threads or self.machine.cpus, "gpus": list(place.gpus or ())}
+        self.emit(Progress("step_started", f"{name}: {reason}", step=name, data=data))
+        job = self._job(task, place)
+        try:
+            outcome = self._attempts(job)
+            if self._stop.is_set() and not outcome.ok:
+                raise Cancelled("cancelled", hint=_GO_ON)
+            if not outcome.ok:
+                raise self._failure(job, outcome)
+            self._inputs_unchanged(task.step)
+            result = self.keeping.keep(job, task.fingerprint, task.parts, outcome)
+        except BaseException as error:
+            how = "cancelled" if isinstance(error, (Cancelled, KeyboardInterrupt, SystemExit)) else "failed"
+            said, traceback = secrets.strike(str(error)), secrets.strike(getattr(error, "traceback", ""))
+            told = {"error": said.removeprefix(f"step {name} failed: "), **({"traceback": traceback} if traceback else {})}
+            record.state(events.STEP_ENDED, run=self.id, step=name, state=how, **told)
+            raise
+        finally:
+            shutil.rmtree(job.out, ignore_errors=True)
+        record.state(events.STEP_ENDED, run=self.id, step=name, state="done", result=result_to_json(result))
+        self.keeping.record(result)
+        self.keeping.end(task.fingerprint, result.report)
+        self._tell_done(result)
+        return result
+
+    def _reason(self, task: Task) -> str:
+        """Why it runs, now that its inputs are known: the plan could only say that they will be made again."""
+        if task.step.name in self.forced:
+            return Reason("forced").text()
+        if lost := cache.lost(self.project.layout, task.fingerprint):
+            return f"{lost}; it runs again"
+        found = changes(self._last.result(task.step.name), task.parts) or task.decision.reasons
+        return "; ".join(reason.text() for reason in found)
+
+    def _job(self, task: Task, place: Place) -> StepJob:
+        step = task.step
+        return StepJob(
+            step=step,
+            graph=self.code.graph,
+            sources=self.code.sources,
+            params=self.params.get(step.name, {}),
+            seed=environment.seed(self.project, unfolded(step.name)),
+            inputs=tuple(self._given(item) for item in step.inputs),
+            out=self.keeping.folder(self.id, step.name),
+            log=self.keeping.log(self.id, step.name),
+            run=self.id,
+            state=self.keeping.state,
+            key=layout.hmac_key(self.project.layout).hex(),
+            threads=place.threads,
+            gpus=place.gpus,
+            checkpoints=self.keeping.begin(step.name, task.fingerprint, resume=self.resume, emit=self.emit),
+            resume=self.resume,
+            strict=self.strict,
+        )
+
+    def _attempts(self, job: StepJob) -> StepOutcome:
+        """Run a step, again as often as it declares; what an earlier attempt printed stays in a log of its own."""
+        name, most = job.step.name, job.step.needs.retries + 1
+        for attempt in range(1, most + 1):
+            try:
+                outcome = self.workers.run_step(job, cancel=self._stop)
+            except MlopsError as error:  # its worker is gone
+                outcome = StepOutcome(False, error=error.message, hint=error.hint)
+            if outcome.ok or attempt == most or self._stop.is_set():
+                break
+            self.emit(
+                Progress("note", f"{name}: attempt {attempt} of {most} failed: {outcome.error}; it is tried again", step=name)
+            )
+            if job.log.exists():
+                job.log.rename(job.log.with_name(f"{name} (attempt {attempt}).log"))
+            shutil.rmtree(job.out)
+        return replace(outcome, attempts=attempt)
+
+    def _failure(self, job: StepJob, outcome: StepOutcome) -> StepFailed:
+        tried = f" (attempt {outcome.attempts} of {outcome.attempts})" if outcome.attempts > 1 else ""
+        return StepFailed(
+            f"step {job.step.name} failed{tried}: {outcome.error}",
+            hint=outcome.hint or self.keeping.look_at(job),
+            traceback=outcome.traceback,
+        )
+
+    def _tell_done(self, result: StepResult) -> None:
+        tried = f", attempt {result.attempts}" if result.attempts > 1 else ""
+        told = {"state": "done", "seconds": result.seconds, "report": result.report, "peak_bytes": result.peak_bytes}
+        text = f"{result.name}: done in {result.seconds:.1f} s{tried}{_told(result.report)}"
+        self.emit(Progress("step_ended", text, step=result.name, data=told))
+        for note in (*result.report.get("notes", ()), *result.report.get("warnings", ())):
+            self.emit(Progress("note", f"  {note}", step=result.name))
+        for text in undeclared(result):
+            self.emit(Progress("warning", f"{result.name} {text}", step=result.name))
+
+    # Inputs
 
     def _logical(self, item: Input) -> str:
         if item.node in self.snapshots:
@@ -219,81 +457,7 @@ class Execution:
             files = {entry.path: str(root / entry.path) for entry in self.snapshots[item.node].files}
             return Given(item, kind="source", files=files)
         output = self._output(item)
-        files = {name: str(objects.path(self.project.layout, part)) for name, part in output.parts.items()}
-        return Given(item, kind=output.kind, files=files)
-
-    def _execute(
-        self,
-        journal: Journal,
-        step: Step,
-        reason: str,
-        fingerprint: str,
-        parts: Sequence[Part],
-    ) -> None:
-        journal.state(events.STEP_STARTED, run=self.id, step=step.name, reason=reason, fingerprint=fingerprint)
-        self.emit(Progress("step_started", f"{step.name}: {reason}", step=step.name, data={"reason": reason}))
-        # Quoted: polars takes the brackets of `gbm[1]` in a path for a pattern.
-        folder = self.project.layout.tmp / f"{self.id}-{quote(step.name, safe='')}"
-        folder.mkdir(parents=True)
-        logs = self.project.layout.logs / self.id
-        logs.mkdir(parents=True, exist_ok=True)
-        try:
-            job = StepJob(
-                step=step,
-                graph=self.code.graph,
-                sources=self.code.sources,
-                params=self.params.get(step.name, {}),
-                seed=environment.seed(self.project, unfolded(step.name)),
-                inputs=tuple(self._given(item) for item in step.inputs),
-                out=folder,
-                log=logs / f"{step.name}.log",
-                run=self.id,
-                state=self.project.layout.state,
-                key=layout.hmac_key(self.project.layout).hex(),
-                checkpoints=interruption.begin(self.project, step.name, fingerprint, resume=self.resume, emit=self.emit),
-                resume=self.resume,
-                strict=self.strict,
-            )
-            outcome = self.workers.run_step(job, cancel=self.cancel)
-            if self.cancel.is_set():
-                raise Cancelled("cancelled", hint="finished steps are kept; run the command again to go on")
-            if not outcome.ok:
-                raise self._failed(journal, step, outcome)
-            self._inputs_unchanged(step)
-            result = self._keep(step, fingerprint, parts, outcome)
-        except BaseException as error:
-            if not isinstance(error, StepFailed):
-                state = "cancelled" if isinstance(error, (Cancelled, KeyboardInterrupt, SystemExit)) else "failed"
-                journal.state(events.STEP_ENDED, run=self.id, step=step.name, state=state, error=secrets.strike(str(error)))
-            raise
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
-        journal.state(events.STEP_ENDED, run=self.id, step=step.name, state="done", result=result_to_json(result))
-        cache.record(self.project.layout, result, written=True)
-        interruption.end(self.project, fingerprint, result.report)
-        self.results[step.name] = result
-        self.ran.append(step.name)
-        self.emit(
-            Progress(
-                "step_ended",
-                f"{step.name}: done in {outcome.seconds:.1f} s{_told(outcome.report)}",
-                step=step.name,
-                data={"state": "done", "seconds": outcome.seconds, "report": outcome.report, "peak_bytes": outcome.peak_bytes},
-            )
-        )
-        for note in (*outcome.report.get("notes", ()), *outcome.report.get("warnings", ())):
-            self.emit(Progress("note", f"  {note}", step=step.name))
-        for text in undeclared(result):
-            self.emit(Progress("warning", f"{step.name} {text}", step=step.name))
-
-    def _failed(self, journal: Journal, step: Step, outcome: StepOutcome) -> StepFailed:
-        said, traceback = secrets.strike(outcome.error), secrets.strike(outcome.traceback)
-        journal.state(events.STEP_ENDED, run=self.id, step=step.name, state="failed", error=said, traceback=traceback)
-        return StepFailed(
-            f"step {step.name} failed: {outcome.error}",
-            hint=outcome.hint or f"its output: mlops logs {short_id(self.id)} {step.name}",
-            traceback=outcome.traceback,
-        )
+        return Given(item, kind=output.kind, files=self.keeping.files(item.node, output))
 
     def _inputs_unchanged(self, step: Step) -> None:
         """A source that changed while the step read it would give a result nobody can name: it is thrown away."""
@@ -313,54 +477,6 @@ class Execution:
                     f"step {step.name}: the files of {item.node} changed while it ran; its result is discarded",
                     hint="run `mlops train` again when they are complete; a step leaves its inputs alone",
                 )
-
-    def _keep(self, step: Step, fingerprint: str, parts: Sequence[Part], outcome: StepOutcome) -> StepResult:
-        outputs = []
-        for made in outcome.outputs:
-            hashes = {name: objects.adopt(self.project.layout, Path(path)) for name, path in sorted(made.files.items())}
-            size = sum(objects.path(self.project.layout, part).stat().st_size for part in hashes.values())
-            outputs.append(Output(made.name, made.kind, made.logical, hashes, size, made.rows))
-        fingerprint = interruption.kept_under(fingerprint, outcome.report)
-        return StepResult(
-            name=step.name,
-            fingerprint=fingerprint,
-            outputs=tuple(outputs),
-            run=self.id,
-            seconds=outcome.seconds,
-            cpu_seconds=outcome.cpu_seconds,
-            peak_bytes=outcome.peak_bytes,
-            parts=tuple(parts),
-            report={
-                **outcome.report,
-                **({smoke.NAME: step.extras[smoke.NAME]} if smoke.NAME in step.extras else {}),
-                **self._own_metrics(step),
-                **self._nondeterministic(step, fingerprint, outputs),
-            },
-        )
-
-    def _nondeterministic(self, step: Step, fingerprint: str, outputs: Sequence[Output]) -> dict[str, Any]:
-        """A step that gave something else before, from the very same inputs, cannot be reproduced: that is said and kept."""
-        before = cache.step_result(self.project.layout, fingerprint)
-        if before is None:
-            return {}
-        old = {output.name: output.logical for output in before.outputs}
-        other = [output.name for output in outputs if output.logical != old.get(output.name)]
-        if other:
-            text = f"{step.name} is nondeterministic: from the same code and inputs it made another {', '.join(other)} before"
-            self.emit(Progress("warning", text, step=step.name))
-        return {"nondeterministic": True} if other or before.report.get("nondeterministic") else {}
-
-    def _own_metrics(self, step: Step) -> dict[str, Any]:
-        """What each of the user's metrics meant: values of one name are compared only while that stays the same."""
-        if step.kind != "evaluate":
-            return {}
-        meant = {}
-        for symbol in self.code.graph.model(step.model).metrics:
-            alone = Step(f"metric {symbol.module}.{symbol.name}", "step", (symbol,))
-            parts = fingerprints.parts(alone, self.code.graph, self.code.sources)
-            values = [part.value for part in parts if part.kind == "code"]
-            meant[symbol.name] = fingerprints.digest("metric", *values)
-        return {"own_metrics": meant}
 
 
 def _told(report: Mapping[str, Any]) -> str:

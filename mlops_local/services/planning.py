@@ -19,7 +19,7 @@ from mlops_local import __version__
 from mlops_local.domain.assets import Snapshot
 from mlops_local.domain.errors import ConfigError, DataError, UsageError
 from mlops_local.domain.graph import Graph, Param, Step, from_json, to_json
-from mlops_local.domain.plan import Cause, Dag, Plan
+from mlops_local.domain.plan import Cause, Dag, Plan, StepResult
 from mlops_local.domain.progress import Emit, Progress, ignore
 from mlops_local.domain.project import ProjectConfig
 from mlops_local.domain.splits import unfolded
@@ -330,9 +330,22 @@ def make_plan(
     params: Parameters,
     snapshots: Mapping[str, str],
     force: Sequence[str] = (),
+    given: Mapping[str, StepResult] | None = None,
 ) -> Plan:
-    """Decide what is fresh and what is stale. Reads the store's cache files only."""
+    """Decide what is fresh and what is stale. Reads the store's cache files only.
+
+    Args:
+        project: the project.
+        code: its code.
+        targets: what to plan, with all it depends on.
+        params: every step's effective parameters.
+        snapshots: source -> id of its snapshot.
+        force: steps that run whatever is kept.
+        given: plan the targets alone; these are the results they read.
+    """
     steps = needed(code.graph, targets)
+    if given is not None:
+        steps = tuple(step for step in steps if step.name in targets)
     before = set(code.known)
     last = newest.read(project.layout)
 
@@ -347,9 +360,33 @@ def make_plan(
         force=force,
         seconds=last.predicted,
         lost=lambda fingerprint: cache.lost(project.layout, fingerprint),
+        given=given,
     )
     known.keep_parts(project.layout, code, before)
     return plan
+
+
+def as_kept(project: Project, code: Code, targets: Sequence[str]) -> dict[str, StepResult]:
+    """The newest kept results of all that the targets depend on, out of date or not.
+
+    Raises:
+        UsageError: a step that a target reads has none.
+    """
+    last = newest.read(project.layout)
+    results = {}
+    for step in needed(code.graph, targets):
+        result = last.result(step.name) if step.name not in targets else None
+        if result is not None and cache.step_result(project.layout, result.fingerprint, last) is not None:
+            results[step.name] = result
+    for name in targets:
+        for item in code.graph.step(name).inputs:
+            made = item.node in {step.name for step in code.graph.steps}
+            if made and item.node not in results and item.node not in targets:
+                raise UsageError(
+                    f"{name} reads {item.node}, and no result of that is kept",
+                    hint=f"`mlops train {name}` makes it; then --single runs {name} alone",
+                )
+    return results
 
 
 def plan(

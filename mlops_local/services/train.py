@@ -6,10 +6,13 @@ Versions are made once for each result, however often it is asked: a crash in be
 from __future__ import annotations
 
 import json
+import tempfile
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from mlops_local.domain import events
@@ -17,17 +20,29 @@ from mlops_local.domain.assets import ModelVersion, Snapshot, Verdict
 from mlops_local.domain.errors import StepFailed, UsageError
 from mlops_local.domain.graph import Graph, Step
 from mlops_local.domain.plan import Plan, StepResult
-from mlops_local.domain.progress import Emit, Progress, ignore
+from mlops_local.domain.progress import Emit, Progress, ignore, one_at_a_time
 from mlops_local.domain.runs import RunState
 from mlops_local.domain.splits import together, unfolded
-from mlops_local.engines.pipeline.plan import needed
+from mlops_local.engines.pipeline.plan import dependants, needed
 from mlops_local.engines.pipeline.runner import Workers
-from mlops_local.services import gaps, hook, interpreter, interruption, judging, locking, planning, smoke
+from mlops_local.services import (
+    data,
+    gaps,
+    hook,
+    interpreter,
+    interruption,
+    judging,
+    keeping,
+    locking,
+    machine,
+    planning,
+    smoke,
+)
 from mlops_local.services.execution import Execution
+from mlops_local.services.keeping import Record
 from mlops_local.services.planning import Code
 from mlops_local.services.project import Project
 from mlops_local.store import cache
-from mlops_local.store.journal import Journal
 from mlops_local.worker import landlock
 
 
@@ -49,6 +64,8 @@ class TrainResult:
     measured: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     """Candidate -> its metrics, of a run on a sample: that makes no versions."""
     seconds: float = 0.0
+    scratch: bool = False
+    """Nothing of it was kept."""
 
 
 def train(
@@ -62,6 +79,11 @@ def train(
     resume: str | None = None,
     strict: bool = False,
     sample: float = 0.0,
+    jobs: int | None = None,
+    keep_going: bool = False,
+    single: bool = False,
+    downstream: bool = False,
+    scratch: bool = False,
     emit: Emit = ignore,
     cancel: threading.Event | None = None,
     workers: Workers | None = None,
@@ -78,6 +100,11 @@ def train(
         resume: interrupted steps go on from their checkpoints; a run's name does so with its targets and parameters.
         strict: steps can read their declared inputs and nothing else; one that read more before runs again.
         sample: run on this part of the data; nothing of that is registered, judged or taken for a result of the whole.
+        jobs: how many steps may run at once; as many as there are cores when None.
+        keep_going: after a failure go on with what does not depend on it.
+        single: run the targets alone, on their inputs as they are kept.
+        downstream: also everything that depends on the targets.
+        scratch: keep nothing: no run, no result, no version, no mlops.lock.
         emit: told what happens.
         cancel: set it to end the run; finished outputs stay.
         workers: processes that go on living for the next train; its own otherwise.
@@ -88,7 +115,10 @@ def train(
         ConfigError, UsageError, DataError: before anything ran; also where `strict` is asked of a machine that cannot do it.
     """
     ended = cancel or threading.Event()
-    order = _Order(targets, params or {}, force, dry_run, message, resume, strict, sample)
+    order = _Order(
+        targets, params or {}, force, dry_run, message, resume, strict, sample, jobs, keep_going, single, downstream, scratch
+    )
+    _check(order)
     if strict and (problem := landlock.problem()):
         raise UsageError(
             f"--strict cannot be kept on this machine: {problem}",
@@ -98,7 +128,7 @@ def train(
         emit(Progress("note", remark))
     # The same workers describe the graph and run the steps; a process starts with the first of the two that is needed.
     with nullcontext(workers) if workers is not None else interpreter.workers(project) as running:
-        return _train(project, order, running, ended, emit)
+        return _train(project, order, running, ended, one_at_a_time(emit))
 
 
 @dataclass(frozen=True)
@@ -113,61 +143,90 @@ class _Order:
     resume: str | None = None
     strict: bool = False
     sample: float = 0.0
+    jobs: int | None = None
+    keep_going: bool = False
+    single: bool = False
+    downstream: bool = False
+    scratch: bool = False
+
+
+def _check(order: _Order) -> None:
+    if order.single and order.downstream:
+        raise UsageError("--single runs the named steps alone and --downstream more than those", hint="give one of them")
+    if order.single and not order.targets:
+        raise UsageError("--single needs the steps to run", hint="mlops train --single STEP")
+    if order.scratch and order.resume is not None:
+        raise UsageError("--scratch keeps nothing, so there is nothing to resume or to go on from", hint="leave one out")
 
 
 def _train(project: Project, order: _Order, workers: Workers, cancel: threading.Event, emit: Emit) -> TrainResult:
     code = planning.read_code(project, workers=workers, cancel=cancel)
     order = _resumed(project, code, order)
     wanted = planning.resolve_targets(code.graph, project.config, order.targets)
+    if order.downstream:
+        wanted = dependants(code.graph, wanted)
     steps = needed(code.graph, wanted)
-    current = planning.snapshots(project, code.graph, steps, emit=emit)
+    current = _current(project, code, steps, keep=not order.scratch, emit=emit)
     if order.sample:
         code = smoke.sampled(code, current, order.sample)
         steps = needed(code.graph, wanted)
     values = planning.parameters(code.graph, project.config, order.params)
     ids = {name: snapshot.id for name, snapshot in current.items()}
-    forced = [step.name for step in steps if {"*", step.name, unfolded(step.name)} & set(order.force)]
-    if order.strict:
-        forced += [step.name for step in steps if step.name not in forced and _read_more(project, step.name)]
-    plan = planning.make_plan(project, code, wanted, params=values, snapshots=ids, force=forced)
+    forced = _forced(project, order, steps)
+    given = planning.as_kept(project, code, wanted) if order.single else None
+    plan = planning.make_plan(project, code, wanted, params=values, snapshots=ids, force=forced, given=given)
     emit(Progress("plan", _plan_line(plan), data={"plan": plan, "code": code, "params": values}))
-    if order.sample and not plan.stale and not order.dry_run:
-        results = _results(project, plan)
-        return TrainResult("", "", RunState.DONE, plan, reused=tuple(results), measured=_measured(results))
+    old: list[str] = []
+    if order.single:
+        old = _out_of_date(planning.make_plan(project, code, wanted, params=values, snapshots=ids), wanted, emit)
     if order.dry_run or not plan.stale:
-        return _nothing_ran(project, code, plan, current, dry_run=order.dry_run, emit=emit)
+        kept = order.dry_run or order.scratch or bool(old)
+        return _nothing_ran(project, code, plan, current, given or {}, only_look=kept, sample=bool(order.sample), emit=emit)
     made: list[ModelVersion] = []
 
-    def finish(execution: Execution, journal: Journal) -> None:
-        if order.sample:
+    def finish(execution: Execution, record: Record) -> None:
+        if order.sample or order.scratch or old:
             return
         problem = _register(project, code, execution.results, current, made, run=execution.id, emit=emit)
         if made:
-            journal.state(events.SUMMARY, run=execution.id, **_summary(made))
+            record.state(events.SUMMARY, run=execution.id, **_summary(made))
         locking.write(project, code.graph, current)
         hook.refresh(project, code)
         if problem is not None:
             raise problem
 
+    there = machine.look(gpus=any(step.needs.gpus for step in steps))
     execution = Execution(
         project,
         code,
-        steps,
+        [step for step in steps if step.name in {decision.name for decision in plan.decisions}],
         values,
         current,
         set(forced),
         emit,
         workers,
         cancel,
+        keeping.Stored(project, code, emit),
+        there,
         finish=finish,
+        jobs=order.jobs or there.cpus,
+        keep_going=order.keep_going,
         resume=order.resume is not None,
         strict=order.strict,
         kind="smoke" if order.sample else "train",
+        results=dict(given or {}),
     )
-    execution.run(plan, wanted, order.message)
+    if order.scratch:
+        _without_trace(execution, plan)
+    else:
+        execution.run(plan, wanted, order.message)
+    return _told(project, order, execution, plan, made)
+
+
+def _told(project: Project, order: _Order, execution: Execution, plan: Plan, made: Sequence[ModelVersion]) -> TrainResult:
     return TrainResult(
-        run=execution.id,
-        name=execution.name,
+        run="" if order.scratch else execution.id,
+        name="" if order.scratch else execution.name,
         state=RunState.DONE,
         plan=plan,
         ran=tuple(execution.ran),
@@ -177,13 +236,53 @@ def _train(project: Project, order: _Order, workers: Workers, cancel: threading.
         champions=judging.champions(project),
         measured=_measured(execution.results) if order.sample else {},
         seconds=execution.seconds,
+        scratch=order.scratch,
     )
+
+
+def _current(project: Project, code: Code, steps: Sequence[Step], *, keep: bool, emit: Emit) -> dict[str, Snapshot]:
+    """The data the steps read, as it is now, stored where it is new unless it is not to be kept."""
+    if keep:
+        return planning.snapshots(project, code.graph, steps, emit=emit)
+    return {name: data.current(project, code.graph.source(name)) for name in planning.sources_of(code.graph, steps)}
+
+
+def _forced(project: Project, order: _Order, steps: Sequence[Step]) -> list[str]:
+    """The steps that run whatever the plan says."""
+    forced = [step.name for step in steps if {"*", step.name, unfolded(step.name)} & set(order.force)]
+    if order.strict:
+        forced += [step.name for step in steps if step.name not in forced and _read_more(project, step.name)]
+    return forced
 
 
 def _read_more(project: Project, step: str) -> bool:
     """Whether the step's newest result read what it does not declare."""
     latest = cache.latest(project.layout, step)
     return latest is not None and bool(latest.report.get("undeclared"))
+
+
+def _out_of_date(whole: Plan, targets: Sequence[str], emit: Emit) -> list[str]:
+    """What the targets depend on that a whole train would make anew; it is said."""
+    old = [decision.name for decision in whole.stale if decision.name not in targets]
+    if old:
+        emit(Progress("note", f"inputs are used as they are kept, and out of date: {', '.join(old)}; no version is registered"))
+    return old
+
+
+def _without_trace(execution: Execution, plan: Plan) -> None:
+    """Execute into a folder that is gone afterwards, and say what the models made there are worth."""
+    started = time.monotonic()
+    stored = execution.keeping
+    assert isinstance(stored, keeping.Stored)
+    with tempfile.TemporaryDirectory(prefix="scratch-", dir=execution.project.layout.tmp) as home:
+        execution.keeping = keeping.Scratch(stored, Path(home))
+        execution.execute(plan, keeping.Unrecorded())
+    execution.seconds = round(time.monotonic() - started, 6)
+    for name in execution.ran:
+        values = execution.results[name].report.get("metrics", {})
+        if values:
+            told = ", ".join(f"{key} {value:.4f}" for key, value in sorted(values.items()))
+            execution.emit(Progress("note", f"{name}: {told} (not kept)", step=name))
 
 
 def _resumed(project: Project, code: Code, order: _Order) -> _Order:
@@ -211,11 +310,21 @@ def _plan_line(plan: Plan) -> str:
 
 
 def _nothing_ran(
-    project: Project, code: Code, plan: Plan, current: Mapping[str, Snapshot], *, dry_run: bool, emit: Emit
+    project: Project,
+    code: Code,
+    plan: Plan,
+    current: Mapping[str, Snapshot],
+    given: Mapping[str, StepResult],
+    *,
+    only_look: bool,
+    sample: bool,
+    emit: Emit,
 ) -> TrainResult:
-    if dry_run:
+    if only_look:
         return TrainResult("", "", RunState.DONE, plan, reused=tuple(d.name for d in plan.decisions if d.state == "fresh"))
-    results = _results(project, plan)
+    results = {**given, **_results(project, plan)}
+    if sample:
+        return TrainResult("", "", RunState.DONE, plan, reused=tuple(results), measured=_measured(results))
     made: list[ModelVersion] = []
     problem = _register(project, code, results, current, made, run="", emit=emit)
     locking.write(project, code.graph, current)

@@ -111,6 +111,21 @@ class Journal:
         Raises:
             MlopsError: it could not be written, as on a full disk.
         """
+        self._record(kind, fields, durable=True)
+
+    def passing(self, kind: str, /, **fields: Any) -> None:
+        """Record a state nothing depends on before a later line: it is with the system on return, on the disk with that line.
+
+        Args:
+            kind: one of `domain.events`.
+            fields: as for `state`.
+
+        Raises:
+            MlopsError: it could not be written, as on a full disk.
+        """
+        self._record(kind, fields, durable=False)
+
+    def _record(self, kind: str, fields: Mapping[str, Any], *, durable: bool) -> None:
         with self._io:
             if self._stopping.is_set():
                 raise MlopsError("this journal is closed")
@@ -121,10 +136,11 @@ class Journal:
             line = dumps({**head, **fields}).encode() + b"\n"
             path = self.folder / f"{self.id}.state.jsonl"
             try:
-                if self._metric >= 0:
+                if durable and self._metric >= 0:
                     os.fsync(self._metric)
                 self._state_size = _append(self._state, self._state_size, line)
-                os.fsync(self._state)
+                if durable:
+                    os.fsync(self._state)
             except OSError as error:
                 raise files.cannot_write(path, error) from error
 

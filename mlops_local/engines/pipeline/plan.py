@@ -44,6 +44,7 @@ def decide(
     force: Sequence[str] = (),
     seconds: Callable[[str], float | None] = lambda step: None,
     lost: Callable[[str], str] = lambda fingerprint: "",
+    given: Mapping[str, StepResult] | None = None,
 ) -> Plan:
     """Plan the targets and everything they depend on.
 
@@ -58,11 +59,12 @@ def decide(
         force: steps that run whatever is cached.
         seconds: how long a step is likely to take.
         lost: in words, why the result under a fingerprint is there no more.
+        given: results of steps outside the graph, to be read as they are.
 
     Raises:
         ConfigError: a parameter without a default has no value.
     """
-    state = _State(snapshots, {}, {}, lost)
+    state = _State(snapshots, dict(given or {}), {}, lost)
     for step in needed(graph, targets or [step.name for step in graph.steps]):
         values = params.get(step.name, {})
         _check_params(step, values)
@@ -130,6 +132,15 @@ def needed(graph: Graph, targets: Sequence[str]) -> tuple[Step, ...]:
     return tuple(step for step in graph.steps if step.name in wanted)
 
 
+def dependants(graph: Graph, targets: Sequence[str]) -> tuple[str, ...]:
+    """The targets and every step that depends on one of them, in the graph's order."""
+    found = set(targets)
+    for step in graph.steps:
+        if any(item.node in found for item in step.inputs):
+            found.add(step.name)
+    return tuple(step.name for step in graph.steps if step.name in found)
+
+
 def _check_params(step: Step, values: Mapping[str, Any]) -> None:
     for param in step.params:
         if param.required and values.get(param.name) is None:
@@ -184,7 +195,7 @@ def _gone(before: StepResult | None, lost: str) -> str:
 
 def _content(item: Input, state: _State) -> str | None:
     """The hash of an input's content; None while it is unknown."""
-    if item.node in state.decisions:
+    if item.node in state.decisions or item.node in state.results:
         result = state.results.get(item.node)
         if result is None:
             return None
