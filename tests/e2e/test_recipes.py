@@ -53,8 +53,8 @@ def weights(shop: Shop, name: str) -> str:
     """What the newest result of a candidate answers and holds, as text."""
     code = (
         "import json, sys, mlops_local as m\nmodel = m.load(sys.argv[1])\n"
-        "state = model.state_dict() if hasattr(model, 'state_dict') else {'text': model.model_to_string()}\n"
-        "print(json.dumps([v.tolist() if hasattr(v, 'tolist') else v for v in state.values()]))"
+        "held = model.get_weights() if hasattr(model, 'get_weights') else model.state_dict().values()\n"
+        "print(json.dumps([value.tolist() for value in held]))"
     )
     variables = {**os.environ, "KERAS_BACKEND": "torch"}
     done = subprocess.run([sys.executable, "-c", code, name], cwd=shop.root, capture_output=True, text=True, env=variables)
