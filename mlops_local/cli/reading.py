@@ -129,15 +129,23 @@ def compare(context: click.Context, refs: tuple[str, ...], everything: bool, exi
 Examples:
   mlops logs                        the newest run, every step
   mlops logs @latest gbm
-  mlops logs 3f2a --tail 20"""
+  mlops logs 3f2a --tail 20
+  mlops logs -f @latest gbm         as it prints, until it ends"""
 )
 @click.argument("ref", default="@latest")
 @click.argument("step", default="")
 @click.option("--tail", type=click.IntRange(min=1), metavar="N", help="Only the last N lines of each.")
+@click.option("-f", "--follow", is_flag=True, help="Print what comes, until the run (or STEP) ends.")
 @click.pass_obj
-def logs(settings: Settings, ref: str, step: str, tail: int | None) -> None:
+def logs(settings: Settings, ref: str, step: str, tail: int | None, follow: bool) -> None:
     """Print what a run's steps, or a tracked script, printed."""
-    from mlops_local.services import history
+    from mlops_local.services import history, printed
+
+    if follow:
+        for name, text in printed.follow(settings.project(), ref, step=step):
+            output.line(text if step else f"{name}: {text}")
+            sys.stdout.flush()
+        return
 
     found = history.logs(settings.project(), ref, step=step)
     if not found:
