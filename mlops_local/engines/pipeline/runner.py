@@ -211,7 +211,7 @@ def _needed(job: StepJob) -> tuple[str, ...]:
     modules = {name for name in (*(symbol.module for symbol in job.step.code[:1]), declared) if name}
     sources = {name: SourceFile(item.path, item.data) for name, item in job.sources.items()}
     reached = {name: None for module in modules for name in executed(module, sources)}
-    return (*third_party(sources, reached, lazy=False), "polars", "numpy")
+    return (*third_party(sources, reached, lazy=False), "polars", "numpy", "numpy.random")
 
 
 def _theirs(printed: str) -> str:
