@@ -30,6 +30,9 @@ __all__ = ["Given", "Made", "StepJob", "StepOutcome", "Workers"]
 LIMITS = 3
 """Processes kept while nothing runs in them: each holds the libraries it imported in memory."""
 
+_WITHOUT_TABLES = {"json", "file", "folder", "pickle"}
+"""Kinds of inputs that are read without polars."""
+
 
 class Workers:
     """The worker processes of one project. Use it as a context manager; any thread may ask, several at a time.
@@ -204,14 +207,16 @@ class Workers:
 
 
 def _needed(job: StepJob) -> tuple[str, ...]:
-    """The libraries a step is about to import: what its module and those it imports load, and polars for its tables."""
+    """The libraries a step is about to import: what its module and those it imports load, and polars if it reads tables."""
     if job.step.kind == "command":
         return ()
     declared = job.graph.model(job.step.model).declared.module if job.step.model else ""
     modules = {name for name in (*(symbol.module for symbol in job.step.code[:1]), declared) if name}
     sources = {name: SourceFile(item.path, item.data) for name, item in job.sources.items()}
     reached = {name: None for module in modules for name in executed(module, sources)}
-    return (*third_party(sources, reached, lazy=False), "polars", "numpy", "numpy.random")
+    kinds = {given.kind for given in job.inputs}
+    tables = job.step.kind in ("features", "evaluate") or not kinds <= _WITHOUT_TABLES
+    return (*third_party(sources, reached, lazy=False), *(("polars", "numpy") if tables else ()))
 
 
 def _theirs(printed: str) -> str:

@@ -176,7 +176,7 @@ def test_an_exception_is_told_with_the_users_frames(shared: Bench) -> None:
         ("vanishes", "it ended its process with exit code 4"),
         ("a_set", "output 'result' is a set, and sets have no order"),
         ("missing", "nothing_like_it is not installed"),
-        ("wrong", "step 'wrong' returned a int, and its annotation promises train, valid, test"),
+        ("wrong", "step 'wrong' returned an int, and its annotation promises train, valid, test"),
     ],
 )
 def test_every_way_to_fail_is_an_outcome_with_a_name(shared: Bench, step: str, error: str) -> None:
