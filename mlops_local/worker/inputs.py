@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -33,6 +35,8 @@ def _source(job: StepJob, given: Given) -> Any:
         return Path(next(iter(given.files.values())))
     if source.kind == "files":
         return [Path(given.files[name]) for name in sorted(given.files)]
+    if given.input.wants == "pandas" and not _has_polars():
+        return _pandas(source, given.files)
     frame = scan(source, given.files)
     if source.sample:
         frame = sample(frame, source)
@@ -70,14 +74,7 @@ def scan(source: Source, files: Mapping[str, str]) -> Any:
     """
     import polars as pl
 
-    suffixes = {Path(name).suffix.lower() for name in files}
-    if len(suffixes) != 1:
-        raise DataError(
-            f"source '{source.name}' ({source.pattern}) mixes formats: {', '.join(sorted(suffixes)) or 'no file matches'}",
-            hint="one source is one table; declare several",
-        )
-    suffix = suffixes.pop()
-    paths: Sequence[str] = [files[name] for name in sorted(files)]
+    suffix, paths = _format(source, files)
     if suffix == ".parquet":
         return pl.scan_parquet(list(paths), glob=False, hive_partitioning=False)
     if suffix in _CSV:
@@ -85,8 +82,38 @@ def scan(source: Source, files: Mapping[str, str]) -> Any:
         return pl.scan_csv(list(paths), glob=False, separator=separator, try_parse_dates=True, infer_schema_length=10_000)
     if suffix in _LINES:
         return pl.scan_ndjson(list(paths), infer_schema_length=10_000)
-    if suffix in (".arrow", ".ipc", ".feather"):
-        return pl.scan_ipc(list(paths), glob=False)
+    return pl.scan_ipc(list(paths), glob=False)
+
+
+def _has_polars() -> bool:
+    return "polars" in sys.modules or importlib.util.find_spec("polars") is not None
+
+
+def _pandas(source: Source, files: Mapping[str, str]) -> Any:
+    """The files as a pandas frame, in a project that has no polars."""
+    import pandas as pd
+
+    suffix, paths = _format(source, files)
+    if suffix in _CSV:
+        parts = [pd.read_csv(path, sep="\t" if suffix == ".tsv" else ",") for path in paths]
+    elif suffix in _LINES:
+        parts = [pd.read_json(path, lines=True) for path in paths]
+    else:  # these ask for pyarrow, and say so
+        parts = [(pd.read_parquet if suffix == ".parquet" else pd.read_feather)(path) for path in paths]
+    return pd.concat(parts, ignore_index=True)
+
+
+def _format(source: Source, files: Mapping[str, str]) -> tuple[str, Sequence[str]]:
+    """The one suffix of a table's files, and the files in the order of their names. Raises DataError."""
+    suffixes = {Path(name).suffix.lower() for name in files}
+    if len(suffixes) != 1:
+        raise DataError(
+            f"source '{source.name}' ({source.pattern}) mixes formats: {', '.join(sorted(suffixes)) or 'no file matches'}",
+            hint="one source is one table; declare several",
+        )
+    suffix = suffixes.pop()
+    if suffix in (".parquet", ".arrow", ".ipc", ".feather", *_CSV, *_LINES):
+        return suffix, [files[name] for name in sorted(files)]
     raise DataError(
         f"source '{source.name}': nobody reads {suffix or 'files without a suffix'} as a table",
         hint='Parquet, CSV, TSV, JSON lines or Arrow; or declare it with kind="files" and read it in a step',

@@ -91,11 +91,12 @@ def export(model: Any, features: Sequence[str], matrix: Any, *, binary: bool) ->
             parity, reason = _parity(onnx, output, rows, own, binary)
         except Exception as error:  # noqa: BLE001 - converters raise anything; the native form stands in
             onnx, output, parity = b"", {}, {"rows": 0}
-            reason = f"ONNX export failed: {_first_line(error)}"
+            reason = _failure(error)
     if reason and not native.file:
         raise StepFailed(
             f"{_article(type(model).__name__)} cannot be bundled: {reason}",
-            hint="return a LightGBM booster, a torch module, or a scikit-learn estimator that skl2onnx can convert",
+            hint="return a LightGBM booster, a torch module, or a scikit-learn estimator that skl2onnx can convert; "
+            "the converter has to be installed in the project's environment",
         )
     name = native.library.split()[0]
     return Exported(
@@ -110,6 +111,12 @@ def export(model: Any, features: Sequence[str], matrix: Any, *, binary: bool) ->
         needs=(name,) if reason else (),
         parity=parity,
     )
+
+
+def _failure(error: Exception) -> str:
+    if isinstance(error, ModuleNotFoundError) and error.name:
+        return f"ONNX export needs {error.name}, which is not installed in the project's environment"
+    return f"ONNX export failed: {_first_line(error)}"
 
 
 def floor32(text: str) -> str:

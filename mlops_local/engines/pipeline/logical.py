@@ -16,6 +16,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from mlops_local.engines.pipeline.arrays import buffer
+
 SLICE = 1 << 18
 """Rows hashed at a time: bounds memory, and is part of the hash's definition."""
 
@@ -77,13 +79,6 @@ def parquet_hash(path: Path) -> tuple[str, int]:
             return columns.digest(), columns.rows
 
 
-def array_hash(array: np.ndarray[Any, Any]) -> str:
-    """The hash of an array's type, shape and values."""
-    hasher = hashlib.blake2b(f"{array.dtype.str}\0{array.shape}\0".encode(), digest_size=32, person=b"mlops-array")
-    hasher.update(_bytes(array))
-    return hasher.hexdigest()
-
-
 def _dtype_text(dtype: pl.DataType) -> str:
     if isinstance(dtype, pl.Enum):  # its text form may leave categories out
         return "Enum " + "\0".join(dtype.categories.to_list())
@@ -103,7 +98,7 @@ def _feed(update: Callable[[Any], None], series: pl.Series) -> None:
     elif isinstance(dtype, (pl.List, pl.Array)):
         lists = series.cast(pl.List(dtype.inner)) if isinstance(dtype, pl.Array) else series
         lengths = lists.list.len().fill_null(0)
-        update(_bytes(lengths.to_numpy()))
+        update(buffer(lengths.to_numpy()))
         _feed(update, lists.filter(lengths > 0).explode())
     elif dtype != pl.Null:
         _feed_flat(update, series, dtype)
@@ -117,21 +112,16 @@ def _feed_flat(update: Callable[[Any], None], series: pl.Series, dtype: pl.DataT
         dtype = series.dtype
     if dtype == pl.String:
         texts = series.fill_null("")
-        update(_bytes(texts.str.len_bytes().to_numpy()))
+        update(buffer(texts.str.len_bytes().to_numpy()))
         update("".join(texts.to_list()).encode("utf-8", "surrogatepass"))
     elif dtype == pl.Binary:
         blobs = series.fill_null(b"").to_list()
-        update(_bytes(np.array([len(blob) for blob in blobs], dtype=np.uint32)))
+        update(buffer(np.array([len(blob) for blob in blobs], dtype=np.uint32)))
         update(b"".join(blobs))
     elif dtype == pl.Boolean:
-        update(_bytes(series.fill_null(False).cast(pl.UInt8).to_numpy()))
+        update(buffer(series.fill_null(False).cast(pl.UInt8).to_numpy()))
     else:
         values = series.to_physical().fill_null(0).to_numpy()
         if values.dtype.kind == "f":
             values = np.where(np.isnan(values), values.dtype.type("nan"), values)  # one NaN of the many
-        update(_bytes(values))
-
-
-def _bytes(values: np.ndarray[Any, Any]) -> Any:
-    """The values' bytes, without a copy where the array is contiguous already."""
-    return np.ascontiguousarray(values).reshape(-1).view(np.uint8).data if values.size else b""
+        update(buffer(values))

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import importlib.util
 import io
 import json
 import math
@@ -19,6 +20,7 @@ import os
 import pickle
 import re
 import shutil
+import sys
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -81,7 +83,7 @@ def kind_of(value: Any) -> str:
     names = {f"{base.__module__}.{base.__name__}" for base in type(value).__mro__}
     for name, kind in _KINDS.items():
         if name in names:
-            return kind
+            return "pickle" if kind == "pandas" and not _has_polars() else kind
     if isinstance(value, XY):
         return "xy"
     if isinstance(value, Path):
@@ -91,6 +93,11 @@ def kind_of(value: Any) -> str:
     if type(value) is dict and value and all(type(name) is str and kind_of(one) in _MODELS for name, one in value.items()):
         return "models"
     return "json" if _is_plain(value) else "pickle"
+
+
+def _has_polars() -> bool:
+    """Whether tables can be kept as tables: pandas itself writes none without pyarrow."""
+    return "polars" in sys.modules or importlib.util.find_spec("polars") is not None
 
 
 _KINDS = {
@@ -285,12 +292,12 @@ def _load_json(files: Files, key: str) -> Any:
 def _save_npy(value: Any, folder: Path, name: str, key: str) -> Made:
     import numpy as np  # noqa: PLC0415 - only where arrays exist already
 
-    from mlops_local.engines.pipeline import logical  # noqa: PLC0415 - imports polars
+    from mlops_local.engines.pipeline import arrays  # noqa: PLC0415 - imports numpy
 
     path = folder / f"{name}.npy"
     np.save(path, value, allow_pickle=False)
     rows = value.shape[0] if value.ndim else None
-    return Made(name, "npy", logical.array_hash(value), {path.name: str(path)}, rows)
+    return Made(name, "npy", arrays.array_hash(value), {path.name: str(path)}, rows)
 
 
 def _load_npy(files: Files, key: str) -> Any:

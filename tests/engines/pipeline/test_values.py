@@ -12,7 +12,7 @@ import pytest
 
 from mlops_local.domain.errors import IntegrityError, StepFailed
 from mlops_local.domain.xy import XY, concat
-from mlops_local.engines.pipeline import logical, values
+from mlops_local.engines.pipeline import arrays, logical, values
 from mlops_local.engines.pipeline.values import load, save
 
 KEY = "secret"
@@ -117,8 +117,8 @@ def test_numpy_scalars_and_arrays(tmp_path: Path) -> None:
     back = kept(array, tmp_path)
     assert back.dtype == np.float32
     assert np.array_equal(back, array)
-    assert logical.array_hash(np.asfortranarray(array)) == logical.array_hash(array)
-    assert logical.array_hash(array.reshape(3, 2)) != logical.array_hash(array)
+    assert arrays.array_hash(np.asfortranarray(array)) == arrays.array_hash(array)
+    assert arrays.array_hash(array.reshape(3, 2)) != arrays.array_hash(array)
 
 
 def test_xy_and_series(tmp_path: Path) -> None:
