@@ -26,9 +26,8 @@ def watched(job: StepJob, root: Path, body: Callable[[], StepOutcome]) -> StepOu
         outcome = body()
     declared = set(_declared(job, root))
     read = reads.beside(declared)
-    said = outcome.error + outcome.traceback
-    if job.strict and (read or (not outcome.ok and "permission denied" in said.lower())):
-        read = read or _named(said, root, declared)
+    if job.strict and (read or (not outcome.ok and "permission denied" in (outcome.error + outcome.traceback).lower())):
+        read = read or _named(outcome.error, root, declared) or _named(outcome.traceback, root, declared)
         return _refused(job, outcome, read)
     asked = sorted(name for name in variables.names if not name.startswith("MLOPS_"))
     lines = [words.sentence(path, _source(job, path)) for path in read]
@@ -69,7 +68,8 @@ def _source(job: StepJob, path: str) -> str:
 def _named(error: str, root: Path, declared: set[str]) -> list[str]:
     """The files an error of a library names, as far as they are there and no inputs."""
     quoted = [root / text for text in re.findall(r"""["'`]([^"'`\n]+)["'`]""", error)]
-    return [os.path.relpath(path, root) for path in quoted if path.is_file() and str(path) not in declared]
+    read = [path for path in quoted if path.suffix != ".py" and path.is_file() and str(path) not in declared]
+    return [os.path.relpath(path, root) for path in dict.fromkeys(read)]
 
 
 def _refused(job: StepJob, outcome: StepOutcome, read: list[str]) -> StepOutcome:
