@@ -98,7 +98,8 @@ def _providers(places: tuple[tuple[str, int], ...]) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for distribution in importlib.metadata.distributions(path=[place for place, _ in places]):
         name = _named(distribution)
-        for module in _top_level(distribution) if name else ():
+        # One installed for editing may list none of its modules: then its own name has to do.
+        for module in (_top_level(distribution) or {name.replace("-", "_").lower()}) if name else ():
             found.setdefault(module, []).append(name)
     return found
 
