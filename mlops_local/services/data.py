@@ -118,6 +118,15 @@ def current(project: Project, source: Source) -> Snapshot:
     return _read(project, source, identity, found, before)
 
 
+def hashes(project: Project, source: Source) -> dict[str, str]:
+    """Content hash of each file of the source, by path; files whose stat is remembered are not read.
+
+    Raises:
+        DataError: no file matches.
+    """
+    return _hash(project, source)
+
+
 def overview(project: Project, sources: Sequence[Source]) -> list[SourceLine]:
     """List the sources with what their newest snapshots hold."""
     lines = []

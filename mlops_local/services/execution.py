@@ -29,8 +29,9 @@ from mlops_local.engines.pipeline import fingerprint as fingerprints
 from mlops_local.engines.pipeline.plan import changes
 from mlops_local.engines.pipeline.runner import Workers
 from mlops_local.engines.pipeline.schedule import Machine, Place, Schedule, beyond
-from mlops_local.services import data, environment
+from mlops_local.services import data, environment, perfile
 from mlops_local.services.keeping import Keeping, Record
+from mlops_local.services.perfile import PerFile
 from mlops_local.services.planning import Code, Parameters
 from mlops_local.services.project import Project
 from mlops_local.services.vigil import CANCEL, KEEP, Vigil
@@ -353,7 +354,7 @@ class Execution:
         self.emit(Progress("step_started", f"{name}: {reason}", step=name, data=data))
         job = self._job(task, place)
         try:
-            outcome = self._attempts(job)
+            outcome = self._files(task, job) if job.step.each else self._attempts(job)
             if self._stop.is_set() and not outcome.ok:
                 raise Cancelled("cancelled", hint=_GO_ON)
             if not outcome.ok:
@@ -403,6 +404,14 @@ class Execution:
             resume=self.resume,
             strict=self.strict,
         )
+
+    def _files(self, task: Task, job: StepJob) -> StepOutcome:
+        """Run a step once for each new or changed file of its source."""
+        inputs = {item.argument: self._logical(item) for item in job.step.inputs}
+        hashes = {entry.path: entry.hash for entry in self.snapshots[job.step.each].files}
+        each = PerFile(job.step, self.code.graph.source(job.step.each), hashes, task.parts, job.params, inputs)
+        forced = job.step.name in self.forced
+        return perfile.run(self.project.layout, each, job, self._attempts, keep=self.keeping.shared, forced=forced)
 
     def _attempts(self, job: StepJob) -> StepOutcome:
         """Run a step, again as often as it declares; what an earlier attempt printed stays in a log of its own."""

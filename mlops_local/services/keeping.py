@@ -211,7 +211,11 @@ class Scratch:
         job.out.rename(kept)
         outputs = []
         for made in outcome.outputs:
-            files = {name: str(kept / Path(path).relative_to(job.out)) for name, path in made.files.items()}
+            here = {name: Path(path) for name, path in made.files.items()}  # or in the store: a file's result that is kept
+            moved = {
+                name: kept / path.relative_to(job.out) if path.is_relative_to(job.out) else path for name, path in here.items()
+            }
+            files = {name: str(path) for name, path in moved.items()}
             self.made[job.step.name, made.name] = files
             outputs.append(Output(made.name, made.kind, made.logical, {}, 0, made.rows))
         return result_of(job, fingerprint, parts, outcome, outputs, {})

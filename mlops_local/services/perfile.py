@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from mlops_local.domain.assets import FileEntry, Snapshot
 from mlops_local.domain.graph import Source, Step
 from mlops_local.domain.jobs import Made, StepJob, StepOutcome
 from mlops_local.domain.plan import Output, Part, Reason, StepResult
@@ -29,23 +28,24 @@ class PerFile:
 
     step: Step
     source: Source
-    snapshot: Snapshot
+    hashes: Mapping[str, str]
+    """Its files: path -> hash."""
     parts: Sequence[Part]
     params: Mapping[str, Any]
     inputs: Mapping[str, str]
     """Argument -> hash of its content."""
 
-    def files(self) -> Iterator[tuple[FileEntry, str]]:
-        """Every file in order, with its own fingerprint."""
+    def files(self) -> Iterator[tuple[str, str]]:
+        """Every file's path in order, with its own fingerprint."""
         code = [part for part in self.parts if part.kind in ("code", "env")]
-        for entry in sorted(self.snapshot.files, key=lambda entry: entry.path):
+        for path, hash in sorted(self.hashes.items()):
             # A table is the same under any name of its kind; a path is part of what the step sees.
-            name = entry.path if self.source.kind == "files" else Path(entry.path).suffix.lower()
+            name = path if self.source.kind == "files" else Path(path).suffix.lower()
             own = {
-                item.argument: f"{entry.hash} {name}" if item.node == self.step.each else self.inputs[item.argument]
+                item.argument: f"{hash} {name}" if item.node == self.step.each else self.inputs[item.argument]
                 for item in self.step.inputs
             }
-            yield entry, fingerprints.fingerprint(self.step, code, self.params, own)[0]
+            yield path, fingerprints.fingerprint(self.step, code, self.params, own)[0]
 
 
 def told(layout: Layout, each: PerFile, reasons: Sequence[Reason]) -> tuple[Reason, ...]:
@@ -69,31 +69,30 @@ def run(layout: Layout, each: PerFile, job: StepJob, run_one: Run, *, keep: bool
     """
     results: list[tuple[str, StepResult | StepOutcome]] = []
     ran: list[StepOutcome] = []
-    for number, (entry, own) in enumerate(each.files()):
+    for number, (path, own) in enumerate(each.files()):
         kept = None if forced else cache.step_result(layout, own)
         if kept is None:
-            outcome = run_one(_alone(job, each, entry, number))
-            _append(job, entry.path, number)
+            outcome = run_one(_alone(job, each, path, number))
+            _append(job, path, number)
             ran.append(outcome)
             if not outcome.ok:
-                return replace(_total(ran), ok=False, error=f"{entry.path}: {outcome.error}", hint=outcome.hint,
+                return replace(_total(ran), ok=False, error=f"{path}: {outcome.error}", hint=outcome.hint,
                                traceback=outcome.traceback)  # fmt: skip
             if keep:
                 kept = _keep(layout, each, own, outcome, job.run)
-        results.append((entry.path, kept if kept is not None else outcome))
+        results.append((path, kept if kept is not None else outcome))
     outputs, problem = _together(layout, each.step, results)
     if problem:
         return StepOutcome(False, error=problem, hint="let the step return the same kind of value for every file")
     return replace(_total(ran), outputs=outputs)
 
 
-def _alone(job: StepJob, each: PerFile, entry: FileEntry, number: int) -> StepJob:
+def _alone(job: StepJob, each: PerFile, path: str, number: int) -> StepJob:
     """The job for one file."""
     out = job.out / f"{number:05d}"
     out.mkdir()
     inputs = tuple(
-        replace(given, files={entry.path: given.files[entry.path]}) if given.input.node == each.step.each else given
-        for given in job.inputs
+        replace(given, files={path: given.files[path]}) if given.input.node == each.step.each else given for given in job.inputs
     )
     return replace(job, inputs=inputs, out=out, log=job.out / f"{number:05d}.log")
 

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 from mlops_local import __version__
 from mlops_local.domain.assets import Snapshot
 from mlops_local.domain.errors import ConfigError, DataError, UsageError
-from mlops_local.domain.graph import Graph, Param, Step, from_json, to_json
-from mlops_local.domain.plan import Cause, Dag, Plan, StepResult
+from mlops_local.domain.graph import Graph, Input, Param, Step, from_json, to_json
+from mlops_local.domain.plan import Cause, Dag, Decision, Plan, StepResult
 from mlops_local.domain.progress import Emit, Progress, ignore
 from mlops_local.domain.project import ProjectConfig
 from mlops_local.domain.splits import unfolded
@@ -363,7 +363,31 @@ def make_plan(
         given=given,
     )
     known.keep_parts(project.layout, code, before)
-    return plan
+    return _in_files(project, code, plan, params, snapshots) if any(step.each for step in steps) else plan
+
+
+def _in_files(project: Project, code: Code, plan: Plan, params: Parameters, snapshots: Mapping[str, str]) -> Plan:
+    """Say of each step that runs file by file how many of its files would run."""
+    from mlops_local.services import perfile  # noqa: PLC0415  (only for pipelines that have such a step)
+
+    decisions = {decision.name: decision for decision in plan.decisions}
+    for name, decision in decisions.items():
+        step = code.graph.step(name)
+        if step.each and decision.state == "stale" and decision.fingerprint:
+            inputs = {
+                item.argument: snapshots.get(item.node) or _logical(project, decisions[item.node], item) for item in step.inputs
+            }
+            source = code.graph.source(step.each)
+            each = perfile.PerFile(step, source, data.hashes(project, source), code.parts(step), params.get(name, {}), inputs)
+            decisions[name] = replace(decision, reasons=perfile.told(project.layout, each, decision.reasons))
+    return Plan(tuple(decisions.values()))
+
+
+def _logical(project: Project, decision: Decision, item: Input) -> str:
+    """The content of a fresh step's output."""
+    result = cache.step_result(project.layout, decision.fingerprint)
+    outputs = result.outputs if result is not None else ()
+    return next((found.logical for found in outputs if not item.output or found.name == item.output), "")
 
 
 def as_kept(project: Project, code: Code, targets: Sequence[str]) -> dict[str, StepResult]:
