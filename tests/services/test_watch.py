@@ -67,6 +67,11 @@ class Watched(Shop):
         """The events that are a change's one line."""
         return [event for event in self.events if event.kind == "watch"]
 
+    def wait(self, condition: Callable[[], bool]) -> bool:
+        """Wait until a condition holds for what was said."""
+        with self._changed:
+            return self._changed.wait_for(lambda: condition() or self._error is not None, timeout=WITHIN_S)
+
     def said(self, text: str, *, state: str = "", kind: str = "watch") -> Progress:
         """Wait for a line with this text; return it and forget everything up to it."""
 
@@ -286,6 +291,36 @@ def eventually(condition: Callable[[], bool]) -> bool:
             return True
         time.sleep(0.1)
     return False
+
+
+def test_a_checkout_of_200_files_is_one_run(copy: Path) -> None:
+    """Another branch changes the pipeline, the data and hundreds of modules: one run, with the code of that branch."""
+    git = ["git", "-c", "user.name=x", "-c", "user.email=x@example.com"]
+    many = copy / "many"
+    many.mkdir()
+    (many / "__init__.py").write_text("")
+    for number in range(200):
+        (many / f"m{number}.py").write_text(f"VALUE = {number}\n")
+    imports = "".join(f"from many import m{number}\n" for number in range(200))
+    pipeline = copy / "pipeline.py"
+    pipeline.write_text(pipeline.read_text().replace("import mlops_local", imports + "import mlops_local", 1))
+    subprocess.run([*git, "init", "-q", "-b", "main"], cwd=copy, check=True)
+    subprocess.run([*git, "add", "."], cwd=copy, check=True)
+    subprocess.run([*git, "commit", "-qm", "one"], cwd=copy, check=True)
+    subprocess.run([*git, "checkout", "-qb", "other"], cwd=copy, check=True)
+    for number in range(200):
+        (many / f"m{number}.py").write_text(f"VALUE = {number + 1}\n")
+    pipeline.write_text(pipeline.read_text().replace("ROUNDS = 30", "ROUNDS = 30 + m7.VALUE"))
+    subprocess.run([*git, "commit", "-qam", "two"], cwd=copy, check=True)
+    subprocess.run([*git, "checkout", "-q", "main"], cwd=copy, check=True)
+    with Watched(copy) as watched:
+        watched.said("nothing to do, 5 steps fresh")
+        subprocess.run([*git, "checkout", "-q", "other"], cwd=copy, check=True)
+        line = watched.said("ran gbm, gbm.evaluate", state="done")
+        assert len(line.data["changed"]) == 201, "one change holds them all"
+        watched.edit("pipeline.py", "ROUNDS = 30", "ROUNDS = 30  # the end")
+    plans = [event for event in watched.events if event.kind == "plan"]
+    assert plans == [], "nothing ran after the one run"
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])

@@ -17,6 +17,8 @@ CODE_PATIENCE_MS = 400
 DATA_QUIET_MS = 500
 DATA_PATIENCE_MS = 5000
 """Data that arrive file after file are handed over together, but one quiet for this long does not wait for the others."""
+AFTER_HOLD_MS = 100
+"""When git is done, the last events of what it did may still be on their way."""
 HOLD_PATIENCE_MS = 30_000
 """A lock that a killed git left behind is believed for this long."""
 
@@ -64,6 +66,7 @@ class Settler:
     wanted: Callable[[str], bool] = lambda path: True
     _pending: dict[str, _Pending] = field(default_factory=dict)
     _held_since: float | None = None
+    _held_until: float = -1e9
 
     def add(self, path: str, now: float) -> None:
         """Take one event."""
@@ -80,7 +83,7 @@ class Settler:
         """
         if self._hold(now, held):
             return frozenset()
-        code = {path for path, event in self._pending.items() if kind(path) == "code" and self._code_settled(path, event, now)}
+        code = self._code_settled(now)
         data = self._data_settled(now)
         for path in code | data:
             del self._pending[path]
@@ -96,17 +99,22 @@ class Settler:
 
     def _hold(self, now: float, held: bool) -> bool:
         if not held:
-            self._held_since = None
-            return False
+            if self._held_since is not None:
+                self._held_since, self._held_until = None, now
+            return now - self._held_until < _seconds(AFTER_HOLD_MS)
         if self._held_since is None:
             self._held_since = now
         return now - self._held_since < _seconds(HOLD_PATIENCE_MS)
 
-    def _code_settled(self, path: str, event: _Pending, now: float) -> bool:
-        quiet = now - event.last
-        if quiet < _seconds(CODE_QUIET_MS):
-            return False
-        return quiet >= _seconds(CODE_PATIENCE_MS) or self.parses(path)
+    def _code_settled(self, now: float) -> set[str]:
+        """Files that are saved together are one change: none acts while others are still arriving, but not for ever."""
+        quiet = {path: now - event.last for path, event in self._pending.items() if kind(path) == "code"}
+        if not quiet:
+            return set()
+        if min(quiet.values()) < _seconds(CODE_QUIET_MS) and max(quiet.values()) < _seconds(CODE_PATIENCE_MS):
+            return set()
+        settled = {path for path, since in quiet.items() if since >= _seconds(CODE_QUIET_MS)}
+        return {path for path in settled if quiet[path] >= _seconds(CODE_PATIENCE_MS) or self.parses(path)}
 
     def _data_settled(self, now: float) -> set[str]:
         data = {path: event for path, event in self._pending.items() if kind(path) == "data"}

@@ -42,6 +42,23 @@ def test_code_that_does_not_parse_waits_then_shows_its_error() -> None:
     assert watch.due(1.11) == {"pipeline.py"}
 
 
+def test_code_that_is_saved_together_is_one_change() -> None:
+    """A file does not act while others are still arriving, nor wait for ever for one that never rests."""
+    watch = settler()
+    for number in range(5):
+        watch.add(f"m{number}.py", number * 0.015)
+        assert watch.due(number * 0.015 + 0.014) == frozenset()
+    assert len(watch.due(0.081)) == 5
+    watch.add("a.py", 10.0)
+    now = 10.0
+    handed: set[str] = set()
+    while now < 10.5:
+        watch.add("endless.py", now)
+        now += 0.01
+        handed |= watch.due(now)
+    assert handed == {"a.py"}
+
+
 def test_data_act_when_quiet_and_equal_twice() -> None:
     """A data file needs 500 ms without events and two equal looks."""
     watch = settler()
@@ -102,7 +119,9 @@ def test_nothing_settles_while_git_works_and_nothing_is_lost() -> None:
     watch = settler()
     watch.add("pipeline.py", 0.0)
     assert watch.due(5.0, held=True) == frozenset()
-    assert watch.due(6.0) == {"pipeline.py"}
+    watch.add("late.py", 5.99)
+    assert watch.due(6.0) == watch.due(6.09) == frozenset(), "the last events may still be on their way"
+    assert watch.due(6.11) == {"pipeline.py", "late.py"}
     watch.add("pipeline.py", 10.0)
     assert watch.due(10.1, held=True) == frozenset()
     assert watch.due(40.0, held=True) == frozenset()
