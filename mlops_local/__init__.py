@@ -17,6 +17,7 @@ def __getattr__(name: str) -> Any:
     api = importlib.import_module("mlops_local.api")  # `from mlops_local import api` would ask this very function first
 
     try:
-        return getattr(api, name)
+        found = globals()[name] = getattr(api, name)
     except AttributeError:
         raise AttributeError(f"module 'mlops_local' has no attribute {name!r}") from None
+    return found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 REASONS = ("code", "params", "data", "env", "missing", "forced")
@@ -173,7 +173,8 @@ class StepResult:
 
 def result_to_json(result: StepResult) -> dict[str, Any]:
     """The result as JSON values."""
-    return asdict(result)
+    outputs = [{**vars(output), "parts": dict(output.parts)} for output in result.outputs]
+    return {**vars(result), "outputs": outputs, "parts": [dict(vars(part)) for part in result.parts]}
 
 
 def result_from_json(value: Mapping[str, Any]) -> StepResult:

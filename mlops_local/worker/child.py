@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
+import faulthandler
 import fcntl
 import json
 import os
@@ -54,7 +56,9 @@ def _leave(output: int, life: int) -> None:
         signal.signal(number, signal.SIG_DFL if number != signal.SIGINT else signal.default_int_handler)
     _die_with(life)
     with contextlib.suppress(OSError):  # when memory runs out the system ends this step, not the program that waits for it
-        Path("/proc/self/oom_score_adj").write_text("500", encoding="ascii")
+        score = os.open("/proc/self/oom_score_adj", os.O_WRONLY)
+        os.write(score, b"500")
+        os.close(score)
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)
     os.dup2(output, 1)
@@ -64,9 +68,6 @@ def _leave(output: int, life: int) -> None:
     sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115 - the process's own streams
     sys.stdout = open(1, "w", encoding="utf-8", errors="backslashreplace", buffering=1, closefd=False)  # noqa: SIM115
     sys.stderr = open(2, "w", encoding="utf-8", errors="backslashreplace", buffering=1, closefd=False)  # noqa: SIM115
-    import atexit
-    import faulthandler
-
     atexit._clear()  # the server's own: only what the step registers runs at its end
     faulthandler.enable(file=sys.stderr)
 
@@ -85,8 +86,6 @@ def _die_with(life: int) -> None:
 
 def _flush() -> None:
     """Run what the step registered for its end (journals flush there), then empty the streams."""
-    import atexit
-
     with contextlib.suppress(Exception):
         atexit._run_exitfuncs()
     for stream in (sys.stdout, sys.stderr):

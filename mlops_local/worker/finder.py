@@ -11,9 +11,11 @@ import importlib.machinery
 import importlib.util
 import linecache
 import sys
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import ModuleType
+from types import CodeType, ModuleType
+from typing import NamedTuple
 
 from mlops_local.domain.errors import ConfigError
 from mlops_local.domain.jobs import Code
@@ -25,20 +27,50 @@ _LONGEST_LINE = 200
 """Characters of a source line that an error shows."""
 
 
+class Compiled(NamedTuple):
+    """A project module made ready to run; it holds for these bytes at this path alone."""
+
+    path: str
+    data: bytes
+    code: CodeType
+    lines: list[str]
+    """For tracebacks."""
+
+
+def compiled(path: str, data: bytes) -> Compiled:
+    """Compile a module's bytes. Raises SyntaxError, ValueError, RecursionError or MemoryError."""
+    lines = importlib.util.decode_source(data).splitlines(keepends=True)
+    return Compiled(path, data, compile(data, path, "exec", dont_inherit=True), lines)
+
+
+def quietly_compiled(path: str, data: bytes) -> Compiled | None:
+    """Compile a module ahead of its use; None where Python objects or warns: whoever imports it is to hear that."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            return compiled(path, data)
+    except (SyntaxError, ValueError, RecursionError, MemoryError, Warning):
+        return None
+
+
 class Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     """Serves the project's modules."""
 
-    def __init__(self, root: Path, sources: Mapping[str, Code], *, report: bool) -> None:
+    def __init__(
+        self, root: Path, sources: Mapping[str, Code], *, report: bool, ready: Mapping[str, Compiled] | None = None
+    ) -> None:
         """Only assign.
 
         Args:
             root: the project's folder.
             sources: the hashed modules.
             report: read other project files from disk and remember them; refuse them otherwise.
+            ready: modules that are compiled already.
         """
         self.root = root
         self.sources = sources
         self.report = report
+        self.ready = ready or {}
         self.found: dict[str, str] = {}
         """Modules read from disk: name -> path relative to the root."""
 
@@ -113,12 +145,13 @@ class Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         path = str(self.root / self._relative(name))
         data = self.data(name)
         try:
-            text = importlib.util.decode_source(data)
-            linecache.cache[path] = (len(data), None, text.splitlines(keepends=True), path)
-            code = compile(data, path, "exec", dont_inherit=True)
+            ready = self.ready.get(name)
+            if ready is None or (ready.path, ready.data) != (path, data):
+                ready = compiled(path, data)
         except (SyntaxError, ValueError, RecursionError, MemoryError) as error:  # the last two: nested too deep
             raise self._broken(name, error) from error
-        exec(code, module.__dict__)
+        linecache.cache[path] = (len(data), None, ready.lines, path)
+        exec(ready.code, module.__dict__)
 
     def data(self, name: str) -> bytes:
         """A module's bytes."""

@@ -29,11 +29,14 @@ from mlops_local.domain.graph import Graph, from_json, to_json
 from mlops_local.domain.jobs import StepJob, StepOutcome, job_from_json, outcome_from_json, outcome_to_json
 from mlops_local.worker import child, tree
 from mlops_local.worker.capture import Capture
+from mlops_local.worker.finder import Compiled, Finder, quietly_compiled
 
 GRACE_S = 3.0
 """Between TERM and KILL."""
 SAMPLE_S = 0.1
 """How often the memory of a step that started processes is looked at; less often where looking is slow."""
+COMPILING_S = 0.5
+"""How long the server compiles at a time; what is left then, each child compiles for itself."""
 _SIGNALS = {
     signal.SIGSEGV: "segmentation fault",
     signal.SIGKILL: "most often: out of memory",
@@ -103,6 +106,8 @@ class Server:
     root: Path = Path()
     sources: Mapping[str, Module] = field(default_factory=dict)
     graph: Graph = field(default_factory=Graph)
+    _ready: dict[str, Compiled] = field(default_factory=dict)
+    """The project's modules as every child inherits them."""
     _buffer: bytes = b""
     _open: bool = True
     _children: dict[int, _Child] = field(default_factory=dict)
@@ -157,6 +162,18 @@ class Server:
         self.root = Path(request["root"])
         self.sources = {name: Module(path, base64.b64decode(data)) for name, (path, data) in request["sources"].items()}
         self.graph = from_json(request["graph"])
+        self._compile()
+
+    def _compile(self) -> None:
+        """Compile what changed, once for all children."""
+        until = time.monotonic() + COMPILING_S
+        known, self._ready = self._ready, {}
+        for name, source in self.sources.items():
+            path, ready = str(self.root / source.path), known.get(name)
+            if ready is None or (ready.path, ready.data) != (path, source.data):
+                ready = quietly_compiled(path, source.data) if time.monotonic() < until else None
+            if ready is not None:
+                self._ready[name] = ready
 
     def _op_preload(self, request: Mapping[str, Any]) -> None:
         """Import libraries here, so that every child has them; says which one starts threads (forking is unsafe then)."""
@@ -190,9 +207,8 @@ class Server:
 
     def _describe(self, request: Mapping[str, Any]) -> Answer:
         from mlops_local.worker.describe import describe
-        from mlops_local.worker.finder import Finder
 
-        finder = Finder(self.root, self.sources, report=True)
+        finder = Finder(self.root, self.sources, report=True, ready=self._ready)
         finder.install()
         try:
             return {"graph": to_json(describe(finder, request["entry"], request["imports"], request.get("commands")))}
@@ -207,9 +223,8 @@ class Server:
 
     def _step(self, job: StepJob) -> Answer:
         from mlops_local.worker import step
-        from mlops_local.worker.finder import Finder
 
-        finder = Finder(self.root, self.sources, report=False)
+        finder = Finder(self.root, self.sources, report=False, ready=self._ready)
         finder.install()
         return outcome_to_json(step.run(job, finder))
 

@@ -93,10 +93,14 @@ class Schedule:
 
     def start(self) -> list[Place]:
         """Take the queued steps that may begin now, the one with the longest way behind it first."""
-        begun = []
+        begun: list[Place] = []
+        if len(self._running) >= self._jobs:
+            return begun
         for name in sorted(self._queued, key=lambda name: -self._ahead[name]):
+            if len(self._running) >= self._jobs:
+                break
             place = self._place(self._steps[name])
-            if len(self._running) < self._jobs and (not self._running or self._fits(place)):
+            if not self._running or self._fits(place):
                 del self._queued[name]
                 self._running[name] = place
                 begun.append(place)

@@ -13,6 +13,7 @@ import pytest
 
 from mlops_local.domain.errors import MlopsError
 from mlops_local.engines.pipeline.runner import StepOutcome
+from mlops_local.engines.pipeline.sources import discover
 from tests.engines.pipeline.bench import Bench, bench, gone, pids_of
 
 PIPELINE = """
@@ -289,6 +290,27 @@ def test_hashed_bytes_run_not_the_disk(tmp_path: Path) -> None:
         (tmp_path / "helper.py").write_text("def f():\n    return 'later'\n")
         assert project.run("one").ok
         assert project.value("one") == "hashed"
+
+
+def test_an_error_shows_the_lines_that_ran(tmp_path: Path) -> None:
+    """After an edit, in the same worker, a traceback shows the new lines, whatever the file says by then."""
+    text = "import mlops_local as mlops\n@mlops.step\ndef fails():\n    raise ValueError('%s')\n"
+    project = bench(tmp_path, text % "first")
+    with project.workers:
+        assert "    raise ValueError('first')" in project.run("fails").traceback
+        (tmp_path / "pipeline.py").write_text("\n" + text % "second")
+        project.sources = discover("pipeline.py", project._load)
+        (tmp_path / "pipeline.py").write_text("# gone")
+        traceback = project.run("fails").traceback
+        assert "line 5, in fails\n    raise ValueError('second')" in traceback
+
+
+def test_what_python_warns_of_is_told_to_the_step(tmp_path: Path) -> None:
+    """A module is compiled ahead of the step, and yet a warning about its text is in the output of the step that imports it."""
+    project = bench(tmp_path, "import mlops_local as mlops\n@mlops.step\ndef one():\n    return 1 is 1\n")
+    with project.workers:
+        assert project.run("one").ok
+        assert "pipeline.py:4: SyntaxWarning" in project.log("one").read_text()
 
 
 def test_project_code_nobody_hashed_is_refused(tmp_path: Path) -> None:
