@@ -18,9 +18,11 @@ _SIGNS = {
     "done": ("✓", "+", "done"),
     "nothing": ("=", "=", ""),
     "failed": ("✗", "x", "failed"),
+    "fail": ("✗", "x", "failed"),
+    "inconclusive": ("?", "?", "warning"),
     "broken": ("!", "!", "warning"),
 }
-"""State -> sign, sign where the terminal has only ASCII, style. Other states go on."""
+"""State, or a verdict that is no pass -> sign, sign where the terminal has only ASCII, style. Other states go on."""
 _GOES_ON = ("…", "~", "")
 _SHOWN = frozenset({"step_started", "step_ended", "warning", "served"})
 """What of a run's talk is shown without -v: the line a change ends in says the rest."""
@@ -70,7 +72,7 @@ def _lines(show: Emit) -> Emit:
         data = event.data
         if data.get("traceback"):
             diagnostics.say(str(data["traceback"]).rstrip())
-        for line in _fitted(data["rows"], str(data["state"]), output.terminal_width()):
+        for line in _fitted(data["rows"], _outcome(data), output.terminal_width()):
             output.raw(line + "\n")
         output.flush()
         _explain(data)
@@ -78,11 +80,17 @@ def _lines(show: Emit) -> Emit:
     return emit
 
 
+def _outcome(data: Any) -> str:
+    """The state; of a run that made a version which did not pass, the worst verdict."""
+    verdicts = [model["verdict"] for model in data.get("models", ())] if data["state"] == "done" else []
+    return next((verdict for verdict in ("fail", "inconclusive") if verdict in verdicts), str(data["state"]))
+
+
 def _explain(data: Any) -> None:
     """What belongs under the line: gates that did not pass; what is wrong, and what to do."""
     from mlops_local.cli import diagnostics
 
-    for model in data.get("models", ()):
+    for model in data.get("models", ()) if data["state"] == "done" else ():
         for gate in model["failed"]:
             note = f" ({gate['note']})" if gate["note"] else ""
             difference = f", {gate['difference']:+.4f}" if gate["difference"] is not None else ""
