@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,18 +20,35 @@ _names = click.argument("names", nargs=-1, metavar="[SOURCE]...")
 
 @click.command(
     epilog="\b\nExamples:\n  mlops init\n  mlops init flights --template flights\n"
-    "  mlops init churn --template blank --data customers.csv --target churned"
+    "  mlops init churn --template blank --data customers.csv --target churned\n"
+    "  mlops init --script train.py -- --data data/rows.csv --rounds 30"
 )
-@click.argument("folder", metavar="[DIR]", default=".", type=click.Path(path_type=Path))
+@click.argument("words", metavar="[DIR] [-- ARGUMENTS]", nargs=-1)
 @click.option(
     "--template", default="", metavar="flights|blank", help="Begin with a pipeline: the flights sample, or an empty one."
 )
 @click.option("--data", type=click.Path(path_type=Path), help="With blank: a CSV or Parquet file to write a pipeline for.")
 @click.option("--target", default="", metavar="COLUMN", help="What to predict; COLUMN=VALUE for one class against the rest.")
+@click.option(
+    "--script",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Run a Python script of yours once and propose it as a step; what follows -- are its arguments.",
+)
+@click.option("--yes", is_flag=True, help="With --script: write the step to mlops.toml without asking.")
 @click.option("--unsafe-fs", is_flag=True, help="Allow a network file system, where locks cannot be trusted.")
 @json_option
 @click.pass_obj
-def init(settings: Settings, folder: Path, template: str, data: Path | None, target: str, unsafe_fs: bool) -> None:
+def init(
+    settings: Settings,
+    words: tuple[str, ...],
+    template: str,
+    data: Path | None,
+    target: str,
+    script: Path | None,
+    yes: bool,
+    unsafe_fs: bool,
+) -> None:
     """Make a project in DIR (here by default): mlops.toml and .mlops/, and no code unless a template asks for it.
 
     Nothing of yours is ever overwritten.
@@ -37,6 +56,16 @@ def init(settings: Settings, folder: Path, template: str, data: Path | None, tar
     from mlops_local.cli import diagnostics, output
     from mlops_local.services import init as service
 
+    if script is not None:
+        if template or data or target:
+            raise click.UsageError("--script goes with none of --template, --data and --target")
+        _script(settings, script, words, yes=yes, unsafe_fs=unsafe_fs)
+        return
+    if yes:
+        raise click.UsageError("--yes goes with --script")
+    if len(words) > 1:
+        raise click.UsageError(f"Got unexpected extra argument ({words[1]})")
+    folder = Path(words[0] if words else ".")
     here = settings.directory
     made = service.create(here / folder, template=template, data=data, target=target, unsafe_fs=unsafe_fs)
     commands = service.next_commands(made, template, Path.cwd())
@@ -49,6 +78,41 @@ def init(settings: Settings, folder: Path, template: str, data: Path | None, tar
     diagnostics.say("next:")
     for command in commands:
         output.line(f"  {command}")
+
+
+def _script(settings: Settings, script: Path, arguments: tuple[str, ...], *, yes: bool, unsafe_fs: bool) -> None:
+    from mlops_local.cli import diagnostics, output
+    from mlops_local.services import init as service
+    from mlops_local.services import script as scripts
+    from mlops_local.store.layout import find_root
+
+    here = settings.directory
+    if not (here / script).is_file():
+        raise click.BadParameter(f"there is no file {script}", param_hint="--script")
+    if find_root(here) is None:
+        diagnostics.say(service.summary(service.create(here, unsafe_fs=unsafe_fs)))
+    project = settings.project()
+    name = scripts.check(project, here / script, arguments)
+    ask = not yes and not settings.json and sys.stdin.isatty() and sys.stderr.isatty()
+    called = shlex.join(["python", name, *arguments])
+    if ask and not click.confirm(f"run `{called}` once, to see what it reads and writes?", default=True, err=True):
+        return
+    diagnostics.say(f"running {called}")
+    made = scripts.propose(project, name, arguments)
+    if not settings.json:
+        output.line(made.text.rstrip("\n"))
+    for note in made.notes:
+        diagnostics.say(f"note: {note}")
+    written = yes or (ask and click.confirm("write this to mlops.toml?", default=True, err=True))
+    if written:
+        scripts.write(project, made)
+    if settings.json:
+        output.fields("init-script", {"name": made.name, "entry": made.text, "notes": made.notes, "written": written})
+        return
+    diagnostics.say("written to mlops.toml" if written else "nothing was written; --yes appends it to mlops.toml")
+    if written:
+        diagnostics.say("next:")
+        output.line(f"  mlops train {made.name}")
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})

@@ -45,10 +45,10 @@ def run(job: StepJob, root: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     for name in named & set(files):
         (made[name] if files[name].endswith("/") else made[name].parent).mkdir(parents=True)
     own = {path for name, path in made.items() if name not in named}
-    before = _seen(root)
+    before = seen(root)
     old = {name: _stamp(path) for name, path in made.items() if path.is_file()}
     _execute(step, _words(step, given, {name: str(path) for name, path in made.items()}, job.params))
-    changed = _changed(before, _seen(root), root, own)
+    changed = _changed(before, seen(root), root, own)
     for name, path in made.items():
         _there(step, name, path, files[name], None if name in named else old.get(name))
     warnings = [
@@ -189,7 +189,7 @@ def _value(path: Path) -> Any:
     return scan(Source(path.name, path.name), {path.name: str(path)})
 
 
-def _seen(root: Path) -> dict[str, tuple[int, int]] | None:
+def seen(root: Path) -> dict[str, tuple[int, int]] | None:
     """Size and mtime of the project's files; None for a project that has too many."""
     found: dict[str, tuple[int, int]] = {}
     for path in _walk(str(root)):

@@ -46,11 +46,12 @@ OURS = str(Path(__file__).resolve().parent.parent) + os.sep
 class Reads:
     """While entered, notes the files that are read and matter."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, *, began: float = 0.0) -> None:
         """Only assign.
 
         Args:
             root: the project's folder.
+            began: a file made after that is no input; 0: when this is entered.
         """
         self.root = root
         self.found: dict[str, str] = {}
@@ -58,14 +59,14 @@ class Reads:
         self.on = False
         self._prefix = str(root) + os.sep
         self._written: set[str] = set()
-        self._began = 0.0
+        self._began = began
         self._patches: list[tuple[Any, str, Any]] = []
         self._importing: set[str] = set()
         prefixes = {sys.prefix, sys.base_prefix, sys.exec_prefix}
         self._foreign = (*SYSTEM, *(str(Path(prefix)) + os.sep for prefix in prefixes if prefix != "/"), OURS)
 
     def __enter__(self) -> Reads:
-        self._began, self.on = time.time(), True
+        self._began, self.on = self._began or time.time(), True
         sys.addaudithook(self._hook())
         sys.meta_path.insert(0, self)
         for name in _READERS:

@@ -1,0 +1,104 @@
+"""Note what a script and its Python child processes read, and the arguments it declares; the script itself runs unchanged.
+
+`mlops init --script` puts a `sitecustomize` on the script's PYTHONPATH that calls `begin`; what is noted goes to the folder
+that MLOPS_WITNESS names. Python 3.10, standard library.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from mlops_local.worker.reads import Reads
+
+FOLDER = "MLOPS_WITNESS"
+"""Names the folder that has the request and takes the notes."""
+SCRIPT = "MLOPS_WITNESS_SCRIPT"
+"""Set for the one process that is the script itself, not for those it starts."""
+REQUEST = "request.json"
+READS, ARGUMENTS = "reads.jsonl", "arguments.json"
+
+
+class _Told(dict[str, str]):
+    """What was read, written down at once: a process may end in any way, also as a fork."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.out = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+
+    def __setitem__(self, file: str, name: str) -> None:
+        super().__setitem__(file, name)
+        os.write(self.out, json.dumps([file, name]).encode() + b"\n")
+
+
+def begin() -> None:
+    """Start to note; called while Python starts."""
+    folder = Path(os.environ[FOLDER])
+    request = json.loads((folder / REQUEST).read_bytes())
+    reads = Reads(Path(request["root"]), began=request["began"])
+    reads.found = _Told(folder / READS)
+    reads.__enter__()  # until the process ends
+    sys.addaudithook(_modules(reads))
+    for word in sys.orig_argv[1:]:  # Python opens the script it is started with before anyone can listen
+        file = os.path.normpath(Path.cwd() / word)
+        if word.endswith(".py") and file.startswith(f"{reads.root}{os.sep}") and Path(file).is_file():
+            reads.found[file] = file
+    if os.environ.pop(SCRIPT, ""):
+        _record(request["arguments"], folder / ARGUMENTS)
+
+
+def _modules(reads: Reads) -> Any:
+    """A module of the project that is loaded from its cache is read as well."""
+
+    def heard(event: str, arguments: tuple[Any, ...]) -> None:
+        if event != "open" or not isinstance(arguments[0], str) or not arguments[0].endswith(".pyc"):
+            return
+        try:
+            source = importlib.util.source_from_cache(arguments[0])
+        except ValueError:
+            return
+        inside = source.startswith(f"{reads.root}{os.sep}") and "-packages" not in source
+        if inside and source not in reads.found and Path(source).is_file():
+            reads.found[source] = source
+
+    return heard
+
+
+def _record(words: list[str], path: Path) -> None:
+    """Have the parser that reads the script's arguments written down, with what it made of them."""
+    original = argparse.ArgumentParser.parse_known_args
+    depth = 0
+
+    def parsed(self: Any, args: Any = None, namespace: Any = None) -> Any:
+        nonlocal depth
+        depth += 1
+        try:
+            found = original(self, args, namespace)
+        finally:
+            depth -= 1
+        if depth == 0 and list(sys.argv[1:] if args is None else args) == words:
+            notes = [_action(action, found[0]) for action in self._actions]
+            path.write_text(json.dumps(notes), encoding="utf-8")
+        return found
+
+    argparse.ArgumentParser.parse_known_args = parsed  # type: ignore[method-assign]
+
+
+def _action(action: argparse.Action, values: argparse.Namespace) -> dict[str, Any]:
+    value = getattr(values, action.dest, None)
+    plain = type(value) is action.type or (action.type is float and type(value) is int)
+    plain = plain or (action.type in (None, str) and type(value) is str) or (action.type is Path and isinstance(value, Path))
+    return {
+        "options": list(action.option_strings),
+        "name": action.dest,
+        "takes": 0 if action.nargs == 0 else 1 if action.nargs is None else None,
+        # Only where the value as text gives the script the same value again.
+        "value": (str(value) if isinstance(value, Path) else value)
+        if plain and type(action) is argparse._StoreAction
+        else None,
+    }
