@@ -195,7 +195,7 @@ def test_completion_for_an_unknown_shell_is_a_usage_error(mlops: Mlops) -> None:
 
 @pytest.mark.parametrize(
     ("words", "expected"),
-    [("mlops st", {"status"}), ("mlops comp", {"compare", "completion"}), ("mlops status --js", {"--json"})],
+    [("mlops st", {"status", "stop"}), ("mlops comp", {"compare", "completion"}), ("mlops status --js", {"--json"})],
 )
 def test_completion_answers_what_fits(mlops: Mlops, words: str, expected: set[str]) -> None:
     """Commands and options complete, from any shell that asks as bash does."""

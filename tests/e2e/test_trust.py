@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 
+from mlops_local.store import cache
+from mlops_local.store.layout import Layout
 from tests.e2e.conftest import Shop
 
 
 def _object(shop: Shop, step: str, output: str, name: str) -> Path:
     """Where a file of a step's newest result is kept."""
-    kept = json.loads((shop.root / ".mlops" / "cache" / "latest" / f"{step}.json").read_text())
-    (found,) = (item for item in kept["outputs"] if item["name"] == output)
-    stored = str(found["parts"][name])
+    kept = cache.latest(Layout(shop.root), step)
+    assert kept is not None
+    (found,) = (item for item in kept.outputs if item.name == output)
+    stored = found.parts[name]
     return shop.root / ".mlops" / "objects" / stored[:2] / stored
 
 

@@ -77,8 +77,11 @@ from pathlib import Path
 from mlops_local.store.journal import Journal
 from mlops_local.store.layout import Layout
 j = Journal.open(Layout(Path(sys.argv[1])).journal)
+j.metric("r", "loss", 0.0, 0)
+j.flush()
 print("open", flush=True)
-for i in range(3000):
+sys.stdin.readline()
+for i in range(1, 3000):
     j.metric("r", "loss", float(i), i)
     if i % 300 == 0: time.sleep(0.02)
 j.close()
@@ -92,6 +95,7 @@ def test_a_follower_sees_every_point_of_another_process_once(layout: Layout, sto
     seen: list[float] = []
     with Tail(layout) as tail:
         seen += [line["s"] for line in tail.poll()]
+        print(file=writer.stdin, flush=True)  # it may be gone before the next poll: its file is open by now
         while writer.poll() is None:
             projection.fold(store)
             seen += [line["s"] for line in tail.poll()]
