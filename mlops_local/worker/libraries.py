@@ -89,14 +89,19 @@ def providers() -> Mapping[str, list[str]]:
 
     A forking server asks before it forks, so that its children need not.
     """
-    return _providers(tuple((place, _mtime(place)) for place in sys.path))
+    found: dict[str, list[str]] = {}
+    for place in sys.path:
+        for module, names in _provided(place, _mtime(place)).items():
+            found.setdefault(module, []).extend(names)
+    return found
 
 
-@lru_cache(maxsize=1)
-def _providers(places: tuple[tuple[str, int], ...]) -> dict[str, list[str]]:
+@lru_cache(maxsize=64)
+def _provided(place: str, mtime: int) -> dict[str, list[str]]:
+    """What the distributions of one folder provide; `mtime` tells one state of it from another."""
     # As importlib.metadata.packages_distributions, which makes an object of each of 15,000 files: 250 ms of work, here 20.
     found: dict[str, list[str]] = {}
-    for distribution in importlib.metadata.distributions(path=[place for place, _ in places]):
+    for distribution in importlib.metadata.distributions(path=[place]):
         name = _named(distribution)
         # One installed for editing may list none of its modules: then its own name has to do.
         for module in (_top_level(distribution) or {name.replace("-", "_").lower()}) if name else ():
@@ -178,7 +183,9 @@ def _place(module: str, *, provided: bool) -> str | None:
 
 def _imported(root: Path, folders: Mapping[str, str]) -> dict[str, str]:
     """What of the packages beside the project is imported by now, whoever asked for it."""
-    found = {}
+    found: dict[str, str] = {}
+    if not folders:
+        return found
     for name, module in list(sys.modules.items()):
         file = getattr(module, "__file__", None)
         if name.partition(".")[0] in folders and file and file.endswith(".py"):
