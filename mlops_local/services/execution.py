@@ -337,6 +337,7 @@ class Execution:
                         on_wait=waiting,
                         stop=self._stop,
                         command=f"train {name}",
+                        passing=True,
                     )
                 )
             except StoreBusy:
@@ -353,8 +354,10 @@ class Execution:
         data = {"reason": reason, "threads": place.threads or self.machine.cpus, "gpus": list(place.gpus or ())}
         self.emit(Progress("step_started", f"{name}: {reason}", step=name, data=data))
         job = self._job(task, place)
+        spent: dict[str, Any] = {}
         try:
             outcome = self._files(task, job) if job.step.each else self._attempts(job)
+            spent = {"seconds": outcome.seconds, "cpu_seconds": outcome.cpu_seconds, "peak_bytes": outcome.peak_bytes}
             if self._stop.is_set() and not outcome.ok:
                 raise Cancelled("cancelled", hint=_GO_ON)
             if not outcome.ok:
@@ -365,7 +368,7 @@ class Execution:
             how = "cancelled" if isinstance(error, (Cancelled, KeyboardInterrupt, SystemExit)) else "failed"
             said, traceback = secrets.strike(str(error)), secrets.strike(getattr(error, "traceback", ""))
             told = {"error": said.removeprefix(f"step {name} failed: "), **({"traceback": traceback} if traceback else {})}
-            record.state(events.STEP_ENDED, run=self.id, step=name, state=how, **told)
+            record.state(events.STEP_ENDED, run=self.id, step=name, state=how, **spent, **told)
             raise
         finally:
             shutil.rmtree(job.out, ignore_errors=True)

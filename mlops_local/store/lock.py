@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -38,6 +38,7 @@ def hold(
     on_wait: Callable[[str], None] = _ignore,
     stop: threading.Event | None = None,
     command: str = "",
+    passing: bool = False,
 ) -> Iterator[None]:
     """Hold the lock at `path` for the length of the block. Start and fork nothing inside it.
 
@@ -48,16 +49,35 @@ def hold(
         on_wait: told once who holds it, when queueing takes over a second.
         stop: when set, the wait is given up.
         command: what to tell others while we hold it; default the program and its first word.
+        passing: remove the file afterwards; everyone who takes this lock must say so, and none may share it.
 
     Raises:
         StoreBusy: still held after `wait_s`, or when `stop` was set; names the holder.
     """
-    descriptor = acquire(path, shared=shared, wait_s=wait_s, on_wait=on_wait, stop=stop)
+    taken = _acquire_passing if passing else acquire
+    descriptor = taken(path, shared=shared, wait_s=wait_s, on_wait=on_wait, stop=stop)
     try:
         if not shared:
             sign(descriptor, command)
         yield
     finally:
+        if passing:
+            with suppress(OSError):
+                path.unlink()
+        release(descriptor, shared=shared)
+
+
+def _acquire_passing(
+    path: Path, *, shared: bool, wait_s: float, on_wait: Callable[[str], None], stop: threading.Event | None
+) -> int:
+    """Take a lock whose file each holder removes while it has it: what was waited for may be no longer what the path names."""
+    deadline = time.monotonic() + wait_s
+    while True:
+        left = max(0.0, deadline - time.monotonic())
+        descriptor = acquire(path, shared=shared, wait_s=left, on_wait=on_wait, stop=stop)
+        with suppress(OSError):
+            if os.path.samestat(os.fstat(descriptor), path.stat()):
+                return descriptor
         release(descriptor, shared=shared)
 
 

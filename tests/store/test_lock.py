@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import subprocess
 import threading
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -104,6 +106,46 @@ def test_an_abandoned_wait_does_not_take_the_lock_later(layout: Layout) -> None:
         if thread.name == "mlops-lock":
             thread.join(10)
             assert not thread.is_alive()
+
+
+def test_a_passing_lock_leaves_no_file_and_lets_one_in_at_a_time(tmp_path: Path) -> None:
+    """However many queue while others remove the file, never are two in, and in the end nothing is left."""
+    path, inside, most = tmp_path / "lease", [0], [0]
+
+    def takes() -> None:
+        for _ in range(40):
+            with lock.hold(path, passing=True):
+                inside[0] += 1
+                most[0] = max(most[0], inside[0])
+                os.sched_yield()
+                inside[0] -= 1
+
+    threads = [threading.Thread(target=takes) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (inside, most) == ([0], [1])
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_passing_lock_is_never_one_that_was_removed(tmp_path: Path, monkeypatch: Monkey) -> None:
+    """A file that its holder removes between another's open and lock is not what the other then holds."""
+    path, flock = tmp_path / "lease", fcntl.flock
+    removed: list[int] = []
+
+    def late(descriptor: int, mode: int) -> None:
+        if not removed:
+            removed.append(descriptor)
+            path.unlink()
+        flock(descriptor, mode)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    with lock.hold(path, passing=True):
+        with pytest.raises(StoreBusy), lock.hold(path, wait_s=0.05, passing=True):
+            pass
+        assert path.exists()
+    assert removed and not path.exists()
 
 
 def test_a_forked_child_does_not_keep_the_lock(layout: Layout) -> None:
