@@ -10,7 +10,7 @@ from mlops_local.cli.output import Column
 
 if TYPE_CHECKING:
     from mlops_local.domain.assets import ModelVersion, Snapshot
-    from mlops_local.domain.runs import Run
+    from mlops_local.domain.runs import Run, StepRun
     from mlops_local.services.audit import Audit
     from mlops_local.services.compare import Comparison, Row
     from mlops_local.services.history import RunDetail, VersionDetail
@@ -155,20 +155,30 @@ def _run(detail: RunDetail) -> None:
             Column("step", keep=True),
             Column("state", keep=True),
             Column("took", right=True, keep=True),
+            Column("cpu", right=True, keep=True),
             Column("memory", right=True, keep=True),
+            Column("tries", right=True),
+            Column("threads", right=True),
             Column("because"),
         ]
-        output.table(
-            columns,
-            [
-                (step.name, step.state, output.seconds(step.seconds), output.size(step.peak_bytes), step.error or step.reason)
-                for step in detail.steps
-            ],
-        )
+        output.table(columns, [_step(step) for step in detail.steps])
     if detail.artifacts:
         output.line("\nFiles")
         columns = [Column("path"), Column("size", right=True), Column("object", keep=True)]
         output.table(columns, [(item.path, output.size(item.bytes), item.object[:16]) for item in detail.artifacts])
+
+
+def _step(step: StepRun) -> tuple[Any, ...]:
+    return (
+        step.name,
+        step.state,
+        output.seconds(step.seconds),
+        output.seconds(step.cpu_seconds),
+        output.size(step.peak_bytes),
+        step.attempts,
+        "all" if step.threads == 0 else step.threads,
+        step.error or step.reason,
+    )
 
 
 def _section(title: str, values: Iterable[tuple[str, Any]]) -> None:

@@ -79,3 +79,7 @@ class StepRun:
     cpu_seconds: float | None = None
     peak_bytes: int | None = None
     error: str = ""
+    attempts: int | None = None
+    """How often it was begun until it was done."""
+    threads: int | None = None
+    """What its libraries were limited to; 0: not limited."""

@@ -139,6 +139,7 @@ class Rows:
         """A step ended, was taken from the cache, failed or was cancelled."""
         result = line.get("result") or {}
         done = line["state"] == "done"
+        spent = result if done else line
         self.tables["step_end"].append(
             (
                 line["run"],
@@ -147,9 +148,9 @@ class Rows:
                 clean(line.get("error")),
                 clean(result.get("fingerprint")),
                 clean(result.get("run")),
-                real(result.get("seconds")) if done else real(line.get("seconds")),
-                real(result.get("cpu_seconds")) if done else None,
-                result.get("peak_bytes") if done else None,
+                real(spent.get("seconds")),
+                real(spent.get("cpu_seconds")),
+                spent.get("peak_bytes"),
                 text(result) if result else None,
                 time,
                 number,

@@ -108,11 +108,15 @@ def intervals(db: Db, run: str) -> dict[str, tuple[float, float]]:
 def step_runs(db: Db, run: str) -> list[StepRun]:
     """Return a run's steps in the order they began."""
     rows = db.execute(
-        "SELECT run, name, state, reason, fingerprint, seconds, cpu_seconds, peak_bytes, error FROM step WHERE run = ? "
-        "ORDER BY coalesce(started, ended), name",
+        "SELECT run, name, state, reason, fingerprint, seconds, cpu_seconds, peak_bytes, error, "
+        "CASE WHEN state = 'done' THEN result END FROM step WHERE run = ? ORDER BY coalesce(started, ended), name",
         [run],
     ).fetchall()
-    return [StepRun(*row) for row in rows]
+    results = [json.loads(row[-1] or "{}") for row in rows]
+    return [
+        replace(StepRun(*row[:-1]), attempts=result.get("attempts"), threads=result.get("threads"))
+        for row, result in zip(rows, results, strict=True)
+    ]
 
 
 def step_results(db: Db, run: str) -> dict[str, StepResult]:

@@ -14,6 +14,7 @@ import pytest
 
 from mlops_local.domain import events
 from mlops_local.domain.assets import FileEntry, GateResult, ModelVersion, Snapshot, Verdict
+from mlops_local.domain.plan import StepResult, result_to_json
 from mlops_local.services.project import Project, find
 from mlops_local.store import cache, ledger
 from mlops_local.store.journal import Journal, new_id
@@ -145,6 +146,28 @@ def test_an_ambiguous_reference_lists_its_candidates(project: Project, mlops: Ml
     _run(project, "bold-owl", 0.5, "cc", 3)
     shown = mlops("show", "bold-owl")
     assert shown.returncode == 2 and "'bold-owl' could be 2 things" in shown.stderr and shown.stderr.count("bold-owl") == 3
+
+
+def test_show_tells_what_each_step_took(project: Project, mlops: Mlops) -> None:
+    """Seconds, CPU seconds, peak memory, attempts and threads, for people and as JSON; a failed step's as far as known."""
+    run = new_id(1_770_000_000_000_000)
+    journal = Journal.open(project.layout.journal)
+    journal.state(events.RUN_STARTED, run=run, name="calm-elk", kind="train", targets=[], message="")
+    result = StepResult("fit", "f1", (), run, 90.0, 175.0, 250_000_000, threads=2, attempts=3)
+    journal.state(events.STEP_STARTED, run=run, step="fit", reason="forced", fingerprint="f1")
+    journal.state(events.STEP_ENDED, run=run, step="fit", state="done", result=result_to_json(result))
+    failed = {"state": "failed", "error": "no", "seconds": 2.5, "cpu_seconds": 1.5, "peak_bytes": 7_000_000}
+    journal.state(events.STEP_ENDED, run=run, step="late", **failed)
+    journal.close()
+    lines = [" ".join(line.split()) for line in _ok(mlops("show", "calm-elk")).splitlines()]
+    assert lines[lines.index("Steps") + 1 :][:3] == [
+        "step state took cpu memory tries threads because",
+        "fit done 1 min 30 s 2 min 55 s 250 MB 3 2 forced",
+        "late failed 2.5 s 1.5 s 7.0 MB no",
+    ]
+    steps = json.loads(_ok(mlops("show", "calm-elk", "--json")))["steps"]
+    keys = ("seconds", "cpu_seconds", "peak_bytes", "attempts", "threads")
+    assert [[step[key] for key in keys] for step in steps] == [[90, 175, 250_000_000, 3, 2], [2.5, 1.5, 7_000_000, None, None]]
 
 
 def test_compare_shows_what_differs_and_exit_code_says_so(project: Project, mlops: Mlops) -> None:

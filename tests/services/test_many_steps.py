@@ -201,7 +201,10 @@ def test_a_step_is_tried_as_often_as_it_declares(root: Path) -> None:
     ]
     shown = history.show(made.project, "@latest")[1]
     assert isinstance(shown, history.RunDetail)
-    assert shown.results["flaky"].attempts == 3
+    (flaky,) = shown.steps
+    assert shown.results["flaky"].attempts == flaky.attempts == 3
+    assert flaky.threads is not None
+    assert not list((made.project.layout.tmp / "leases").iterdir())
     logs = {log.name: log.path.read_text() for log in history.logs(made.project)}
     assert {name: text.split()[1] for name, text in logs.items()} == {
         "flaky (attempt 1)": "0",
@@ -215,6 +218,10 @@ def test_a_step_that_always_fails_says_how_often(root: Path) -> None:
     made = Made(root, FLAKY.replace("count < 2", "True"))
     with pytest.raises(StepFailed, match=r"step flaky failed \(attempt 3 of 3\)"):
         made.train()
+    shown = history.show(made.project, "@latest")[1]
+    assert isinstance(shown, history.RunDetail)
+    (flaky,) = shown.steps
+    assert flaky.seconds and flaky.cpu_seconds and flaky.peak_bytes  # what a failure took is known as well
 
 
 def test_cancel_ends_every_running_step(root: Path) -> None:
