@@ -152,6 +152,8 @@ class Graph:
     """Files opened while importing, relative to the root."""
     contents: Mapping[str, str] = field(default_factory=dict)
     """File of `reads` -> digest of its bytes: what the described code saw."""
+    values: Mapping[str, str] = field(default_factory=dict)
+    """`module.name` -> digest of what a value of a module's top level came to, where it is data and computed."""
     variables: tuple[str, ...] = ()
     """Environment variables the project's code asked for while it was imported."""
     places: Mapping[str, str] = field(default_factory=dict)
@@ -200,6 +202,7 @@ def from_json(value: Mapping[str, Any]) -> Graph:
         distributions=dict(value["distributions"]),
         reads=tuple(value["reads"]),
         contents=dict(value.get("contents", {})),
+        values=dict(value.get("values", {})),
         variables=tuple(value.get("variables", ())),
         places=dict(value.get("places", {})),
         records=tuple(value.get("records", ())),

@@ -13,6 +13,7 @@ from typing import Any
 from mlops_local.domain.errors import ConfigError, MlopsError
 from mlops_local.domain.graph import Graph
 from mlops_local.worker import tracebacks
+from mlops_local.worker.constants import constants
 from mlops_local.worker.finder import Finder
 from mlops_local.worker.libraries import libraries
 from mlops_local.worker.reads import Reads, Variables
@@ -46,6 +47,7 @@ def describe(
         modules=modules,
         distributions=used.versions,
         reads=tuple(sorted(reads.files() - set(modules.values()))),
+        values=constants(finder),
         variables=tuple(sorted(variables.names)),
         places=used.places,
         records=tuple(sorted(used.records)),

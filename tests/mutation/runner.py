@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from mlops_local.engines.pipeline.sources import discover
+from mlops_local.worker.constants import constants
 from mlops_local.worker.finder import Finder
 
 ROWS = [1, 2, 3, 50]
@@ -76,7 +77,7 @@ def everything(finder: Finder, entry: str, jobs: Sequence[tuple[str, str, str]])
         fresh(finder, entry)
     except Exception as error:  # noqa: BLE001 - a mutant may fail in any way
         return {"refused": repr(error), "outputs": {}, "values": {}}
-    values: dict[str, str] = {}
+    values = constants(finder)
     outputs: dict[str, str] = {}
     kept: dict[str, bytes] = {}
     for module, name, takes in jobs:

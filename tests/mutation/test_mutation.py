@@ -19,7 +19,7 @@ from tests.mutation.hand import by_hand
 from tests.mutation.shapes import SHAPES, Job, Shape
 
 ROOT = Path(__file__).parents[2]
-EVERY_NTH_MUTANT = 2
+EVERY_NTH_MUTANT = 3
 """Of the mutants; all of them say the same and take twice as long."""
 
 
@@ -103,7 +103,7 @@ class Oracle:
 def prints(shape: Shape, files: dict[str, str], entry: str, outputs: dict[str, str], values: dict[str, str]) -> dict[str, str]:
     sources = discover(entry, lambda path: files[path].encode() if path in files else None)
     steps = {job.name: _step(job) for job in shape.jobs}
-    graph = Graph(steps=tuple(steps.values()), distributions={"polars": "polars 2", "numpy": "numpy 2"})
+    graph = Graph(steps=tuple(steps.values()), distributions={"polars": "polars 2", "numpy": "numpy 2"}, values=values)
     found = {}
     for job in shape.jobs:
         inputs = {job.takes: outputs[job.takes]} if job.takes else {}

@@ -157,6 +157,11 @@ class _Analysis:
                 )
             )
         found += self._places(step, reached)
+        found += [
+            Part("code", f"{piece.what}'s value", self.graph.values[piece.what], piece.where)
+            for piece in reached.pieces
+            if piece.what in self.graph.values
+        ]
         # Which step uses what a file held when the code was imported cannot be seen: each may.
         found += [Part("code", f"{path}, read at import", digest("read", path, held)) for path, held in self.read_at_import]
         return found
