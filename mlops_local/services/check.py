@@ -159,7 +159,8 @@ def _without_pipeline(project: Project) -> CheckResult:
 
 def _plan(project: Project, tree: git.Tree | None) -> _Tree:
     load: Load = tree.read if tree is not None else planning.working_tree(project.root)
-    code = planning.read_code(project, load=load, config=project.config)
+    listed = tree.entries if tree is not None else None
+    code = planning.read_code(project, load=load, listed=listed, config=project.config)
     targets = _targets(project, code)
     steps = needed(code.graph, targets)
     sources = [code.graph.source(name) for name in planning.sources_of(code.graph, steps)]

@@ -13,7 +13,7 @@ from mlops_local.engines.pipeline import fingerprint as fingerprints
 from mlops_local.engines.pipeline.affected import affected
 from mlops_local.engines.pipeline.sources import SourceFile, discover
 from mlops_local.engines.watch.meaning import meaning, problem
-from mlops_local.services import planning
+from mlops_local.services import planning, programs
 from mlops_local.services.planning import Code, Parameters
 from mlops_local.services.project import CONFIG, read_config
 
@@ -57,16 +57,18 @@ def compare(root: Path, version: Version, *, sources: Collection[str] = ()) -> E
         return Edit(same=False, problem=f"{CONFIG} is gone")
     try:
         config = read_config(toml, name=root.name)
-        now = discover(config.pipeline, load)
+        alone = bool(config.steps) and load(config.pipeline) is None  # steps of mlops.toml need no pipeline module
+        now = {} if alone else discover(config.pipeline, load)
         if said := next((text for item in now.values() if (text := problem(item.path, item.data))), ""):
             return Edit(same=False, problem=said)
         params = planning.parameters(version.code.graph, config)
+        own = programs.contents(root, version.code.graph, load)
     except MlopsError as error:
         return Edit(same=False, problem=error.message)
     graph, code = version.code.graph, version.code.sources
     # Modules found only while importing count by what they are now, like those found by their import statements.
     also = {name: file for name, item in code.items() if name not in now and (file := _again(item, load)) is not None}
-    present = Code(sources={**now, **also}, graph=graph, key="")
+    present = Code(sources={**now, **also}, graph=graph, key="", programs=own)
     reads = all(planning.content_hash(load(path)) == held for path, held in graph.contents.items())
     found = (
         affected(graph.steps, _meanings(version.code, version.params), _meanings(present, params), sources)

@@ -9,7 +9,7 @@ import difflib
 import json
 import os
 import secrets
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -59,6 +59,7 @@ def read_code(
     project: Project,
     *,
     load: Load | None = None,
+    listed: Collection[str] | None = None,
     config: ProjectConfig | None = None,
     workers: Workers | None = None,
     cancel: threading.Event | None = None,
@@ -68,6 +69,7 @@ def read_code(
     Args:
         project: the project.
         load: where the bytes come from; the working tree unless given (the hook reads the git index).
+        listed: the files of the tree that `load` reads.
         config: checked mlops.toml of the same tree, when it is not the working tree's.
         workers: those that go on to run steps: what they imported to describe the graph is there already. Its own otherwise.
         cancel: set it to end the description.
@@ -79,7 +81,7 @@ def read_code(
     entry = declared.pipeline
     elsewhere, load = load is not None, load or working_tree(project.root)
     if load(entry) is None and declared.steps:
-        return _commands_only(project, declared, load)
+        return _commands_only(project, declared, load, listed)
     if load(entry) is None:
         raise ConfigError(
             f"no pipeline module: {entry} is not there",
@@ -89,7 +91,7 @@ def read_code(
     python = interpreter.of(project)
     key = _key(declared, sources, python)
     load = _or_disk(project.root, load)
-    kept = _kept(project, sources, key, load)
+    kept = _kept(project, sources, key, load, listed)
     if kept is not None:
         return kept
     with nullcontext(workers) if workers is not None else interpreter.workers(project) as describing:
@@ -111,14 +113,14 @@ def read_code(
             "places": {path: _content(path) for path in graph.places.values()},
         },
     )
-    own = programs.contents(project.root, graph, load)
+    own = programs.contents(project.root, graph, load, listed)
     return Code(sources=_with_reported(sources, reported, load), graph=graph, key=key, described=described, programs=own)
 
 
-def _commands_only(project: Project, config: ProjectConfig, load: Load) -> Code:
+def _commands_only(project: Project, config: ProjectConfig, load: Load, listed: Collection[str] | None = None) -> Code:
     """The code of a project whose steps are all in mlops.toml."""
     graph, load = programs.graph(config.steps), _or_disk(project.root, load)
-    own = programs.contents(project.root, graph, load)
+    own = programs.contents(project.root, graph, load, listed)
     return Code(sources={}, graph=graph, key=_key(config, {}, interpreter.of(project)), programs=own)
 
 
@@ -148,7 +150,9 @@ def _key(config: ProjectConfig, sources: Mapping[str, SourceFile], python: Inter
     return fingerprints.digest("graph", __version__, known.analysis(), python.stamp, config.pipeline, commands, *files)
 
 
-def _kept(project: Project, sources: Mapping[str, SourceFile], key: str, load: Load) -> Code | None:
+def _kept(
+    project: Project, sources: Mapping[str, SourceFile], key: str, load: Load, listed: Collection[str] | None = None
+) -> Code | None:
     kept = cache.graph(project.layout, key)
     if kept is None or not _still_true(kept, load):
         return None
@@ -156,7 +160,7 @@ def _kept(project: Project, sources: Mapping[str, SourceFile], key: str, load: L
     return Code(
         sources=_with_reported(sources, kept["reported"], load),
         graph=graph,
-        programs=programs.contents(project.root, graph, load),
+        programs=programs.contents(project.root, graph, load, listed),
         key=key,
         described=described,
         known=known.kept_parts(project.layout, key, described, fingerprints.variable),

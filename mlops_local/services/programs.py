@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import glob
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from mlops_local.domain.errors import ConfigError
 from mlops_local.domain.graph import Graph, Step
 from mlops_local.domain.plan import Part
+from mlops_local.engines.data import patterns
 from mlops_local.engines.pipeline import fingerprint
 
 Load = Callable[[str], bytes | None]
@@ -27,25 +28,42 @@ def graph(commands: Mapping[str, Mapping[str, Any]]) -> Graph:
     return resolved(Found(), commands)
 
 
-def contents(root: Path, graph: Graph, load: Load) -> dict[str, tuple[Part, ...]]:
+def code(graph: Graph) -> list[str]:
+    """The patterns of all command steps' code files."""
+    return [pattern for step in graph.steps if step.kind == "command" for pattern in json.loads(step.extras["code"])]
+
+
+def files(root: Path, graph: Graph) -> set[str]:
+    """The command steps' code files that are there now, and those that are named and gone."""
+    return {path for pattern in code(graph) for path in _paths(root, pattern, None)}
+
+
+def contents(root: Path, graph: Graph, load: Load, listed: Collection[str] | None = None) -> dict[str, tuple[Part, ...]]:
     """Each command step's code files by content.
 
     Args:
-        root: the project's folder; globs are looked up there.
+        root: the project's folder.
         graph: what was declared.
         load: gives a path's bytes, or None where there is no such file.
+        listed: the files of the tree that is asked about; None for those in the project's folder. A pattern that means none of
+            them is looked up in the folder all the same.
 
     Raises:
         ConfigError: a declared code file is not there.
     """
-    return {step.name: tuple(_parts(root, step, load)) for step in graph.steps if step.kind == "command"}
+    return {step.name: tuple(_parts(root, step, load, listed)) for step in graph.steps if step.kind == "command"}
 
 
-def _parts(root: Path, step: Step, load: Load) -> Iterator[Part]:
+def _paths(root: Path, pattern: str, listed: Collection[str] | None) -> list[str]:
+    if not glob.has_magic(pattern):
+        return [pattern]
+    tracked = sorted(path for path in listed or () if patterns.matches(pattern, path))
+    return tracked or sorted(glob.glob(pattern, root_dir=root, recursive=True))  # noqa: PTH207  (root_dir)
 
+
+def _parts(root: Path, step: Step, load: Load, listed: Collection[str] | None) -> Iterator[Part]:
     for pattern in json.loads(step.extras["code"]):
-        wild = glob.has_magic(pattern)
-        paths = sorted(glob.glob(pattern, root_dir=root, recursive=True)) if wild else [pattern]  # noqa: PTH207  (root_dir)
+        paths = _paths(root, pattern, listed)
         found = {path: data for path in paths if not (root / path).is_dir() and (data := load(path)) is not None}
         if not found:
             raise ConfigError(

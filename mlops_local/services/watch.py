@@ -22,7 +22,7 @@ from mlops_local.engines.pipeline.sources import discover
 from mlops_local.engines.watch.changes import Settler, Stamp
 from mlops_local.engines.watch.meaning import digest, whole
 from mlops_local.engines.watch.observer import Observer
-from mlops_local.services import edits, git, interpreter, planning, watch_lines
+from mlops_local.services import edits, git, interpreter, planning, programs, watch_lines
 from mlops_local.services.attempt import Attempt
 from mlops_local.services.companion import Companion
 from mlops_local.services.edits import Version
@@ -193,7 +193,10 @@ class _Watcher:
         return {source.name for source in self.graph.sources if any(patterns.matches(source.pattern, path) for path in paths)}
 
     def _wanted(self, path: str) -> bool:
-        return path == CONFIG or path in self.seen or path.endswith(".py") or self._is_data(path)
+        return path == CONFIG or path in self.seen or path.endswith(".py") or self._is_data(path) or self._is_program(path)
+
+    def _is_program(self, path: str) -> bool:
+        return any(patterns.matches(pattern, path) for pattern in programs.code(self.graph))
 
     def _is_data(self, path: str) -> bool:
         return bool(self._sources([path]))
@@ -299,17 +302,19 @@ class _Watcher:
             paths = {*(source.path for source in code.sources.values()), *self._modules(), *code.graph.reads}
         self.repository = git.git_dir(self.project.root)
         folders = {str(PurePosixPath(path).parent): False for path in (*paths, "src/x")}
-        for source in self.graph.sources:
-            folder, deep = patterns.folder(source.pattern)
+        for pattern in (*(source.pattern for source in self.graph.sources), *programs.code(self.graph)):
+            folder, deep = patterns.folder(pattern)
             folders[folder] = folders.get(folder, False) or deep
         self.observer.look(folders)
 
     def _modules(self) -> set[str]:
+        """The files that are code now: the pipeline's modules and the programs of command steps."""
+        own = programs.files(self.project.root, self.graph)
         try:
             found = discover(self.project.config.pipeline, planning.working_tree(self.project.root))
         except MlopsError:
-            return set()
-        return {source.path for source in found.values()}
+            return own
+        return own | {source.path for source in found.values()}
 
     # Serving and saying
 

@@ -363,3 +363,25 @@ def test_edits_put_aside_by_pre_commit_are_not_trained(
     assert watched.lines() == []
     patch.unlink()
     watched.said("pipeline.py · nothing to do")
+
+
+def test_programs_of_command_steps_wake_it(tmp_path: Path) -> None:
+    """A declared file that is edited, new or gone again runs its step; a script beside it does not."""
+    (tmp_path / "lib").mkdir()
+    (tmp_path / "lib" / "run.sh").write_text("cat lib/* | wc -c > $1\n")
+    (tmp_path / "mlops.toml").write_text(
+        '[project]\nname = "p"\n[steps.made]\ncommand = "sh lib/run.sh {output}"\noutputs = "made.txt"\ncode = "lib/*.sh"\n'
+    )
+    with Watched(tmp_path) as watched:
+        watched.said("ran made", state="done")
+        (tmp_path / "other.sh").write_text("true\n")
+        watched.edit("lib/run.sh", "wc -c", "wc -l")
+        watched.said("lib/run.sh · ran made", state="done")
+        (tmp_path / "lib" / "more.sh").write_text("true\n")
+        watched.said("lib/more.sh · ran made", state="done")
+        (tmp_path / "lib" / "more.sh").unlink()
+        watched.said("lib/more.sh · nothing to do, 1 step fresh")
+        (tmp_path / "lib" / "run.sh").write_text("echo sorry; exit 3\n")
+        watched.said("made", state="failed")
+        (tmp_path / "lib" / "run.sh").write_text("wc -l lib/run.sh > $1\n")
+        watched.said("lib/run.sh · ran made", state="done")
