@@ -85,3 +85,15 @@ def test_a_secret_parameter_is_kept_as_a_digest(tmp_path: Path) -> None:
     assert first != second
     assert "open-sesame" not in json.dumps([part.value for part in parts])
     assert [part.value for part in parts if part.what == "rows"] == ["3"]
+
+
+def test_a_value_that_came_from_elsewhere_counts_when_the_code_is_read_again(tmp_path: Path) -> None:
+    """What a file outside the project held is seen in the value it became, although the code that reads it stands still."""
+    root, outside = tmp_path / "project", tmp_path / "outside.txt"
+    root.mkdir()
+    outside.write_text("3")
+    code = "import os\nimport mlops_local as mlops\n\nROUNDS = [int(os.popen('cat ../outside.txt').read())]\n"
+    before = _plan(root, code, value="ROUNDS")
+    assert _plan(root, code + "# a comment\n", value="ROUNDS") == before
+    outside.write_text("4")
+    assert _plan(root, code + "# another\n", value="ROUNDS") != before
