@@ -22,7 +22,6 @@ from mlops_local.domain.plan import Part
 from mlops_local.domain.splits import unfolded
 from mlops_local.engines.pipeline.carried import carried, outputs_class
 from mlops_local.engines.pipeline.names import Piece, Project
-from mlops_local.engines.pipeline.normal import text
 from mlops_local.engines.pipeline.reach import Reached, reach
 from mlops_local.engines.pipeline.sources import SourceFile
 
@@ -142,7 +141,7 @@ class _Analysis:
 
     def _code(self, step: Step) -> list[Part]:
         reached = self.reached(step)
-        found = [Part("code", piece.what, _value(piece, reached), piece.where) for piece in reached.pieces]
+        found = [Part("code", piece.what, _value(self.project, piece, reached), piece.where) for piece in reached.pieces]
         found.append(Part("code", EDGES, digest("edges", *reached.edges)))
         inputs = [f"{item.argument}={unfolded(item.node)}.{item.output}:{item.wants}" for item in step.inputs]
         shape = [step.kind, *step.outputs, *inputs]
@@ -239,7 +238,7 @@ def _analysis(graph: Graph, sources: Mapping[str, SourceFile]) -> _Analysis:
     return last
 
 
-def _value(piece: Piece, reached: Reached) -> str:
+def _value(project: Project, piece: Piece, reached: Reached) -> str:
     if piece.raw:
         return digest("file", piece.raw)
-    return digest("code", *(text(node, reached.style, without=piece.without) for node in piece.nodes))
+    return digest("code", *project.text(piece, reached.style))

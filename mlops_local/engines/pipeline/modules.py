@@ -7,13 +7,14 @@ defined by the whole of that statement.
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
+from typing import Any
 
 from mlops_local.engines.pipeline.bindings import FUNCTIONS, Target, bound, import_targets
 from mlops_local.engines.pipeline.normal import does_nothing
-from mlops_local.engines.pipeline.sources import SourceFile, absolute
+from mlops_local.engines.pipeline.sources import SourceFile, absolute, tree
 
 _COMPOUND = (ast.If, ast.Try, ast.With, ast.For, ast.While, ast.Match, *((ast.TryStar,) if hasattr(ast, "TryStar") else ()))
 
@@ -46,6 +47,8 @@ class Module:
     """`__all__`, where it is a plain list of texts."""
     changes_all: bool = False
     """A statement does something to `__all__`."""
+    memory: dict[Hashable, Any] = field(default_factory=dict)
+    """What was worked out of this text alone; it lives as long as the text is known."""
 
     @property
     def doc(self) -> str:
@@ -91,13 +94,12 @@ def parse(name: str, source: SourceFile) -> Module:
 @lru_cache(maxsize=1024)
 def _parse(name: str, path: str, is_package: bool, data: bytes) -> Module:
     module = Module(name, path, name if is_package else name.rpartition(".")[0])
-    try:
-        tree = ast.parse(data)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):  # the last two: nested too deep
+    parsed = tree(data)
+    if parsed is None:
         module.broken = True
         return module
-    module.body = tuple(tree.body)
-    for statement in tree.body:
+    module.body = tuple(parsed.body)
+    for statement in parsed.body:
         _statement(module, statement)
     return module
 

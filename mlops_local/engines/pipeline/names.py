@@ -12,7 +12,7 @@ from mlops_local.engines.pipeline import scopes
 from mlops_local.engines.pipeline.bindings import FUNCTIONS, Target
 from mlops_local.engines.pipeline.effects import Doubtful, Effects, Found, Lead, Outside
 from mlops_local.engines.pipeline.modules import Module, parse
-from mlops_local.engines.pipeline.normal import Style
+from mlops_local.engines.pipeline.normal import Style, text
 from mlops_local.engines.pipeline.scopes import Use
 from mlops_local.engines.pipeline.sources import SourceFile, executed
 
@@ -41,7 +41,6 @@ class Project:
         self.effects = Effects(self.lead, self.is_project, lambda: self.method_names)
         self._loud: dict[str, list[ast.stmt]] = {}
         self._executed: dict[str, tuple[str, ...]] = {}
-        self._uses: dict[tuple[int, Style], tuple[Use, ...]] = {}
         self._modules: dict[str, Module] = {}
 
     def module(self, name: str) -> Module:
@@ -64,17 +63,32 @@ class Project:
 
     def uses(self, piece: Piece, style: Style) -> tuple[Use, ...]:
         """The outside names of a piece; each node is analysed once."""
+        memory, without = piece.module.memory, tuple(map(id, piece.without))
         found: dict[Use, None] = {}
         for node in piece.nodes:
-            key = (id(node), style)
-            if piece.without or key not in self._uses:
-                made = scopes.uses(node, piece.module.package, style, without=piece.without)
-                if piece.without:
-                    found.update(dict.fromkeys(made))
-                    continue
-                self._uses[key] = made
-            found.update(dict.fromkeys(self._uses[key]))
+            key = ("uses", id(node), style, without)
+            if key not in memory:
+                memory[key] = scopes.uses(node, piece.module.package, style, without=piece.without)
+            found.update(dict.fromkeys(memory[key]))
         return tuple(found)
+
+    def text(self, piece: Piece, style: Style) -> tuple[str, ...]:
+        """The canonical text of each of a piece's nodes."""
+        memory, without = piece.module.memory, tuple(map(id, piece.without))
+        found: list[str] = []
+        for node in piece.nodes:
+            key = ("text", id(node), style, without)
+            if key not in memory:
+                memory[key] = text(node, style, without=piece.without)
+            found.append(memory[key])
+        return tuple(found)
+
+    def spoken(self, module: Module) -> frozenset[str]:
+        """Every name a module's code uses."""
+        if "spoken" not in module.memory:
+            parts = (self.uses(Piece("", "", module, (node,)), Style()) for node in module.statements())
+            module.memory["spoken"] = frozenset(use.name for uses in parts for use in uses)
+        return module.memory["spoken"]  # type: ignore[no-any-return]
 
     def is_project(self, module: str) -> bool:
         """Whether a module, or a folder of modules, is the project's."""

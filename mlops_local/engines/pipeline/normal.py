@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from mlops_local.engines.pipeline.bindings import COMPREHENSIONS, FUNCTIONS, all_arguments, bindings, declared, stored
+from mlops_local.engines.pipeline.bindings import COMPREHENSIONS, FUNCTIONS, all_arguments, scope_of, stored
 
 _SCOPES = (*FUNCTIONS, ast.ClassDef)
 _IMPORTS = (ast.Import, ast.ImportFrom)
@@ -143,7 +143,7 @@ class _Writer:
         elif isinstance(node, ast.Lambda):
             self.out.append("Lambda(")
             self._arguments(node.args, annotated=False)
-            self._inside(node.args, [ast.Expr(node.body)], lambda: self.write(node.body, in_class=False))
+            self._inside(node, lambda: self.write(node.body, in_class=False))
             self.out.append(")")
         else:
             self._plain(node, in_class=in_class)
@@ -188,7 +188,7 @@ class _Writer:
             self.write(node.bases, in_class=False)
             self.write(node.keywords, in_class=False)
             before, self.reading = self.reading, self.reading or reads
-            self.scopes.append(_Scope(set(bindings(node.body, "")), is_class=True))
+            self.scopes.append(_Scope(set(scope_of(node).bound), is_class=True))
             self._body(node.body, node, in_class=True)
             self.scopes.pop()
             self.reading = before
@@ -197,17 +197,16 @@ class _Writer:
             self._arguments(node.args, annotated=annotated)
             if annotated:
                 self.write(node.returns, in_class=False)
-            self._inside(node.args, node.body, lambda: self._body(node.body, node, in_class=False))
+            self._inside(node, lambda: self._body(node.body, node, in_class=False))
         self.out.append(")")
 
-    def _inside(self, arguments: ast.arguments, body: Sequence[ast.stmt], write: Callable[[], None]) -> None:
-        kinds = declared(body)
-        free = {name for name, kind in kinds.items() if kind is ast.Global}
-        outer = {name for name, kind in kinds.items() if kind is ast.Nonlocal}
-        taken = {argument.arg for argument in all_arguments(arguments)}
-        found = bindings(body, "")
-        kept = taken | {name for name, targets in found.items() if targets} | set(_definitions(body))
-        self.scopes.append(_Scope((taken | set(found)) - free - outer, kept, free))
+    def _inside(self, node: ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda, write: Callable[[], None]) -> None:
+        names = scope_of(node)
+        free = {name for name, kind in names.declared.items() if kind is ast.Global}
+        outer = {name for name, kind in names.declared.items() if kind is ast.Nonlocal}
+        taken = {argument.arg for argument in all_arguments(node.args)}
+        kept = taken | {name for name, imports in names.bound.items() if imports} | names.definitions
+        self.scopes.append(_Scope((taken | set(names.bound)) - free - outer, kept, free))
         write()
         self.scopes.pop()
 
@@ -290,15 +289,6 @@ def _flat(targets: Iterable[ast.expr]) -> Iterator[ast.expr]:
             yield from _flat(target.elts)
         else:
             yield target
-
-
-def _definitions(body: Iterable[ast.AST]) -> Iterator[str]:
-    """Functions and classes a scope defines itself."""
-    for node in body:
-        if isinstance(node, _SCOPES):
-            yield node.name
-        elif not isinstance(node, ast.Lambda):
-            yield from _definitions(ast.iter_child_nodes(node))
 
 
 def _grouped(body: list[ast.stmt]) -> Iterator[list[ast.stmt]]:

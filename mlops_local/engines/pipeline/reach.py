@@ -152,7 +152,7 @@ class Walk:
             number = self.queue.pop(0)
             piece = self.reached.pieces[number]
             for node in piece.nodes:
-                self.reached.variables.update(dict.fromkeys(_variables(node)))
+                self.reached.variables.update(_known_variables(piece.module, node))
             for use in self.project.uses(piece, Style()):
                 for found in self._follow(piece.module, use):
                     if use.passed and isinstance(found, int):
@@ -346,9 +346,7 @@ class Walk:
         parsed = self.project.module(name)
         if parsed.broken:
             return
-        spoken = {
-            use.name for node in parsed.statements() for use in self.project.uses(Piece("", "", parsed, (node,)), Style())
-        }
+        spoken = self.project.spoken(parsed)
         for bound, targets in parsed.imports.items():
             for target in targets:
                 if bound not in spoken and not self.project.is_project(target.module) and target.module != "__future__":
@@ -375,6 +373,20 @@ class Walk:
         nodes = tuple(parsed.statements())
         what = f"{parsed.path} (whole file: {reason})"
         self.add((module, f"(whole file{' raw' if raw else ''})"), lambda: Piece(what, parsed.path, parsed, nodes, raw=whole))
+
+
+def _whole_text(module: Module) -> str:
+    """The text of all of a module."""
+    if "whole" not in module.memory:
+        module.memory["whole"] = text(ast.Module(list(module.body), []), _EVERYTHING)
+    return str(module.memory["whole"])
+
+
+def _known_variables(module: Module, node: ast.AST) -> dict[str, None]:
+    key = ("variables", id(node))
+    if key not in module.memory:
+        module.memory[key] = dict.fromkeys(_variables(node))
+    return module.memory[key]  # type: ignore[no-any-return]
 
 
 def _variables(node: ast.AST) -> Iterator[str]:

@@ -6,7 +6,7 @@ import ast
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from mlops_local.engines.pipeline.bindings import COMPREHENSIONS, FUNCTIONS, all_arguments, bindings, declared, import_targets
+from mlops_local.engines.pipeline.bindings import COMPREHENSIONS, FUNCTIONS, all_arguments, import_targets, scope_of
 
 if TYPE_CHECKING:
     from mlops_local.engines.pipeline.effects import Effects, Local
@@ -43,8 +43,7 @@ class Routine:
         found: Local = {}
         functions = [self.node, *(item for item in ast.walk(self.node) if isinstance(item, (*FUNCTIONS, ast.Lambda)))]
         for function in functions:
-            body = function.body if isinstance(function.body, list) else []
-            found.update(dict.fromkeys(bindings(body, ""), GIVEN))
+            found.update(dict.fromkeys(scope_of(function).bound, GIVEN))
             found.update(nested(function))
         for item in ast.walk(self.node):
             if isinstance(item, COMPREHENSIONS):
@@ -54,7 +53,7 @@ class Routine:
         found.update(
             (item.name, INNER) for item in ast.walk(self.node) if isinstance(item, FUNCTIONS) and item is not self.node
         )
-        for name, kind in declared(self.node.body).items():
+        for name, kind in scope_of(self.node).declared.items():
             if kind is ast.Global:
                 found.pop(name, None)
         arguments = all_arguments(self.node.args)

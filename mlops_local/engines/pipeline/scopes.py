@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from mlops_local.engines.pipeline import normal
-from mlops_local.engines.pipeline.bindings import Target, all_arguments, bindings, declared, stored
+from mlops_local.engines.pipeline.bindings import Target, all_arguments, scope_of, stored
 from mlops_local.engines.pipeline.normal import Style, last_name
 from mlops_local.engines.pipeline.sources import absolute
 
@@ -207,14 +207,14 @@ class _Finder(ast.NodeVisitor):
         self._arguments(node.args, annotated=annotated)
         if annotated and node.returns is not None:
             self.visit(node.returns)
-        self._inside(node.args, node.body)
+        self._inside(node)
 
     visit_FunctionDef = _function
     visit_AsyncFunctionDef = _function
 
     def visit_Lambda(self, node: ast.Lambda) -> None:
         self._arguments(node.args, annotated=False)
-        self._inside(node.args, [ast.Expr(node.body)])
+        self._inside(node)
 
     def _arguments(self, arguments: ast.arguments, *, annotated: bool) -> None:
         for default in [*arguments.defaults, *arguments.kw_defaults]:
@@ -225,15 +225,15 @@ class _Finder(ast.NodeVisitor):
                 if argument.annotation is not None:
                     self.visit(argument.annotation)
 
-    def _inside(self, arguments: ast.arguments, body: list[ast.stmt]) -> None:
-        names: dict[str, list[Target]] = {argument.arg: [] for argument in all_arguments(arguments)}
-        names.update(bindings(body, self.package))
-        kinds = declared(body)
-        outer = {name for name, kind in kinds.items() if kind is ast.Nonlocal}
-        module = frozenset(name for name, kind in kinds.items() if kind is ast.Global)
+    def _inside(self, node: ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda) -> None:
+        scope = scope_of(node)
+        names: dict[str, list[Target]] = {argument.arg: [] for argument in all_arguments(node.args)}
+        names.update(scope.targets(self.package))
+        outer = {name for name, kind in scope.declared.items() if kind is ast.Nonlocal}
+        module = frozenset(name for name, kind in scope.declared.items() if kind is ast.Global)
         kept = {name: targets for name, targets in names.items() if name not in outer and name not in module}
-        self.scopes.append(_Scope(kept, globals=module, arguments=frozenset(item.arg for item in all_arguments(arguments))))
-        for statement in body:
+        self.scopes.append(_Scope(kept, globals=module, arguments=frozenset(item.arg for item in all_arguments(node.args))))
+        for statement in node.body if isinstance(node.body, list) else [node.body]:
             self.visit(statement)
         self.scopes.pop()
 
@@ -241,7 +241,7 @@ class _Finder(ast.NodeVisitor):
         for item in [*node.decorator_list, *node.bases, *node.keywords]:
             self.visit(item)
         before, self.reading = self.reading, self.reading or normal.reads_annotations(node, self.without)
-        self.scopes.append(_Scope(bindings(node.body, self.package), is_class=True))
+        self.scopes.append(_Scope(scope_of(node).targets(self.package), is_class=True))
         for statement in node.body:
             self.visit(statement)
         self.scopes.pop()

@@ -152,13 +152,19 @@ def executed(name: str, sources: Mapping[str, SourceFile]) -> tuple[str, ...]:
     return tuple(done)
 
 
+@lru_cache(maxsize=1024)
+def tree(data: bytes) -> ast.Module | None:
+    """The syntax tree of these bytes, parsed once; None where they are no Python. Nobody changes it."""
+    try:
+        return ast.parse(data)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):  # the last two: nested too deep
+        return None
+
+
 @lru_cache(maxsize=4096)
 def _imports(name: str, package: bool, data: bytes) -> tuple[Imported, ...]:
-    try:
-        tree = ast.parse(data)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):  # the last two: nested too deep
-        return ()
-    return tuple(_walk(tree, name if package else name.rpartition(".")[0], lazy=False))
+    parsed = tree(data)
+    return () if parsed is None else tuple(_walk(parsed, name if package else name.rpartition(".")[0], lazy=False))
 
 
 def imported(node: ast.AST, package: str) -> Iterator[Imported]:

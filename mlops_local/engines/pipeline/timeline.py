@@ -9,9 +9,10 @@ import ast
 from collections.abc import Iterable, Iterator, Mapping
 
 from mlops_local.engines.pipeline.bindings import FUNCTIONS, import_targets
+from mlops_local.engines.pipeline.modules import Module
 from mlops_local.engines.pipeline.names import Project
 from mlops_local.engines.pipeline.normal import does_nothing
-from mlops_local.engines.pipeline.sources import candidates, imported
+from mlops_local.engines.pipeline.sources import Imported, candidates, imported
 
 _LITERAL = (
     ast.Constant, ast.List, ast.Tuple, ast.Dict, ast.Set, ast.UnaryOp, ast.BinOp, ast.operator, ast.unaryop, ast.expr_context,
@@ -37,17 +38,24 @@ def timeline(
         done.add(module)
         parsed = project.module(module)
         for statement in parsed.body:
-            found = [item for item in imported(statement, parsed.package) if not item.lazy]
+            found = _imported(parsed, statement)
             for item in found:
                 for name in candidates(item):
                     yield from run(name)
             if isinstance(statement, (ast.Import, ast.ImportFrom)):
                 names = {*import_targets(statement, parsed.package), *("*" for item in found if "*" in item.names)}
                 yield from (f"import {name}" for name in sorted(names) if (module, name) in rebound)
-            elif id(statement) in numbers and (rebound or _matters(statement)):
+            elif id(statement) in numbers and (rebound or statement in project.loud(module) or _matters(statement)):
                 yield str(numbers[id(statement)])
 
     return tuple(token for module in modules for token in run(module))
+
+
+def _imported(module: Module, statement: ast.stmt) -> list[Imported]:
+    key = ("imported", id(statement))
+    if key not in module.memory:
+        module.memory[key] = [item for item in imported(statement, module.package) if not item.lazy]
+    return module.memory[key]  # type: ignore[no-any-return]
 
 
 def _matters(statement: ast.stmt) -> bool:
