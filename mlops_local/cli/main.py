@@ -67,6 +67,7 @@ SECTIONS: dict[str, dict[str, Entry]] = {
     },
     "Maintain": {
         "doctor": Entry("maintaining:doctor", "Check the store; --fix repairs it."),
+        "gc": Entry("sharing:gc", "What no run, version or snapshot needs; --yes removes it."),
         "db": Entry("maintaining:db", "The project's database file."),
         "completion": Entry("reading:completion", "Tab completion for your shell."),
     },

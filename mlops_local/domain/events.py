@@ -50,6 +50,8 @@ DEPLOYMENT = "deployment"
 """subject `delay`, value `delay@3`, data: event, port, pid, reason."""
 DELETION = "deletion"
 """subject: what; rebuild obeys."""
+COLLECTED = "collected"
+"""subject `objects`, data: objects and bytes that `mlops gc` removed, runs: the removed runs whose files went with them."""
 MIGRATION = "migration"
 """subject: store, value: format number."""
 

@@ -10,7 +10,7 @@ import fcntl
 import json
 import mmap
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -107,6 +107,19 @@ def add(layout: Layout, result: StepResult, stamps: Mapping[str, Any]) -> None:
         raise files.cannot_write(place, error) from error
 
 
+def forget(layout: Layout, runs: Collection[str]) -> None:
+    """Drop the results that these runs made. Raises MlopsError when the file cannot be written."""
+    place = _place(layout)
+    try:
+        with _held(place) as file:
+            lines = _lines(os.pread(file, os.fstat(file).st_size, 0))
+            left = {key: line for key, line in lines.items() if (made := _result(line[2])[0]) is None or made.run not in runs}
+            if len(left) < len(lines):
+                _rewrite(place, left)
+    except OSError as error:
+        raise files.cannot_write(place, error) from error
+
+
 def _place(layout: Layout) -> Path:
     return layout.cache / "latest.jsonl"
 
@@ -156,7 +169,11 @@ def _compact(place: Path, file: int) -> None:
     size = os.fstat(file).st_size
     if size <= 2 * (int(head) if head.isdigit() else 0) + _SLACK:
         return
-    kept = b"".join(b"\n" + b"\t".join((key, *line)) for key, line in _lines(os.pread(file, size, 0)).items())
+    _rewrite(place, _lines(os.pread(file, size, 0)))
+
+
+def _rewrite(place: Path, lines: Mapping[bytes, _Line]) -> None:
+    kept = b"".join(b"\n" + b"\t".join((key, *line)) for key, line in lines.items())
     files.replace(place, str(len(kept)).encode() + kept)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import secrets
 import stat
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -19,6 +20,8 @@ from mlops_local.store import files
 from mlops_local.store.layout import Layout
 
 _BLOCK = 1 << 20
+_RENEW_S = 12 * 3600.0
+"""An object that is kept once more counts as new again from this age on: `collect` leaves what is young."""
 
 
 def path(layout: Layout, hash: str) -> Path:
@@ -31,10 +34,23 @@ def exists(layout: Layout, hash: str) -> bool:
     return path(layout, hash).is_file()
 
 
+def renew(layout: Layout, hash: str) -> bool:
+    """Say whether the object is there; an old one becomes young, for somebody is about to name it."""
+    home = path(layout, hash)
+    try:
+        if time.time() - home.stat().st_mtime > _RENEW_S:
+            os.utime(home)
+    except FileNotFoundError:
+        return False
+    except PermissionError:
+        pass  # another member of the group owns it
+    return True
+
+
 def put_bytes(layout: Layout, data: bytes) -> str:
     """Keep `data` and return its hash. Raises MlopsError on a full disk."""
     digest = blake3.blake3(data).hexdigest()
-    if not exists(layout, digest):
+    if not renew(layout, digest):
         _keep(layout, [data], digest)
     return digest
 
@@ -53,7 +69,7 @@ def put_file(layout: Layout, source: Path, *, known_hash: str | None = None) -> 
     """
     if source.name.startswith(layout.database.name) and source.parent.resolve() == layout.state.resolve():
         raise DataError(f"{source} is the store's own database and cannot be an input", hint="name other files")
-    if known_hash is not None and exists(layout, known_hash):
+    if known_hash is not None and renew(layout, known_hash):
         return known_hash
     try:
         with source.open("rb") as file:

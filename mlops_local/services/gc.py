@@ -1,0 +1,66 @@
+"""Free what nothing needs: say what that is, and remove it only when told to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from mlops_local.domain.progress import Emit, Progress, ignore
+from mlops_local.services.project import Project
+from mlops_local.store import collect, projection
+from mlops_local.store.collect import Item
+
+
+@dataclass(frozen=True)
+class Heap:
+    """Things of one kind that nothing needs, for one reason."""
+
+    kind: str
+    """object, result, log or draft."""
+    why: str
+    count: int
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Freed:
+    """What was found, and whether it was removed."""
+
+    heaps: tuple[Heap, ...]
+    removed: bool
+    bytes: int
+    needed: int
+    """Objects that something needs."""
+    young: int
+    """Objects that nothing names, left because they are too young to tell."""
+    runs: tuple[str, ...]
+    """Removed runs that cannot be taken back whole any more."""
+
+
+def gc(project: Project, *, yes: bool = False, emit: Emit = ignore) -> Freed:
+    """Find what no kept run, version, snapshot, cached result or working process needs; with `yes` remove it.
+
+    What is younger than a day, or than the oldest process that writes to the store, is left. A version's, a snapshot's and a
+    kept run's objects always are.
+
+    Args:
+        project: the project.
+        yes: remove it.
+        emit: told what is left for later, and why.
+
+    Raises:
+        IntegrityError: a journal or the ledger cannot be read, so that nobody knows what they need; nothing is removed.
+        StoreBusy: another collection works.
+    """
+    projection.fold(project.store)
+    found = collect.sweep(project.layout, wait_s=project.store.wait_s) if yes else collect.survey(project.layout)
+    if found.waiting:
+        emit(Progress("note", "a process writes to the store: what removed runs made stays until it ends"))
+    return Freed(_heaps(found.items), yes, found.bytes, found.needed, found.young, found.runs)
+
+
+def _heaps(items: Iterable[Item]) -> tuple[Heap, ...]:
+    found: dict[tuple[str, str], list[int]] = {}
+    for item in items:
+        found.setdefault((item.kind, item.why), []).append(item.bytes)
+    return tuple(Heap(kind, why, len(sizes), sum(sizes)) for (kind, why), sizes in found.items())

@@ -1,0 +1,184 @@
+"""Remove what nothing needs any more, so that a crash at any moment and any writer beside it lose nothing.
+
+An object is set aside (renamed within the file system), then everything is asked again whether something needs it, and only
+then is it removed; what is needed by now goes back. Young objects are left: their writer may not have said yet what they are
+for, and whoever keeps a content that is there already makes it young again (see `objects`).
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from mlops_local.domain import events
+from mlops_local.store import ledger, lock, newest, objects, reachable
+from mlops_local.store.journal import new_id
+from mlops_local.store.layout import Layout
+
+YOUNG_S = 24 * 3600.0
+"""What is younger stays, whatever names it."""
+_SLACK_S = 5.0
+"""File systems date a change by a clock that lags behind the journals'."""
+_ASIDE = "gc."
+
+
+@dataclass(frozen=True)
+class Item:
+    """One thing that nothing needs."""
+
+    kind: str
+    """object, result, log or draft."""
+    why: str
+    bytes: int
+    path: Path
+    run: str = ""
+    """The removed run it is of."""
+
+
+@dataclass(frozen=True)
+class Garbage:
+    """What nothing needs, and what is left all the same."""
+
+    items: tuple[Item, ...] = ()
+    young: int = 0
+    """Objects that nothing names, left because they are young."""
+    needed: int = 0
+    """Objects that something needs."""
+    waiting: bool = False
+    """A process writes to the store: what removed runs made stays until it ends, it may be using that."""
+
+    @property
+    def bytes(self) -> int:
+        """All that is or was freed."""
+        return sum(item.bytes for item in self.items)
+
+    @property
+    def runs(self) -> tuple[str, ...]:
+        """Removed runs whose files go: they cannot be taken back whole."""
+        return tuple(sorted({item.run for item in self.items if item.run}))
+
+
+def survey(layout: Layout, *, now_s: float | None = None) -> Garbage:
+    """Say what could be removed. Changes nothing.
+
+    Raises:
+        IntegrityError: a journal or the ledger cannot be read: what it names is not known then.
+    """
+    alive = reachable.writers(layout)
+    limit = _limit(now_s, alive)
+    there = set(objects.every(layout))
+    found = reachable.needs(layout, there, entries=bool(alive))
+    gone = sorted(reachable.removed_runs(ledger.read(layout)))
+    items: list[Item] = []
+    young = 0
+    for hash in sorted(there - found.kept):
+        path, run = objects.path(layout, hash), found.removed.get(hash, "")
+        if not _old(path, limit):
+            young += 1
+            continue
+        why = "made by removed runs alone" if run else "named by nothing: left by processes that were killed"
+        items.append(Item("object", why, _bytes(path), path, run))
+    items += [Item("result", "made by removed runs", _bytes(path), path) for path in found.entries]
+    logs = [(layout.logs / run, run) for run in gone]
+    items += [Item("log", "printed by removed runs", _bytes(path), path, run) for path, run in logs if path.is_dir()]
+    drafts = [path for path in sorted(_drafts(layout)) if _old(path, limit)]
+    items += [Item("draft", "half written, and nobody goes on with it", _bytes(path), path) for path in drafts]
+    return Garbage(tuple(items), young, len(there & found.kept), bool(alive and gone))
+
+
+def sweep(layout: Layout, *, wait_s: float = 30.0, now_s: float | None = None) -> Garbage:
+    """Remove what nothing needs, and record that in the ledger. Killed at any moment, the next call goes on.
+
+    Returns:
+        What was removed; less than `survey` said where something was needed again meanwhile.
+
+    Raises:
+        StoreBusy: another collection works.
+        IntegrityError: as `survey`; nothing is removed.
+    """
+    with lock.hold(layout.state / "gc.lock", wait_s=wait_s):
+        recover(layout)
+        seen = survey(layout, now_s=now_s)
+        doomed = [item.path for item in seen.items if item.kind == "object"]
+        # Results first: from now on nobody finds one whose objects go. Who found one before holds a journal, and beside
+        # a journal that is held no result of a removed run is among them.
+        entries = [item.path for item in seen.items if item.kind == "result"]
+        if entries:
+            newest.forget(layout, reachable.removed_runs(ledger.read(layout)))
+        for path in entries:
+            path.unlink(missing_ok=True)
+        back = _remove(layout, doomed, now_s)
+        for item in seen.items:
+            if item.kind in {"log", "draft"}:
+                shutil.rmtree(item.path) if item.path.is_dir() else item.path.unlink(missing_ok=True)
+        done = replace(seen, items=tuple(item for item in seen.items if item.path not in back))
+        if done.items:
+            data = {"objects": len(doomed) - len(back), "bytes": done.bytes, "runs": list(done.runs)}
+            ledger.append(layout, events.COLLECTED, "objects", None, reason="nothing needed them", data=data, wait_s=wait_s)
+        return done
+
+
+def recover(layout: Layout) -> None:
+    """Put back what a collection that was killed had set aside; the next one asks again."""
+    for aside in layout.tmp.glob(_ASIDE + "*"):
+        for path in aside.iterdir():
+            _back(layout, path)
+        aside.rmdir()
+
+
+def _remove(layout: Layout, doomed: Sequence[Path], now_s: float | None) -> set[Path]:
+    """Set aside, ask again, remove. Returns what stays."""
+    if not doomed:
+        return set()
+    limit = _limit(now_s, reachable.writers(layout))
+    aside = layout.tmp / f"{_ASIDE}{new_id()}"
+    aside.mkdir(mode=0o700)
+    for path in doomed:
+        if _old(path, limit):
+            path.rename(aside / path.name)
+    moved = {path.name: path.stat().st_mtime for path in aside.iterdir()}
+    again = reachable.needs(layout, moved)
+    for hash, changed in moved.items():
+        if hash in again.kept or changed > limit:  # named, or kept once more, in between
+            _back(layout, aside / hash)
+    shutil.rmtree(aside)
+    return {path for path in doomed if path.exists()}
+
+
+def _back(layout: Layout, path: Path) -> None:
+    home = objects.path(layout, path.name)
+    home.parent.mkdir(mode=0o700, exist_ok=True)
+    path.rename(home)  # over the same bytes, where they were kept anew meanwhile
+
+
+def _limit(now_s: float | None, alive: Sequence[int]) -> float:
+    """What was changed after this moment is young."""
+    now = time.time() if now_s is None else now_s
+    return min([now - YOUNG_S, *(started / 1e6 - _SLACK_S for started in alive[:1])])
+
+
+def _old(path: Path, limit: float) -> bool:
+    try:
+        found = path.lstat()
+    except FileNotFoundError:
+        return False
+    return max(found.st_mtime, found.st_ctime) <= limit
+
+
+def _drafts(layout: Layout) -> Iterator[Path]:
+    """What processes left half done; the folders of leases and of a collection are no drafts."""
+    for path in layout.tmp.iterdir():
+        if not path.name.startswith((_ASIDE, "altered.")) and path.name != "leases":
+            yield path
+
+
+def _bytes(path: Path) -> int:
+    try:
+        if path.is_dir():
+            return sum(item.lstat().st_size for item in path.rglob("*") if item.is_file())
+        return path.lstat().st_size
+    except FileNotFoundError:
+        return 0
