@@ -172,28 +172,14 @@ def list_(settings: Settings) -> None:
 @click.pass_obj
 def show(settings: Settings, name: str) -> None:
     """Show the newest snapshot of a source: its files and the profile of each column."""
-    from mlops_local.cli import output
+    from mlops_local.cli import output, snapshots
     from mlops_local.services import data as service
 
     found = service.show(settings.project(), _sources(settings, ()), name)
     if settings.json:
         output.fields("snapshot", found)
         return
-    output.pairs(
-        [("source", found.source), ("snapshot", found.id), ("rows", f"{found.rows:,}"), ("size", output.size(found.bytes))]
-    )
-    output.line()
-    output.table(
-        [output.Column("file", keep=True), output.Column("rows", right=True), output.Column("size", right=True), "blake3"],
-        [(entry.path, entry.rows, output.size(entry.bytes), entry.hash[:12]) for entry in found.files],
-    )
-    output.line()
-    profile: list[output.Column | str] = [
-        output.Column("column", keep=True), "type", output.Column("nulls", right=True), output.Column("distinct ≈", right=True),
-        "min", "max", output.Column("mean", right=True),
-    ]  # fmt: skip
-    values = [(item.name, item.type, item.nulls, item.distinct, item.min, item.max, item.mean) for item in found.columns]
-    output.table(profile, values)
+    snapshots.show(found)
 
 
 @data.command(epilog="\b\nExamples:\n  mlops data verify\n  mlops data verify flights --json")

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from mlops_local.cli import output
+from mlops_local.cli import output, snapshots
 from mlops_local.cli.output import Column
 
 if TYPE_CHECKING:
-    from mlops_local.domain.assets import ModelVersion, Snapshot
+    from mlops_local.domain.assets import ModelVersion
     from mlops_local.domain.runs import Run, StepRun
     from mlops_local.services.audit import Audit
     from mlops_local.services.compare import Comparison, Row
@@ -121,7 +121,7 @@ def _common_metrics(found: Sequence[Run]) -> list[str]:
 
 def show(kind: str, answer: Any) -> None:
     """One thing in full."""
-    page: dict[str, Callable[[Any], None]] = {"run": _run, "version": _version, "snapshot": _snapshot}
+    page: dict[str, Callable[[Any], None]] = {"run": _run, "version": _version, "snapshot": snapshots.show}
     page[kind](answer)
 
 
@@ -220,29 +220,6 @@ def _signed(difference: float | None, low: float | None, high: float | None) -> 
     if difference is None:
         return ""
     return f"{difference:+.4f}" + (f" [{low:+.4f}, {high:+.4f}]" if low is not None and high is not None else "")
-
-
-def _snapshot(snapshot: Snapshot) -> None:
-    output.pairs(
-        [
-            ("snapshot", f"{snapshot.short} of {snapshot.source}"),
-            ("id", snapshot.id),
-            ("rows", snapshot.rows),
-            ("bytes", output.size(snapshot.bytes)),
-            ("files", len(snapshot.files)),
-        ]
-    )
-    output.line("\nFiles")
-    output.table(
-        [Column("path"), Column("rows", right=True), Column("size", right=True), Column("hash", keep=True)],
-        [(file.path, file.rows, output.size(file.bytes), file.hash[:16]) for file in snapshot.files],
-    )
-    if snapshot.columns:
-        output.line("\nColumns")
-        output.table(
-            [Column("column"), Column("type"), Column("nulls", right=True), Column("distinct", right=True), "min", "max"],
-            [(item.name, item.type, item.nulls, item.distinct, item.min, item.max) for item in snapshot.columns],
-        )
 
 
 def comparison(answer: Comparison, *, everything: bool) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 
 @dataclass(frozen=True)
@@ -28,10 +28,26 @@ class ColumnProfile:
     """As polars names it."""
     nulls: int = 0
     distinct: int | None = None
-    """Approximate."""
+    """Nulls left out; approximate from 1,024 on."""
     min: str = ""
     max: str = ""
     mean: float | None = None
+    """Of numbers that are neither NaN nor infinite, as the spread."""
+    nans: int = 0
+    std: float | None = None
+    quantiles: tuple[float, ...] = ()
+    """Of numbers, at `LEVELS`; approximate where there are many values."""
+    bins: tuple[int, ...] = ()
+    """A histogram: evenly wide bins between `bins_from` and `bins_to`; the first and last hold what is beyond them too."""
+    bins_from: float | None = None
+    """Times as seconds since 1970."""
+    bins_to: float | None = None
+    top: tuple[tuple[str, int], ...] = ()
+    """The most frequent values and how often; about, where there are 1,024 distinct ones or more."""
+    lengths: tuple[float, ...] = ()
+    """Of text, in characters: shortest, mean, longest."""
+
+    LEVELS: ClassVar[tuple[float, ...]] = (0.05, 0.25, 0.5, 0.75, 0.95)
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from mlops_local.domain.errors import DataError, IntegrityError, UsageError
 from mlops_local.domain.graph import Source
 from mlops_local.domain.progress import Emit, Progress, ignore
 from mlops_local.engines.data import files, profile
+from mlops_local.services import profiles
 from mlops_local.services.project import Project
 from mlops_local.store import cache, objects
 from mlops_local.store.journal import Journal
@@ -240,7 +241,8 @@ def _hash(project: Project, source: Source) -> dict[str, str]:
 
 
 def _read(project: Project, source: Source, identity: str, found: Mapping[str, str], before: Snapshot | None) -> Snapshot:
-    rows, columns = profile.read(project.root, list(found), source=source.name, kind=source.kind)
+    with profiles.known(project, source, found) as known:
+        rows, columns = profile.read(project.root, list(found), source=source.name, kind=source.kind, known=known)
     sizes = {path: (project.root / path).stat().st_size for path in found}
     made = Snapshot(
         id=identity,
@@ -261,7 +263,7 @@ def _read(project: Project, source: Source, identity: str, found: Mapping[str, s
 
 def _require(source: Source, held: Snapshot) -> None:
     wanted = {"key": source.key, "time": (source.time,) if source.time else (), "outcome": source.outcome}
-    if held.columns or any(wanted.values()):
+    if source.kind == "table" and (held.columns or any(wanted.values())):
         profile.require([column.name for column in held.columns], wanted, source=source.name)
 
 
@@ -289,7 +291,7 @@ def _difference(before: Snapshot, made: Snapshot) -> str:
 
 def _line(held: Snapshot) -> str:
     count = len(held.files)
-    rows = f"{held.rows:,} rows, " if held.columns else ""
+    rows = f"{held.rows:,} rows, " if any(entry.rows is not None for entry in held.files) else ""
     return f"{held.source} {held.short}, {count} file{'' if count == 1 else 's'}, {rows}{_size(held.bytes)}"
 
 

@@ -156,6 +156,26 @@ def save_blobs(layout: Layout, value: Mapping[str, Any]) -> None:
     _save(layout.cache / "blobs.json", value)
 
 
+def sketches(layout: Layout, key: str) -> dict[str, Any] | None:
+    """Return what `save_sketches` kept: what the columns of a file of these bytes hold."""
+    return _load(_at(layout, "sketches", key))
+
+
+def save_sketches(layout: Layout, key: str, value: Mapping[str, Any]) -> None:
+    """Keep what the columns of a file hold."""
+    _try_save(_at(layout, "sketches", key), value)
+
+
+def pictures(layout: Layout, source: str) -> dict[str, Any]:
+    """Return what `save_pictures` kept: hash of a picture of the source -> its size."""
+    return _load(_at(layout, "pictures", source)) or {}
+
+
+def save_pictures(layout: Layout, source: str, value: Mapping[str, Any]) -> None:
+    """Keep the sizes of a source's pictures."""
+    _try_save(_at(layout, "pictures", source), value)
+
+
 def snapshot(layout: Layout, source: str) -> Snapshot | None:
     """Return the newest snapshot of a source."""
     value = _load(_at(layout, "snapshots", source))
@@ -190,8 +210,15 @@ def snapshot_from_json(value: Mapping[str, Any]) -> Snapshot:
         rows=value["rows"],
         bytes=value["bytes"],
         files=tuple(FileEntry(item["path"], item["hash"], item["bytes"], item.get("rows")) for item in value["files"]),
-        columns=tuple(ColumnProfile(**_known(ColumnProfile, item)) for item in value.get("columns", ())),
+        columns=tuple(_column(item) for item in value.get("columns", ())),
     )
+
+
+def _column(value: Mapping[str, Any]) -> ColumnProfile:
+    held: dict[str, Any] = {
+        key: tuple(item) if isinstance(item, list) else item for key, item in _known(ColumnProfile, value).items()
+    }
+    return ColumnProfile(**{**held, "top": tuple((text, count) for text, count in held.get("top", ()))})
 
 
 def _known(kind: type, value: Mapping[str, Any]) -> dict[str, Any]:

@@ -241,7 +241,10 @@ def append(db: Db, table: str, rows: Sequence[tuple[Any, ...]]) -> None:
 def _column(snapshot: str, source: str, place: int, column: Mapping[str, Any]) -> tuple[Any, ...]:
     name, kind, nulls = clean(column["name"]), clean(column["type"]), column.get("nulls")
     low, high, mean = clean(column.get("min")), clean(column.get("max")), real(column.get("mean"))
-    return snapshot, source, place, name, kind, nulls, column.get("distinct"), low, high, mean
+    spread = (column.get("nans"), real(column.get("std")), list(column.get("quantiles") or ()))
+    bins = (list(column.get("bins") or ()), real(column.get("bins_from")), real(column.get("bins_to")))
+    more = (*spread, *bins, text(column.get("top") or []), list(column.get("lengths") or ()))
+    return snapshot, source, place, name, kind, nulls, column.get("distinct"), low, high, mean, *more
 
 
 def real(value: Any) -> float | None:

@@ -169,16 +169,26 @@ def snapshots(db: Db, source: str | None = None) -> list[Snapshot]:
         entries.setdefault((snapshot, name), []).append(FileEntry(*entry))
     columns: dict[tuple[str, str], list[ColumnProfile]] = {}
     columns_sql = (
-        f'SELECT snapshot, source, name, type, nulls, "distinct", min, max, mean FROM column_profile {where} ORDER BY position'
+        'SELECT snapshot, source, name, type, nulls, "distinct", min, max, mean, coalesce(nans, 0), std, quantiles, bins, '
+        f"bins_from, bins_to, top, lengths FROM column_profile {where} ORDER BY position"
     )
     for snapshot, name, *column in db.execute(columns_sql, [source, source]).fetchall():
-        columns.setdefault((snapshot, name), []).append(ColumnProfile(*column))
+        columns.setdefault((snapshot, name), []).append(_column(*column))
     return [
         Snapshot(
             id, name, tuple(entries.get((id, name), ())), rows=count, bytes=size, columns=tuple(columns.get((id, name), ()))
         )
         for id, name, count, size in rows
     ]
+
+
+def _column(*held: Any) -> ColumnProfile:
+    """A profile's row as the snapshot's own JSON had it."""
+    names = "name type nulls distinct min max mean nans std quantiles bins bins_from bins_to top lengths".split()
+    value = dict(zip(names, held, strict=True))
+    frequent = tuple((text, count) for text, count in json.loads(value["top"] or "[]"))
+    lists = {name: tuple(value[name] or ()) for name in ("quantiles", "bins", "lengths")}
+    return ColumnProfile(**{**value, **lists, "top": frequent})
 
 
 def run_snapshots(db: Db, run: str) -> dict[str, str]:

@@ -64,6 +64,8 @@ CREATE TABLE store.feedback (prediction VARCHAR, model VARCHAR, label VARCHAR, t
 
 def _first(db: Db) -> None:
     db.execute(_TABLES)
+    for column, kind in PROFILE.items():
+        db.execute(f"ALTER TABLE store.column_profile ADD COLUMN {column} {kind}")
     views.create(db)
 
 
@@ -74,9 +76,30 @@ def _interpreters(db: Db) -> None:
     db.execute(f"CREATE OR REPLACE VIEW main.run AS {views.VIEWS['run']}")
 
 
+PROFILE = {
+    "nans": "BIGINT",
+    "std": "DOUBLE",
+    "quantiles": "DOUBLE[]",
+    "bins": "BIGINT[]",
+    "bins_from": "DOUBLE",
+    "bins_to": "DOUBLE",
+    "top": "VARCHAR",
+    "lengths": "DOUBLE[]",
+}
+"""What a column's profile has had since the second form, and of which type."""
+
+
+def _profiles(db: Db) -> None:
+    """A file of before keeps what it has of its snapshots; the journals of those say no more."""
+    for column, kind in PROFILE.items():
+        db.execute(f"ALTER TABLE store.column_profile ADD COLUMN IF NOT EXISTS {column} {kind}")
+    db.execute(f"CREATE OR REPLACE VIEW main.column_profile AS {views.VIEWS['column_profile']}")
+
+
 MIGRATIONS: tuple[tuple[str, Callable[[Db], None]], ...] = (
     ("first tables", _first),
     ("a run's interpreter and packages", _interpreters),
+    ("more of a column's profile", _profiles),
 )
 """Name and function; a migration's number is its place, from 1."""
 

@@ -63,7 +63,9 @@ VIEWS: dict[str, str] = {
         SELECT snapshot, source, path, hash, bytes, rows FROM store.snapshot_file
         WHERE snapshot NOT IN (SELECT subject FROM store.deleted)""",
     "column_profile": """
-        SELECT snapshot, source, position, name, type, nulls, "distinct", min, max, mean FROM store.column_profile
+        SELECT snapshot, source, position, name, type, nulls, "distinct", min, max, mean, nans, std, quantiles, bins, bins_from,
+            bins_to, top, lengths
+        FROM store.column_profile
         WHERE snapshot NOT IN (SELECT subject FROM store.deleted)""",
     "version": """
         SELECT id, model, number, candidate, run, state, metric, value, low, high, metrics, fingerprint, bundle_hash,

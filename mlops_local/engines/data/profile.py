@@ -1,21 +1,22 @@
 """Read a source's files once: rows of each, and a profile of every column.
 
-Parquet rows come from the footers, columns from one streaming pass of polars; CSV files are first checked for ragged lines by
-an in-memory DuckDB (polars would fill a short line with nulls in silence). Whatever cannot be read becomes a `DataError` that
-names the file and, for text, the line. Never touches a project's store.
+A file is read in batches and becomes a sketch of each column; what a file of these bytes was found to hold before is taken from
+there, so that another month costs one month. Whatever cannot be read becomes a `DataError` that names the file and, for text,
+the line. Never touches a project's store.
 """
 
 from __future__ import annotations
 
-import csv
 import difflib
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlops_local.domain.assets import ColumnProfile
 from mlops_local.domain.errors import DataError
+from mlops_local.engines.data import images, sketch, summary, text
+from mlops_local.engines.data.sketch import Sketch
 
 if TYPE_CHECKING:
     import polars as pl
@@ -27,8 +28,23 @@ FORMS = {
 """Suffix -> how a table is read, as the worker does; anything else has no rows."""
 SCHEMA_ROWS = 10_000
 """Rows of text from which column types are taken, as the worker does."""
-_SHOWN = 60
-"""Longest minimum or maximum kept, in characters."""
+BATCH = 250_000
+"""Rows looked at together: 5 million rows of 12 columns stay under 400 MB."""
+
+
+@dataclass(frozen=True)
+class Known:
+    """Where to ask for what a file of the same bytes was found to hold, and to keep it."""
+
+    load: Callable[[str], Mapping[str, Any] | None] = lambda path: None
+    save: Callable[[str, Mapping[str, Any]], None] = lambda path, value: None
+
+
+def version() -> str:
+    """Return what a kept finding depends on besides the file: another polars hashes values otherwise."""
+    import polars as pl  # noqa: PLC0415  (as in `scan`)
+
+    return f"{sketch.FORM}-{pl.__version__}"
 
 
 def form(path: str) -> str:
@@ -37,7 +53,7 @@ def form(path: str) -> str:
 
 
 def read(
-    root: Path, paths: Sequence[str], *, source: str, kind: str = "table"
+    root: Path, paths: Sequence[str], *, source: str, kind: str = "table", known: Known = Known()
 ) -> tuple[dict[str, int | None], tuple[ColumnProfile, ...]]:
     """Count the rows of each file and profile the columns of all of them together.
 
@@ -45,28 +61,102 @@ def read(
         root: the folder the paths are relative to.
         paths: files of one source, all of one form.
         source: the source's name, for messages.
-        kind: `files` for images and other files that are no tables: no rows, no columns.
+        kind: `files` for images and other files that are no tables: no rows; size, type and picture size are profiled.
+        known: what was found out before.
 
     Raises:
         DataError: a file is corrupt, ragged, or does not fit the others.
     """
-    forms = {form(path) for path in paths}
-    if kind == "files" or forms == {"opaque"}:
-        return {path: None for path in paths}, ()
-    if len({Path(path).suffix.lower() for path in paths}) > 1:
-        odd = next(path for path in paths if Path(path).suffix.lower() != Path(paths[0]).suffix.lower())
+    if kind == "files" or {form(path) for path in paths} == {"opaque"}:
+        about = images.table(root, paths, known.load, known.save)
+        return {path: None for path in paths}, _profile(about, _sketched(about))
+    found = sketches(root, paths, source=source, known=known)
+    kinds = _joint(root, paths, source)
+    rows = {path: next(iter(columns.values())).rows if columns else 0 for path, columns in found.items()}
+    whole = {name: sketch.add(columns[name] for columns in found.values()) for name in kinds}
+    return dict(rows), tuple(summary.column(name, kinds[name], whole[name]) for name in kinds)
+
+
+def sketches(root: Path, paths: Sequence[str], *, source: str, known: Known = Known()) -> dict[str, dict[str, Sketch]]:
+    """Return the sketch of every column of every file, by path.
+
+    Args:
+        root: the folder the paths are relative to.
+        paths: tables of one form.
+        source: the source's name, for messages.
+        known: what was found out before.
+
+    Raises:
+        DataError: as `read`.
+    """
+    odd = next((path for path in paths if Path(path).suffix.lower() != Path(paths[0]).suffix.lower()), None)
+    if odd is not None:
         raise DataError(
             f"source {source}: {odd} is not of the same kind as {paths[0]}",
             hint="one source is one table: narrow the pattern and declare a second source",
         )
-    schemas = {path: _schema(root, path, source) for path in paths}
+    before = {path: known.load(path) for path in paths}
+    schemas = {path: dict(held["schema"]) if (held := before[path]) else _text(_schema(root, path, source)) for path in paths}
     _same_columns(schemas, source)
-    rows: dict[str, int | None] = {path: _rows(root, path, source) for path in paths}
-    return rows, profile(root, paths, source=source)
+    kinds = _joint(root, paths, source)
+    found = {}
+    for path in paths:
+        made = _kept(before[path], kinds)
+        if made is None:
+            made = _sketch(root, path, source, kinds)
+            columns = {name: sketch.to_json(item) for name, item in made.items()}
+            known.save(path, {"schema": schemas[path], "as": _text(kinds), "columns": columns})
+        found[path] = made
+    return found
 
 
-def scan(root: Path, paths: Sequence[str]) -> pl.LazyFrame:
-    """Return the files as one lazy frame, as a step that asks for one gets it."""
+def _kept(held: Mapping[str, Any] | None, kinds: Mapping[str, Any]) -> dict[str, Sketch] | None:
+    """What was found out before, where the columns were read as the same types."""
+    if held is None or held["as"] != _text(kinds):
+        return None
+    return {name: sketch.from_json(held["columns"][name]) for name in kinds}
+
+
+def _sketch(root: Path, path: str, source: str, kinds: Mapping[str, Any]) -> dict[str, Sketch]:
+    import polars as pl  # noqa: PLC0415  (as in `scan`)
+
+    columns = sketch.Columns(kinds)
+    try:
+        for batch in scan(root, [path], kinds).collect_batches(chunk_size=BATCH, maintain_order=True):
+            columns.feed(batch)
+    except pl.exceptions.PolarsError as error:
+        raise _unreadable(path, source, error) from error
+    return columns.done()
+
+
+def _joint(root: Path, paths: Sequence[str], source: str) -> dict[str, Any]:
+    """The type of each column as all files together are read."""
+    import polars as pl  # noqa: PLC0415  (as in `scan`)
+
+    try:
+        return dict(scan(root, paths).collect_schema())
+    except pl.exceptions.PolarsError as error:
+        raise DataError(f"source {source}: its files do not fit together: {_first(error)}", hint=_FIT) from error
+
+
+def _sketched(frame: pl.DataFrame) -> dict[str, Sketch]:
+    columns = sketch.Columns(frame.schema)
+    columns.feed(frame)
+    return columns.done()
+
+
+def _profile(frame: pl.DataFrame, found: Mapping[str, Sketch]) -> tuple[ColumnProfile, ...]:
+    return tuple(summary.column(name, kind, found[name]) for name, kind in frame.schema.items())
+
+
+def scan(root: Path, paths: Sequence[str], kinds: Mapping[str, Any] | None = None) -> pl.LazyFrame:
+    """Return the files as one lazy frame, as a step that asks for one gets it.
+
+    Args:
+        root: the folder the paths are relative to.
+        paths: files of one form.
+        kinds: types that columns of text are read as, instead of what the values look like.
+    """
     import polars as pl  # noqa: PLC0415  (141 ms, and only when a file changed)
 
     files = [root / path for path in paths]
@@ -74,59 +164,18 @@ def scan(root: Path, paths: Sequence[str]) -> pl.LazyFrame:
         case "parquet":
             return pl.scan_parquet(files, glob=False, hive_partitioning=False)
         case "csv":
-            separator = _separator(files[0])
-            return pl.scan_csv(files, glob=False, separator=separator, try_parse_dates=True, infer_schema_length=SCHEMA_ROWS)
+            return pl.scan_csv(
+                files,
+                glob=False,
+                separator=text.separator(files[0]),
+                try_parse_dates=True,
+                infer_schema_length=SCHEMA_ROWS,
+                schema_overrides=dict(kinds) if kinds else None,
+            )
         case "lines":
-            return pl.scan_ndjson(files, infer_schema_length=SCHEMA_ROWS)
+            return pl.scan_ndjson(files, infer_schema_length=SCHEMA_ROWS, schema_overrides=dict(kinds) if kinds else None)
         case _:
             return pl.scan_ipc(files, glob=False)
-
-
-def _separator(file: Path) -> str:
-    return "\t" if file.suffix.lower() == ".tsv" else ","
-
-
-def profile(root: Path, paths: Sequence[str], *, source: str) -> tuple[ColumnProfile, ...]:
-    """Profile every column in one streaming pass: nulls, approximate distinct values, extremes and mean."""
-    import polars as pl  # noqa: PLC0415  (as in `scan`)
-
-    try:
-        return _profile(scan(root, paths))
-    except pl.exceptions.PolarsError as error:
-        for path in paths:  # polars names no file: find the one that fails alone
-            try:
-                _profile(scan(root, [path]))
-            except pl.exceptions.PolarsError as own:
-                raise _unreadable(path, source, own) from own
-        raise DataError(f"source {source}: its files do not fit together: {_first(error)}", hint=_FIT) from error
-
-
-def _profile(frame: pl.LazyFrame) -> tuple[ColumnProfile, ...]:
-    import polars as pl  # noqa: PLC0415  (as in `scan`)
-
-    schema = frame.collect_schema()
-    wanted: list[pl.Expr] = []
-    for index, (name, kind) in enumerate(schema.items()):
-        column = pl.col(name)
-        wanted.append(column.null_count().alias(f"nulls {index}"))
-        if not kind.is_nested() and kind not in (pl.Binary, pl.Null, pl.Object):
-            wanted.append(column.approx_n_unique().alias(f"distinct {index}"))
-            wanted += [column.min().alias(f"min {index}"), column.max().alias(f"max {index}")]
-        if kind.is_numeric():
-            wanted.append(column.mean().alias(f"mean {index}"))
-    found = frame.select(wanted).collect().row(0, named=True) if wanted else {}
-    return tuple(
-        ColumnProfile(
-            name=name,
-            type=str(kind),
-            nulls=int(found[f"nulls {index}"]),
-            distinct=found.get(f"distinct {index}"),
-            min=_text(found.get(f"min {index}")),
-            max=_text(found.get(f"max {index}")),
-            mean=None if found.get(f"mean {index}") is None else float(found[f"mean {index}"]),
-        )
-        for index, (name, kind) in enumerate(schema.items())
-    )
 
 
 def values(root: Path, path: str, column: str, *, most: int = 21) -> tuple[dict[Any, int], float]:
@@ -181,8 +230,7 @@ def _schema(root: Path, path: str, source: str) -> dict[str, Any]:
     import polars as pl  # noqa: PLC0415  (as in `scan`)
 
     if form(path) == "csv":
-        header = _header(root / path, f"source {source}: {path}")
-        _check_lines(root / path, header, f"source {source}: {path}")
+        text.check(root / path, f"source {source}: {path}")
     try:
         return dict(scan(root, [path]).collect_schema())
     except pl.exceptions.PolarsError as error:
@@ -210,68 +258,6 @@ def _same_columns(schemas: Mapping[str, Mapping[str, Any]], source: str) -> None
 _FIT = "mend the file, or give it a source of its own"
 
 
-def _rows(root: Path, path: str, source: str) -> int:
-    import polars as pl  # noqa: PLC0415  (as in `scan`)
-
-    try:
-        return int(scan(root, [path]).select(pl.len()).collect().item())
-    except pl.exceptions.PolarsError as error:
-        raise _unreadable(path, source, error) from error
-
-
-def _header(file: Path, place: str) -> list[str]:
-    try:
-        with file.open(encoding="utf-8", newline="") as text:
-            header = next(csv.reader(text, delimiter=_separator(file)), [])
-    except UnicodeDecodeError as error:
-        raise DataError(
-            f"{place}: not UTF-8 text (byte {error.start})", hint="convert it, as in iconv -f latin1 -t utf-8"
-        ) from error
-    if not any(header):
-        raise DataError(f"{place}: the file is empty", hint="its first line must name the columns")
-    double = next((name for name in header if header.count(name) > 1), None)
-    if double is not None:
-        raise DataError(f"{place}, line 1: two columns are called {double!r}", hint="rename one of them")
-    return [name.removeprefix("﻿") for name in header]
-
-
-def _check_lines(file: Path, header: Sequence[str], place: str) -> None:
-    """Refuse a CSV file in which a line has more or fewer values than the header, naming the line."""
-    import duckdb  # noqa: PLC0415  (87 ms, and only when a CSV file changed)
-
-    names = {f"c{index}": "VARCHAR" for index in range(len(header))}
-    separator = _separator(file)
-    query = (
-        f"SELECT count(*) FROM read_csv(?, columns = {names!r}, auto_detect = false, header = true, delim = '{separator}', "
-        "quote = '\"', escape = '\"', null_padding = false, strict_mode = true)"
-    )
-    safe: dict[str, str | bool | int | float | list[str]] = {
-        "autoinstall_known_extensions": "false",
-        "autoload_known_extensions": "false",
-    }
-    with duckdb.connect(config=safe) as connection:
-        try:
-            connection.execute(query, [str(file)]).fetchall()
-        except duckdb.Error as error:
-            raise _ragged(file, len(header), place, str(error)) from error
-
-
-def _ragged(file: Path, expected: int, place: str, said: str) -> DataError:
-    """Find the line DuckDB stumbled over; it counts records, an editor counts lines."""
-    try:
-        with file.open(encoding="utf-8", newline="") as text:
-            reader = csv.reader(text, delimiter=_separator(file), strict=True)
-            for values in reader:
-                if values and len(values) != expected:
-                    count = f"{len(values)} value{'' if len(values) == 1 else 's'} where the header has {expected}"
-                    return DataError(f"{place}, line {reader.line_num}: {count}", hint="mend or remove that line")
-    except (UnicodeDecodeError, csv.Error) as error:
-        return DataError(f"{place}: {error}", hint="mend the file: UTF-8, values separated by commas, quotes doubled")
-    return DataError(
-        f"{place}: {said.splitlines()[0]}", hint="mend the file: UTF-8, values separated by commas, quotes doubled"
-    )
-
-
 def _unreadable(path: str, source: str, error: Exception) -> DataError:
     first = _first(error)
     if form(path) == "parquet":
@@ -288,8 +274,5 @@ def _first(error: Exception) -> str:
     return str(error).strip().splitlines()[0]
 
 
-def _text(value: Any) -> str:
-    if value is None:
-        return ""
-    text = value.isoformat() if hasattr(value, "isoformat") else str(value)
-    return text if len(text) <= _SHOWN else text[: _SHOWN - 1] + "…"
+def _text(kinds: Mapping[str, Any]) -> dict[str, str]:
+    return {name: str(kind) for name, kind in kinds.items()}

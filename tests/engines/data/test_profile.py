@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
@@ -133,11 +135,49 @@ def test_parquet_and_csv_do_not_mix(tmp_path: Path) -> None:
 
 
 def test_other_files_have_no_rows(tmp_path: Path) -> None:
-    """Images are versioned by content only, and so are tables that are declared as files."""
-    (tmp_path / "a.png").write_bytes(b"\x89PNG")
-    assert profile.read(tmp_path, ["a.png"], source="s") == ({"a.png": None}, ())
+    """Images are profiled by size, type and picture size, tables that are declared as files by size and type."""
+    (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"\0" * 8 + (64).to_bytes(4, "big") + (48).to_bytes(4, "big"))
+    (tmp_path / "b.png").write_bytes(b"no picture")
+    rows, columns = profile.read(tmp_path, ["a.png", "b.png"], source="s")
+    assert rows == {"a.png": None, "b.png": None}
+    found = {column.name: column for column in columns}
+    assert (found["width"].max, found["height"].max, found["width"].nulls) == ("64", "48", 1)
+    assert found["type"].top == (("png", 2),) and found["bytes"].max == "24"
     name = _csv(tmp_path, "a.csv", "a,b\n1\n")
-    assert profile.read(tmp_path, [name], source="s", kind="files") == ({name: None}, ())
+    rows, columns = profile.read(tmp_path, [name], source="s", kind="files")
+    assert rows == {name: None} and [column.name for column in columns] == ["bytes", "type"]
+
+
+def test_a_profile_has_spread_frequent_values_and_lengths(tmp_path: Path) -> None:
+    """Numbers have NaN, spread, quantiles and a histogram, text its most frequent values and its lengths; times a histogram."""
+    numbers = [*map(float, range(1, 101)), float("nan"), float("inf"), None]
+    frame = pl.DataFrame({"n": numbers, "t": ["aa"] * 60 + ["b"] * 43})
+    frame = frame.with_columns(d=pl.date(2026, 1, 1) + pl.duration(days=pl.int_range(103) % 7))
+    frame.write_parquet(tmp_path / "a.parquet")
+    number, text, day = profile.read(tmp_path, ["a.parquet"], source="s")[1]
+    assert (number.nulls, number.nans, number.mean, number.max) == (1, 1, 50.5, "inf")
+    assert number.std == pytest.approx(28.866, abs=0.001)
+    assert number.quantiles == pytest.approx((5, 25, 50, 75, 95), abs=1)
+    assert sum(number.bins) == pytest.approx(101, abs=3) and len(number.bins) == 20
+    assert text.top == (("aa", 60), ("b", 43)) and text.lengths == pytest.approx((1, 163 / 103, 2))
+    assert day.distinct == 7 and day.top[0] == ("2026-01-01", 15) and day.bins == (15, 15, 15, 15, 15, 14, 14)
+    assert day.bins_from is not None and datetime.fromtimestamp(day.bins_from, UTC) == datetime(2025, 12, 31, 12, tzinfo=UTC)
+
+
+def test_a_file_of_known_content_is_not_read_again(tmp_path: Path) -> None:
+    """Another month costs one month: what was found out about a content is taken from there, to the same profile."""
+    for number in (1, 2):
+        _csv(tmp_path, f"{number}.csv", f"n,t\n{number},x\n{number + 5},y\n")
+    kept: dict[str, Mapping[str, Any]] = {}
+    known = profile.Known(kept.get, kept.__setitem__)
+    profile.read(tmp_path, ["1.csv"], source="s", known=known)
+    first = dict(kept)
+    both = profile.read(tmp_path, ["1.csv", "2.csv"], source="s", known=known)
+    assert set(kept) == {"1.csv", "2.csv"} and kept["1.csv"] is first["1.csv"]
+    assert both == profile.read(tmp_path, ["1.csv", "2.csv"], source="s")
+    _csv(tmp_path, "2.csv", "n,t\n1.5,x\n")  # now the column is a fraction in all of them
+    again = profile.read(tmp_path, ["1.csv", "2.csv"], source="s", known=profile.Known({"1.csv": kept["1.csv"]}.get))
+    assert again[1][0].type == "Float64" and again[1][0].max == "6.0"
 
 
 @pytest.mark.parametrize(("name", "text"), [("a.tsv", "n\tt\n1\tx,y\n"), ("a.jsonl", '{"n": 1, "t": "x,y"}\n')])

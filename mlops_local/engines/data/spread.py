@@ -1,0 +1,117 @@
+"""How the numbers of a column are spread, from its sketch: a distribution to take quantiles, histograms and differences of.
+
+Where a column has few values the distribution is exact, else it is as good as the sketch's sample. Pure arithmetic.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlops_local.engines.data.sketch import LEVELS, Sketch
+
+BINS = 20
+"""Of a histogram."""
+TAIL = 0.004
+"""Part of the values beyond each end of a histogram: its first and last bin hold them too."""
+_GRID = 1025
+_Numbers = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Spread:
+    """A distribution: the share of values below and up to each of some points; even between them."""
+
+    points: _Numbers
+    below: _Numbers
+    upto: _Numbers
+
+    def at(self, values: Sequence[float] | _Numbers) -> tuple[_Numbers, _Numbers]:
+        """Return the share of values below each of `values`, and up to it."""
+        wanted = np.asarray(values, dtype=np.float64)
+        place = np.searchsorted(self.points, wanted)
+        inside = np.minimum(place, len(self.points) - 1)
+        exact = self.points[inside] == wanted
+        before = np.maximum(inside - 1, 0)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            part = (wanted - self.points[before]) / (self.points[inside] - self.points[before])
+            between = self.upto[before] + part * (self.below[inside] - self.upto[before])
+        between = np.where(place == 0, 0.0, np.where(place == len(self.points), 1.0, between))
+        return np.where(exact, self.below[inside], between), np.where(exact, self.upto[inside], between)
+
+    def quantile(self, share: float) -> float:
+        """Return the value that this share of all values is not above."""
+        place = int(np.searchsorted(self.upto, share - 1e-12))
+        if place == 0 or place >= len(self.points):
+            return float(self.points[min(place, len(self.points) - 1)])
+        low, high = self.upto[place - 1], self.below[place]
+        if high <= share or high <= low:
+            return float(self.points[place])
+        return float(self.points[place - 1] + (share - low) / (high - low) * (self.points[place] - self.points[place - 1]))
+
+
+def of(sketch: Sketch) -> Spread | None:
+    """Return the distribution of a sketched column; None where it holds no finite number."""
+    counts = sketch.counts
+    if counts is not None and all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in counts):
+        return _exact(counts)
+    parts = [(weight, _steps(values)) for weight, values in sketch.points if weight > 0]
+    if not parts:
+        return None
+    if len(parts) == 1:
+        return parts[0][1]
+    grid = np.unique(np.concatenate([part.points for _, part in parts]))
+    if len(grid) > _GRID:
+        grid = grid[np.unique(np.linspace(0, len(grid) - 1, _GRID).round().astype(np.int64))]
+    total = sum(weight for weight, _ in parts)
+    below, upto = np.zeros(len(grid)), np.zeros(len(grid))
+    for weight, part in parts:
+        left, right = part.at(grid)
+        below += left * (weight / total)
+        upto += right * (weight / total)
+    return Spread(grid, below, upto)
+
+
+def _exact(counts: Mapping[Any, int]) -> Spread | None:
+    held = sorted((float(value), count) for value, count in counts.items() if math.isfinite(value))
+    if not held:
+        return None
+    upto = np.cumsum([count for _, count in held], dtype=np.float64)
+    total = upto[-1]
+    return Spread(np.array([value for value, _ in held]), np.concatenate([[0.0], upto[:-1]]) / total, upto / total)
+
+
+def _steps(quantiles: Sequence[float]) -> Spread:
+    """The quantiles at `LEVELS` as a distribution: a value that stands there several times has a share of its own."""
+    points, first, count = np.unique(np.asarray(quantiles, dtype=np.float64), return_index=True, return_counts=True)
+    levels = np.asarray(LEVELS)
+    return Spread(points, levels[first], levels[first + count - 1])
+
+
+def histogram(spread: Spread, rows: float, *, whole: bool = False) -> tuple[float, float, tuple[int, ...]]:
+    """Return from where to where the bins reach, and about how many of `rows` values are in each.
+
+    Args:
+        spread: the distribution.
+        rows: how many values it is of.
+        whole: the values are whole numbers: each bin holds equally many of those.
+    """
+    low, high = spread.quantile(TAIL), spread.quantile(1 - TAIL)
+    if high <= low:
+        low, high = float(spread.points[0]), float(spread.points[-1])
+    bins = BINS
+    if whole:
+        low, high = math.floor(low) - 0.5, math.ceil(high) + 0.5
+        width = math.ceil((high - low) / BINS)
+        bins = math.ceil((high - low) / width)
+        high = low + bins * width
+    if high <= low:
+        return low, high, (round(rows),)
+    shares = spread.at(np.linspace(low, high, bins + 1))[0]
+    shares[0], shares[-1] = 0.0, 1.0
+    return low, high, tuple(int(value) for value in np.round(np.diff(shares) * rows))

@@ -1,0 +1,43 @@
+"""What was found out about a file's content, by its hash: a table's sketches one file each, the sizes of pictures together.
+
+All of it can be deleted: the next snapshot reads the files again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from mlops_local.domain.graph import Source
+from mlops_local.engines.data import profile
+from mlops_local.engines.data.profile import Known
+from mlops_local.services.project import Project
+from mlops_local.store import cache
+
+
+@contextmanager
+def known(project: Project, source: Source, hashes: Mapping[str, str]) -> Iterator[Known]:
+    """Give what is known of a source's files, and keep what is found out.
+
+    Args:
+        project: the project.
+        source: whose files they are.
+        hashes: path -> hash of the content that is there now.
+    """
+    if source.kind == "files":
+        before = cache.pictures(project.layout, source.name)
+        now = {hashes[path]: before[hashes[path]] for path in hashes if hashes[path] in before}
+        yield Known(lambda path: now.get(hashes[path]), lambda path, value: now.update({hashes[path]: value}))
+        if now != before:
+            cache.save_pictures(project.layout, source.name, now)
+        return
+    version = profile.version()
+
+    def load(path: str) -> Mapping[str, Any] | None:
+        return cache.sketches(project.layout, f"{hashes[path]}-{version}")
+
+    def save(path: str, value: Mapping[str, Any]) -> None:
+        cache.save_sketches(project.layout, f"{hashes[path]}-{version}", value)
+
+    yield Known(load, save)
