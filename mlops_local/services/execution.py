@@ -140,11 +140,13 @@ class Execution:
         """
         started = time.monotonic()
         with closing(Journal.open(self.project.layout.journal)) as journal, self._watched(journal) as vigil:
+            schedule = self._prepared(plan)
             facts = {**environment.capture(self.project), **environment.of_steps(self.project, self.code.graph)}
             state, said = RunState.FAILED, ""
             try:
                 self._begin(journal, targets, message, facts)
-                self.execute(plan, journal)
+                projection.expect()
+                self.execute(plan, journal, schedule)
                 state = RunState.DONE
             except BaseException as error:
                 said = secrets.strike(str(error))
@@ -163,9 +165,9 @@ class Execution:
         self._vigil = Vigil(self.project, self.id, journal, self.emit, cancel=self.cancel)
         return self._vigil
 
-    def execute(self, plan: Plan, record: Record) -> None:
+    def execute(self, plan: Plan, record: Record, schedule: Schedule | None = None) -> None:
         """Make every step of the plan. Raises what `run` does."""
-        self._all(plan, record)
+        self._all(plan, schedule or self._prepared(plan), record)
         self.finish(self, record)
         if self.failed:
             raise self._what_failed()
@@ -189,10 +191,8 @@ class Execution:
 
     # The deciding thread
 
-    def _all(self, plan: Plan, record: Record) -> None:
+    def _all(self, plan: Plan, schedule: Schedule, record: Record) -> None:
         decisions = {decision.name: decision for decision in plan.decisions}
-        self._last = newest.read(self.project.layout)
-        schedule = self._schedule(plan)
         tasks: dict[str, Task] = {}
         threads: list[threading.Thread] = []
         try:
@@ -221,22 +221,24 @@ class Execution:
                 thread.join()
         self.not_run = schedule.left
 
-    def _schedule(self, plan: Plan) -> Schedule:
-        chosen = {decision.name: decision for decision in plan.decisions}
-        steps = [step for step in self.steps if step.name in chosen]
+    def _prepared(self, plan: Plan) -> Schedule:
+        """Lay out the steps; the worker begins to load what the first one needs while the run's record is begun."""
+        self._last = newest.read(self.project.layout)
         stale = [decision.name for decision in plan.stale]
         last = {name: self._last.result(name) for name in stale}
-        for step in steps:
-            for text in beyond(step.needs, self.machine) if step.name in stale else ():
-                self.emit(Progress("warning", f"{step.name} declares {text}", step=step.name))
-        return Schedule(
-            steps,
+        schedule = Schedule(
+            self.steps,
             self.machine,
             jobs=self.jobs,
             stale=stale,
             memory={name: result.peak_bytes for name, result in last.items() if result is not None},
-            seconds={name: decision.seconds for name, decision in chosen.items() if decision.seconds is not None},
+            seconds={decision.name: decision.seconds for decision in plan.decisions if decision.seconds is not None},
         )
+        for step in self.steps:
+            for text in beyond(step.needs, self.machine) if step.name in stale else ():
+                self.emit(Progress("warning", f"{step.name} declares {text}", step=step.name))
+        self.workers.expect(stale[0], self.code.graph, self.code.sources, threads=schedule.place(stale[0]).threads)
+        return schedule
 
     def _task(self, decision: Decision, record: Record) -> Task | None:
         """What there is to do for a step whose inputs are known; None when its result is there, or is not wanted any more."""

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import importlib
 import platform
-import re
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from mlops_local.domain.errors import ConfigError, MlopsError
+from mlops_local.domain.errors import ConfigError
 from mlops_local.domain.graph import Graph
-from mlops_local.worker import tracebacks
 from mlops_local.worker.constants import constants
-from mlops_local.worker.finder import Finder
+from mlops_local.worker.finder import Finder, load
 from mlops_local.worker.libraries import libraries
 from mlops_local.worker.reads import Reads, Variables
 from mlops_local.worker.resolve import resolve
@@ -62,30 +59,3 @@ def resolved(found: Found, commands: Mapping[str, Mapping[str, Any]]) -> Graph:
     if problems:
         raise ConfigError(problems[0].text, hint=problems[0].hint, problems=[problem.text for problem in problems])
     return graph
-
-
-def load(finder: Finder, name: str) -> Any:
-    """Import a project module.
-
-    Raises:
-        ConfigError: with the user's own traceback.
-    """
-    try:
-        return importlib.import_module(name)
-    except MlopsError as error:
-        place = tracebacks.place(error, finder.root)
-        traceback = getattr(error, "traceback", "") or tracebacks.render(error, finder.root)
-        told = re.match(r"\S+\.py:\d+: ", error.message) or not place
-        text = error.message if told else f"{place}: {error.message}"
-        raise ConfigError(text, hint=error.hint, traceback=traceback) from error
-    except (Exception, SystemExit) as error:
-        what = f"it called sys.exit({error.code!r})" if isinstance(error, SystemExit) else tracebacks.sentence(error)
-        place = tracebacks.place(error, finder.root) or name
-        missing = error.name if isinstance(error, ModuleNotFoundError) else None
-        raise ConfigError(
-            f"{place}: the module cannot be imported: {what}",
-            hint=f"install it in the project's environment: pip install {missing.partition('.')[0]}"
-            if missing
-            else "mend it and run the command again; nothing ran and nothing was lost",
-            traceback=tracebacks.render(error, finder.root),
-        ) from error

@@ -6,19 +6,22 @@ that it is hashed from then on) and refused while a step runs. Tracebacks show t
 
 from __future__ import annotations
 
+import importlib
 import importlib.abc
 import importlib.machinery
 import importlib.util
 import linecache
+import re
 import sys
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import CodeType, ModuleType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from mlops_local.domain.errors import ConfigError
+from mlops_local.domain.errors import ConfigError, MlopsError
 from mlops_local.domain.jobs import Code
+from mlops_local.worker import tracebacks
 
 PLACES = ("", "src")
 """Folders under the root that modules are imported from."""
@@ -182,3 +185,30 @@ class Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         elif isinstance(error, UnicodeError) or "encoding declaration" in text:
             return ConfigError(f"{place}: not UTF-8 text", hint="save it as UTF-8, or declare its encoding", traceback=excerpt)
         return ConfigError(f"{place}: syntax error: {text}", hint="mend it and run the command again", traceback=excerpt)
+
+
+def load(finder: Finder, name: str) -> Any:
+    """Import a project module.
+
+    Raises:
+        ConfigError: with the user's own traceback.
+    """
+    try:
+        return importlib.import_module(name)
+    except MlopsError as error:
+        place = tracebacks.place(error, finder.root)
+        traceback = getattr(error, "traceback", "") or tracebacks.render(error, finder.root)
+        told = re.match(r"\S+\.py:\d+: ", error.message) or not place
+        text = error.message if told else f"{place}: {error.message}"
+        raise ConfigError(text, hint=error.hint, traceback=traceback) from error
+    except (Exception, SystemExit) as error:
+        what = f"it called sys.exit({error.code!r})" if isinstance(error, SystemExit) else tracebacks.sentence(error)
+        place = tracebacks.place(error, finder.root) or name
+        missing = error.name if isinstance(error, ModuleNotFoundError) else None
+        raise ConfigError(
+            f"{place}: the module cannot be imported: {what}",
+            hint=f"install it in the project's environment: pip install {missing.partition('.')[0]}"
+            if missing
+            else "mend it and run the command again; nothing ran and nothing was lost",
+            traceback=tracebacks.render(error, finder.root),
+        ) from error

@@ -20,8 +20,8 @@ from mlops_local.domain.errors import MlopsError
 from mlops_local.domain.graph import from_json
 from mlops_local.domain.jobs import StepJob, job_from_json
 from mlops_local.worker import inputs, step, tracebacks
-from mlops_local.worker.describe import load as load_module
 from mlops_local.worker.finder import Finder
+from mlops_local.worker.finder import load as load_module
 from mlops_local.worker.server import Module
 
 REQUEST = "MLOPS_FOREGROUND"

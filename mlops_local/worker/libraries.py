@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib.machinery
-import importlib.metadata
 import importlib.util
 import os
 import sys
@@ -16,9 +15,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mlops_local.domain.jobs import Code
 from mlops_local.engines.pipeline.sources import SourceFile, beside, third_party
+
+if TYPE_CHECKING:
+    import importlib.metadata  # at runtime only where distributions are looked up: 15 ms, and running a step asks for none
 
 ABSENT = "(not installed)"
 _INSTALLED = (f"{os.sep}site-packages{os.sep}", f"{os.sep}dist-packages{os.sep}")
@@ -99,6 +102,8 @@ def providers() -> Mapping[str, list[str]]:
 @lru_cache(maxsize=64)
 def _provided(place: str, mtime: int) -> dict[str, list[str]]:
     """What the distributions of one folder provide; `mtime` tells one state of it from another."""
+    import importlib.metadata
+
     # As importlib.metadata.packages_distributions, which makes an object of each of 15,000 files: 250 ms of work, here 20.
     found: dict[str, list[str]] = {}
     for distribution in importlib.metadata.distributions(path=[place]):
@@ -136,6 +141,8 @@ def _mtime(place: str) -> int:
 def _look_up(found: Libraries, module: str, provided: Mapping[str, list[str]]) -> None:
     if _ignored(module):
         return
+    import importlib.metadata
+
     names = provided.get(module)
     text = module
     if names:

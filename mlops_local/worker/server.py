@@ -48,12 +48,7 @@ _SIGNALS = {
 }
 
 
-_OURS = (
-    "mlops_local.api.declare",
-    "mlops_local.domain.xy",
-    "mlops_local.worker.describe",
-    "mlops_local.worker.step",
-)
+_OURS = ("mlops_local.api.declare", "mlops_local.domain.xy", "mlops_local.worker.step")
 """What every child imports anyway."""
 
 Answer = dict[str, Any]
@@ -177,8 +172,9 @@ class Server:
 
     def _op_preload(self, request: Mapping[str, Any]) -> None:
         """Import libraries here, so that every child has them; says which one starts threads (forking is unsafe then)."""
-        from mlops_local.worker.libraries import installed, providers
+        from mlops_local.worker.libraries import installed
 
+        gc.disable()  # what a library makes while it is imported stays: looking for garbage there is a tenth of its time
         culprit = ""
         for name in [*_OURS, *filter(installed, request["names"])]:  # other code may be edited while the server lives
             # SystemExit too: some modules exit when imported wrongly, and the step that imports it will say so properly.
@@ -187,34 +183,32 @@ class Server:
             if unsafe_threads():
                 culprit = name
                 break
-        providers()  # every description asks, and each in a child of its own
-        if "numpy" in sys.modules:
-            with contextlib.suppress(Exception):
-                importlib.import_module("numpy.random")  # every step is seeded, and numpy loads it at its first use: 40 ms
-        gc.collect()
-        gc.freeze()
+        gc.freeze()  # a child's search for garbage leaves these pages shared
+        gc.enable()
         self._reply(request["id"], {"culprit": culprit, "stamps": stamps()})
 
     def _op_describe(self, request: Mapping[str, Any]) -> None:
         """Import the pipeline in a child and describe its graph."""
+        from mlops_local.worker import describe, libraries
+
+        libraries.providers()  # every description asks: here, so that each child need not
 
         def said(answer: Answer | None, death: str, running: _Child) -> Answer:
             text = f"{request['entry']}: the module cannot be imported: {death}"
             hint = f"`python {request['entry']}` in the project's environment does the same by itself"
             return answer or {"error": {"message": text, "hint": hint, "traceback": ""}}
 
-        self._fork(request["id"], lambda: self._describe(request), said, Path(request["log"]))
+        def body() -> Answer:
+            finder = Finder(self.root, self.sources, report=True, ready=self._ready)
+            finder.install()
+            try:
+                graph = describe.describe(finder, request["entry"], request["imports"], request.get("commands"))
+            except ConfigError as error:
+                told = {"message": error.message, "hint": error.hint, "traceback": error.traceback, "problems": error.problems}
+                return {"error": told}
+            return {"graph": to_json(graph)}
 
-    def _describe(self, request: Mapping[str, Any]) -> Answer:
-        from mlops_local.worker.describe import describe
-
-        finder = Finder(self.root, self.sources, report=True, ready=self._ready)
-        finder.install()
-        try:
-            return {"graph": to_json(describe(finder, request["entry"], request["imports"], request.get("commands")))}
-        except ConfigError as error:
-            values = {"message": error.message, "hint": error.hint, "traceback": error.traceback, "problems": error.problems}
-            return {"error": values}
+        self._fork(request["id"], body, said, Path(request["log"]))
 
     def _op_step(self, request: Mapping[str, Any]) -> None:
         """Run one step in a child."""

@@ -19,9 +19,10 @@ from mlops_local.domain.errors import MlopsError, StepFailed
 from mlops_local.domain.jobs import Made, StepJob, StepOutcome
 from mlops_local.engines.pipeline import order
 from mlops_local.worker import commands, inputs, nodes, tracebacks
-from mlops_local.worker.describe import load as load_module
 from mlops_local.worker.finder import Finder
+from mlops_local.worker.finder import load as load_module
 from mlops_local.worker.folds import FITTED
+from mlops_local.worker.loading import when_loaded
 from mlops_local.worker.values import save
 from mlops_local.worker.watched import watched
 
@@ -99,7 +100,7 @@ def _hint(error: BaseException) -> str:
 
 def settle(job: StepJob) -> None:
     """Make what follows the same each time: the order of rows, the seeds."""
-    order.keep()
+    when_loaded("polars", order.keep)
     seed(job.seed)
 
 
@@ -192,9 +193,7 @@ def _shape(result: Any) -> str:
 
 
 def seed(value: int) -> None:
-    """Seed every generator that is loaded: Python's, numpy's, torch's."""
+    """Seed every generator a step may use, loaded or loaded later: Python's, numpy's, torch's."""
     random.seed(value)
-    if "numpy" in sys.modules:
-        sys.modules["numpy"].random.seed(value % 2**32)
-    if "torch" in sys.modules:
-        sys.modules["torch"].manual_seed(value % 2**63)
+    when_loaded("numpy.random", lambda: sys.modules["numpy.random"].seed(value % 2**32))
+    when_loaded("torch", lambda: sys.modules["torch"].manual_seed(value % 2**63))

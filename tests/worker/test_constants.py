@@ -11,8 +11,7 @@ import pytest
 
 from mlops_local.engines.pipeline.sources import discover
 from mlops_local.worker.constants import constants, digest
-from mlops_local.worker.describe import load
-from mlops_local.worker.finder import Finder
+from mlops_local.worker.finder import Finder, load
 
 
 class Colour(enum.Enum):

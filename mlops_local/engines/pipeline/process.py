@@ -176,8 +176,10 @@ class WorkerProcess:
         assert process.stdin is not None and process.stdout is not None
         with contextlib.suppress(OSError):
             process.stdin.close()
+        if self._reader is not None:
+            self._reader.join(GRACE_S + 2)  # its last line read: sooner than by asking again and again whether it has ended
         try:
-            process.wait(GRACE_S + 2)
+            process.wait(GRACE_S)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()

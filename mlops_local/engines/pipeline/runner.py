@@ -12,16 +12,16 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import mlops_local
-from mlops_local.domain.errors import ConfigError
-from mlops_local.domain.graph import Graph, from_json
-from mlops_local.domain.jobs import Given, Made, StepJob, StepOutcome, job_to_json, outcome_from_json
+from mlops_local.domain.errors import ConfigError, MlopsError
+from mlops_local.domain.graph import Graph, Step, from_json
+from mlops_local.domain.jobs import Code, Given, Made, StepJob, StepOutcome, job_to_json, outcome_from_json
 from mlops_local.engines.pipeline.process import WorkerProcess
 from mlops_local.engines.pipeline.sources import SourceFile, executed, third_party
 
@@ -30,7 +30,7 @@ __all__ = ["Given", "Made", "StepJob", "StepOutcome", "Workers"]
 LIMITS = 3
 """Processes kept while nothing runs in them: each holds the libraries it imported in memory."""
 
-_WITHOUT_TABLES = {"json", "file", "folder", "pickle"}
+_WITHOUT_TABLES = {"json", "file", "folder", "pickle", "files"}
 """Kinds of inputs that are read without polars."""
 
 
@@ -131,7 +131,7 @@ class Workers:
             return StepOutcome(False, error="cancelled")
         job.out.mkdir(parents=True, exist_ok=True)
         started = time.monotonic()
-        with self._process(job.threads, _needed(job)) as process:
+        with self._process(job.threads, _needed(job.step, job.graph, job.sources, tables=_tables(job))) as process:
             answer = process.ask(
                 f"step {job.step.name}",
                 code=(job.sources, job.graph),
@@ -143,6 +143,25 @@ class Workers:
         if event.is_set() and not outcome.ok:
             outcome = replace(outcome, error="cancelled", traceback="", hint="")
         return replace(outcome, seconds=outcome.seconds or time.monotonic() - started)
+
+    def expect(self, name: str, graph: Graph, sources: Mapping[str, Code], *, threads: int) -> None:
+        """Begin to load what a step will need; the caller goes on, and who asks for the step soon waits less.
+
+        Args:
+            name: the step's.
+            graph: the project's.
+            sources: the project's modules.
+            threads: the limit of the process it will run in.
+        """
+
+        def load() -> None:
+            with suppress(MlopsError), self._process(threads, needed):  # whoever runs the step will hear what is wrong
+                pass
+
+        step = graph.step(name)  # of its inputs the sources count: what the others are is known when they are made
+        tables = any(item.node == source.name and source.kind == "table" for item in step.inputs for source in graph.sources)
+        needed = _needed(step, graph, sources, tables=tables)
+        threading.Thread(target=load, name="mlops-loading", daemon=True).start()
 
     # The processes
 
@@ -206,17 +225,22 @@ class Workers:
             self._retired.append(process)
 
 
-def _needed(job: StepJob) -> tuple[str, ...]:
+def _needed(step: Step, graph: Graph, sources: Mapping[str, Code], *, tables: bool) -> tuple[str, ...]:
     """The libraries a step is about to import: what its module and those it imports load, and polars if it reads tables."""
-    if job.step.kind == "command":
+    if step.kind == "command":
         return ()
-    declared = job.graph.model(job.step.model).declared.module if job.step.model else ""
-    modules = {name for name in (*(symbol.module for symbol in job.step.code[:1]), declared) if name}
-    sources = {name: SourceFile(item.path, item.data) for name, item in job.sources.items()}
-    reached = {name: None for module in modules for name in executed(module, sources)}
-    kinds = {given.kind for given in job.inputs}
-    tables = job.step.kind in ("features", "evaluate") or not kinds <= _WITHOUT_TABLES
-    return (*third_party(sources, reached, lazy=False), *(("polars", "numpy") if tables else ()))
+    declared = graph.model(step.model).declared.module if step.model else ""
+    modules = {name for name in (*(symbol.module for symbol in step.code[:1]), declared) if name}
+    files = {name: SourceFile(item.path, item.data) for name, item in sources.items()}
+    reached = {name: None for module in modules for name in executed(module, files)}
+    tables = tables or step.kind in ("features", "evaluate")
+    return (*third_party(files, reached, lazy=False), *(("polars", "numpy") if tables else ()))
+
+
+def _tables(job: StepJob) -> bool:
+    """Whether an input is read with polars."""
+    kinds = {job.graph.source(given.input.node).kind if given.kind == "source" else given.kind for given in job.inputs}
+    return not kinds <= _WITHOUT_TABLES
 
 
 def _theirs(printed: str) -> str:

@@ -99,7 +99,7 @@ class Schedule:
         for name in sorted(self._queued, key=lambda name: -self._ahead[name]):
             if len(self._running) >= self._jobs:
                 break
-            place = self._place(self._steps[name])
+            place = self.place(name)
             if not self._running or self._fits(place):
                 del self._queued[name]
                 self._running[name] = place
@@ -121,7 +121,9 @@ class Schedule:
         """The steps that have not begun, in order."""
         return tuple(name for name in self._steps if name in self._untouched or name in self._queued)
 
-    def _place(self, step: Step) -> Place:
+    def place(self, name: str) -> Place:
+        """What a step would run with if it began now."""
+        step = self._steps[name]
         needs, cpus = step.needs, self._machine.cpus
         beside = min(self._jobs, 1 + self._rivals.get(step.name, len(self._steps)))
         share = max(1, cpus // beside)
