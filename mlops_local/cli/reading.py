@@ -53,14 +53,15 @@ Examples:
   mlops runs
   mlops runs -w "state = failed"
   mlops runs -w "metric.auc > 0.7 and param.gbm.num_leaves = 31" --sort -metric.auc
-  mlops runs -w "started > '2026-01-01'" --limit 100 --json"""
+  mlops runs -w "param.lr in (0.1, 0.3) and (metric.auc > 0.7 or not tag.team = 'a')"
+  mlops runs -w "started > now() - interval 2 day" --limit 100 --json"""
 )
 @click.option(
     "-w",
     "--where",
     metavar="FILTER",
     default="",
-    help="Comparisons joined by `and`: name, state, kind, started, seconds, metric.X, param.X, tag.X; ~ means contains.",
+    help="Conditions with and, or, not, in (…) and brackets: state, name, started, metric.X, param.X, tag.X; ~ means contains.",
 )
 @click.option(
     "--sort", metavar="FIELD", default="", help="Sort by a field; -FIELD for the largest first. Default: newest first."

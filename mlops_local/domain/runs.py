@@ -43,6 +43,7 @@ class Run:
     targets: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     """What was noted while it ran: a metric that became NaN, that nothing happened any more."""
+    tags: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def short(self) -> str:

@@ -10,18 +10,15 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mlops_local.domain.assets import ModelVersion, Snapshot, Verdict
 from mlops_local.domain.errors import UsageError
 from mlops_local.domain.plan import StepResult
 from mlops_local.domain.runs import Curve, Run, StepRun, short_id
-from mlops_local.services import query, references
+from mlops_local.services import references
 from mlops_local.services.project import Project
-from mlops_local.store import history, projection, registry
-
-if TYPE_CHECKING:
-    from mlops_local.store.database import Db
+from mlops_local.store import history, projection, registry, search
 
 
 @dataclass(frozen=True)
@@ -82,7 +79,7 @@ def runs(
 
     Args:
         project: the project.
-        where: a filter, as in `state = failed and metric.auc > 0.7`.
+        where: a filter, as in `state = failed or metric.auc > 0.7` (`domain.filters`).
         sort: a field, `-` before it for descending; runs without a value come last.
         limit: at most so many; None for all.
         offset: leave out so many.
@@ -95,29 +92,7 @@ def runs(
     """
     projection.fold(project.store)
     with project.store.reader() as db:
-        known = fields(db) if where or sort else frozenset()
-        condition, parameters = query.where(where, known=known)
-        order, order_parameters = query.order(sort, known=known)
-        found = history.runs(
-            db,
-            where=condition,
-            params=parameters,
-            order=order,
-            order_params=order_parameters,
-            limit=limit,
-            offset=offset,
-        )
-        return found, history.count_runs(db, condition, parameters)
-
-
-def fields(db: Db) -> frozenset[str]:
-    """Every `metric.NAME`, `param.NAME` and `tag.NAME` some run has."""
-    rows = db.execute(
-        "SELECT 'metric.' || key FROM (SELECT DISTINCT key FROM metric_last) UNION ALL "
-        "SELECT 'param.' || name FROM (SELECT DISTINCT name FROM param) UNION ALL "
-        "SELECT 'tag.' || key FROM (SELECT DISTINCT key FROM tag)"
-    ).fetchall()
-    return frozenset(row[0] for row in rows)
+        return search.runs(db, where, sort=sort, limit=limit, offset=offset)
 
 
 def show(project: Project, ref: str) -> tuple[str, RunDetail | VersionDetail | Snapshot]:

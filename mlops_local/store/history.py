@@ -1,7 +1,6 @@
 """Rows back into domain values: runs, steps, curves, snapshots. Reading only.
 
-`where` is trusted SQL over the view `run` (see `views`), made by services/query with bound parameters. Its companions are
-`metric_last(run, key, value, low, high)`, `param(run, name, value as JSON text)` and `tag(run, key, value)`.
+`where`, `source` and `order` are trusted SQL over the view `run` (see `views`), made by `search` with bound parameters.
 """
 
 from __future__ import annotations
@@ -25,8 +24,8 @@ def runs(
     *,
     where: str = "",
     params: Sequence[Any] = (),
-    order: str = "started DESC",
-    order_params: Sequence[Any] = (),
+    source: str = "run",
+    order: str = "started DESC, id DESC",
     limit: int | None = 50,
     offset: int = 0,
 ) -> list[Run]:
@@ -35,25 +34,29 @@ def runs(
     Args:
         db: from `Store.reader`.
         where: SQL condition over the view `run`, or empty.
-        params: values of its placeholders.
-        order: SQL order; ties are broken by id, newest first.
-        order_params: values of its placeholders.
+        params: values of the placeholders in `source` and `where`.
+        source: what follows FROM: `run`, and what is joined to it.
+        order: SQL order.
         limit: at most so many; None for all.
         offset: leave out so many.
     """
-    sql = f"SELECT {_RUN} FROM run{_condition(where)} ORDER BY {order}, id DESC LIMIT ? OFFSET ?"
-    rows = db.execute(sql, [*params, *order_params, limit, offset]).fetchall()
+    sql = f"SELECT {_RUN} FROM {source}{_condition(where)} ORDER BY {order} LIMIT ? OFFSET ?"
+    rows = db.execute(sql, [*params, limit, offset]).fetchall()
     found = [str(row[0]) for row in rows]
-    parameters, metrics, noted = _params(db, found), _metrics(db, found), _notes(db, found)
+    parameters, metrics, noted, tagged = _params(db, found), _metrics(db, found), _notes(db, found), _tags(db, found)
     return [
-        replace(_run(row, parameters.get(row[0], {}), metrics.get(row[0], {})), notes=tuple(noted.get(row[0], ())))
+        replace(
+            _run(row, parameters.get(row[0], {}), metrics.get(row[0], {})),
+            notes=tuple(noted.get(row[0], ())),
+            tags=tagged.get(row[0], {}),
+        )
         for row in rows
     ]
 
 
-def count_runs(db: Db, where: str = "", params: Sequence[Any] = ()) -> int:
-    """Return how many runs match."""
-    ((count,),) = db.execute(f"SELECT count(*) FROM run{_condition(where)}", list(params)).fetchall()
+def count_runs(db: Db, where: str = "", params: Sequence[Any] = (), *, source: str = "run") -> int:
+    """Return how many runs match; `where`, `params` and `source` as for `runs`."""
+    ((count,),) = db.execute(f"SELECT count(*) FROM {source}{_condition(where)}", list(params)).fetchall()
     return int(count)
 
 
@@ -243,6 +246,14 @@ def _notes(db: Db, found: Sequence[str]) -> dict[str, list[str]]:
     sql = "SELECT run, text FROM note WHERE run IN (SELECT unnest(?::VARCHAR[])) ORDER BY run, time"
     for run_id, text in db.execute(sql, [list(found)]).fetchall():
         made.setdefault(run_id, []).append(text)
+    return made
+
+
+def _tags(db: Db, found: Sequence[str]) -> dict[str, dict[str, str]]:
+    made: dict[str, dict[str, str]] = {}
+    sql = "SELECT run, key, value FROM tag WHERE run IN (SELECT unnest(?::VARCHAR[])) ORDER BY run, key"
+    for run_id, key, value in db.execute(sql, [list(found)]).fetchall():
+        made.setdefault(run_id, {})[key] = value
     return made
 
 

@@ -43,7 +43,7 @@ NEWEST = 30
 """Runs listed on Home."""
 LOG_LINES = 200
 """How many of the last lines of a step's output are shown."""
-_FILTER = re.compile(r"[=<>~!]|^(metric|param|tag)\.")
+_FILTER = re.compile(r"[=<>~!]|\b(metric|param|tag)\.|\bin\s*\(|\bis\s+(not\s+)?null\b|^(not\s+)?(dirty|incomplete)$")
 
 
 def answer(project: Project, request: Request) -> Answer:

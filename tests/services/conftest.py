@@ -121,7 +121,16 @@ class Story:
 @pytest.fixture
 def story(tmp_path: Path) -> Iterator[Story]:
     """An empty project to write into."""
-    root = tmp_path / "project"
+    yield from _story(tmp_path / "project")
+
+
+@pytest.fixture(scope="module")
+def shared_story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
+    """One for all the tests of a module, which only read what is written into it once."""
+    yield from _story(tmp_path_factory.mktemp("shared") / "project")
+
+
+def _story(root: Path) -> Iterator[Story]:
     root.mkdir()
     (root / "mlops.toml").write_text('[project]\nname = "late"\n')
     made = Story(find(root, wait_s=10))

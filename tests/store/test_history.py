@@ -47,8 +47,9 @@ def test_runs_can_be_filtered_by_what_they_are_and_logged(layout: Layout, store:
         where = "EXISTS (SELECT 1 FROM metric_last m WHERE m.run = run.id AND m.key = ? AND m.value > ?)"
         assert [run.id for run in history.runs(db, where=where, params=["auc", 0.45])] == [made[6], made[5]]
         assert history.count_runs(db, where, ["auc", 0.45]) == 2
-        order = "(SELECT value FROM metric_last m WHERE m.run = run.id AND m.key = ?)"
-        assert [run.id for run in history.runs(db, order=order, order_params=["auc"], limit=1)] == [made[0]]
+        source = "run LEFT JOIN (FROM metric_last WHERE key = ?) m ON m.run = run.id"
+        found = history.runs(db, source=source, params=["auc"], order="m.value", limit=1)
+        assert [run.id for run in found] == [made[0]]
 
 
 def test_a_long_curve_is_thinned_but_its_spikes_stay(layout: Layout, store: Store) -> None:
