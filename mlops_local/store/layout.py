@@ -27,12 +27,15 @@ This folder is kept by `mlops`. Do not edit it by hand.
 
 project.duckdb  every table, rebuilt at any time from the files below: `mlops db rebuild`
 journal/        what happened (one file a process) and what was decided (ledger.jsonl); done/ holds finished ones, zstd
-objects/        file contents by BLAKE3 hash
+objects/        file contents by BLAKE3 hash; those of data snapshots in objects/packs, as zstd frames (below)
 checkpoints/    where interrupted steps can go on: `mlops train --resume`
 cache/          can be deleted
 config          this project's identity and signing key; do not share it
 
-All of it can be read without mlops: DuckDB, JSON lines, zstd, Parquet.
+All of it can be read without mlops: DuckDB, JSON lines, zstd, Parquet. A data file by its BLAKE3 hash (`snapshot_file.hash`):
+
+  grep -h "^$hash" objects/packs/*.files | head -n 1 | tr ' ' '\\n' | tail -n +3 | tr : ' ' | while read pack offset length
+    do tail -c +$((offset + 1)) objects/packs/$pack.pack | head -c $length; done | zstd -dc > FILE
 """
 
 
@@ -72,6 +75,16 @@ class Layout:
     def objects(self) -> Path:
         """Content-addressed files."""
         return self.state / "objects"
+
+    @property
+    def packs(self) -> Path:
+        """Contents of snapshots' files, in chunks."""
+        return self.objects / "packs"
+
+    @property
+    def packs_lock(self) -> Path:
+        """Shared by who adds to packs, held alone by who removes from them."""
+        return self.state / "packs.lock"
 
     @property
     def cache(self) -> Path:
@@ -169,7 +182,16 @@ def create(layout: Layout, *, unsafe_fs: bool = False) -> None:
     if not layout.config.exists():
         _refuse_network(layout.root, unsafe_fs)
     try:
-        for folder in (layout.state, layout.journal, layout.done, layout.objects, layout.cache, layout.logs, layout.tmp):
+        for folder in (
+            layout.state,
+            layout.journal,
+            layout.done,
+            layout.objects,
+            layout.packs,
+            layout.cache,
+            layout.logs,
+            layout.tmp,
+        ):
             if not folder.is_dir():
                 folder.mkdir(mode=0o700, exist_ok=True)
         for name, text in (("README", _README), (".gitignore", "*\n")):

@@ -1,0 +1,238 @@
+"""Contents of snapshots' files: chunks kept once, whichever files and versions have them in common.
+
+Files are asked for by the BLAKE3 of their bytes. Reading believes nothing: what comes out is hashed again, and bytes that are
+not what was put in are an IntegrityError. `packing` puts files in, `sweeping` takes out what nobody needs, `packfiles` says
+what all this is on disk.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import threading
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+import blake3
+
+from mlops_local.domain.errors import DataError, IntegrityError
+from mlops_local.store import files, framing, objects, packfiles
+from mlops_local.store.layout import Layout
+from mlops_local.store.packfiles import Chunk, Kept, Stretch
+
+BATCH = 2 << 20
+"""Content that one thread makes or unmakes at a time, in bytes: enough to be worth its while, little to hold."""
+
+
+class Index:
+    """What all packs together hold. A picture of one moment: files added since are not in it."""
+
+    def __init__(self, layout: Layout, stamps: Sequence[tuple[str, int, int]]) -> None:
+        self._layout = layout
+        self.stamps = stamps
+        self._sizes = {name[: -len(".pack")]: size for name, size, _ in stamps if name.endswith(".pack")}
+        self._lines: dict[str, tuple[str, str]] = {}
+        self._tables: dict[str, list[Chunk]] = {}
+        for name in self._sizes:
+            for line in packfiles.lines(layout, name):
+                self._lines[line[:64]] = (line, name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._lines)
+
+    @property
+    def packs(self) -> list[str]:
+        """The packs there are."""
+        return list(self._sizes)
+
+    def pack_of(self, hash: str) -> str:
+        """The pack whose listing names the file."""
+        return self._lines[hash][1]
+
+    def named(self, hash: str) -> set[str]:
+        """The packs that the file's line names, and the one it stands in. Raises IntegrityError when it is damaged."""
+        line, name = self._lines[hash]
+        return {name, *(stretch.pack for stretch in packfiles.parse(line).stretches)}
+
+    def get(self, hash: str) -> Kept | None:
+        """Return where the file's frames are; None when it is not kept, or a pack of it is gone or cut short."""
+        found = self._lines.get(hash)
+        if found is None:
+            return None
+        kept = packfiles.parse(found[0])
+        return kept if all(at.end <= self._sizes.get(at.pack, -1) for at in kept.stretches) else None
+
+    def chunks(self, name: str) -> list[Chunk]:
+        """The recorded frames of a pack."""
+        if name not in self._tables:
+            self._tables[name] = packfiles.chunks(self._layout, name)
+        return self._tables[name]
+
+    def of(self, kept: Kept) -> Iterator[Chunk]:
+        """The frames of a file, in order. Raises IntegrityError when their records are lost."""
+        for stretch in kept.stretches:
+            yield from packfiles.within(self.chunks(stretch.pack), stretch)
+
+
+_newest: dict[Path, Index] = {}
+_reading = threading.Lock()
+
+
+def index(layout: Layout) -> Index:
+    """Return what the packs hold now; read again only when one of their files changed."""
+    with _reading:
+        stamps = sorted(packfiles.stamps(layout))
+        known = _newest.get(layout.packs)
+        if known is None or known.stamps != stamps:
+            known = _newest[layout.packs] = Index(layout, stamps)
+        return known
+
+
+def contains(layout: Layout, hash: str) -> bool:
+    """Say whether the file's content is there (not whether it is whole: see `verify`)."""
+    return index(layout).get(hash) is not None or objects.exists(layout, hash)
+
+
+def every(layout: Layout) -> Iterator[str]:
+    """Yield the hash of every file whose content is kept in packs, in no order."""
+    yield from list(index(layout))
+
+
+def size(layout: Layout, hash: str) -> int:
+    """Return how many bytes keep the file's content, those it shares with others included. Raises IntegrityError."""
+    return sum(at.length for at in _find(layout, hash).stretches)
+
+
+def content(layout: Layout, hash: str) -> Iterator[bytes]:
+    """Yield the file's bytes in pieces. The last one comes only after all of them proved to be what was put in.
+
+    Raises:
+        IntegrityError: it is not kept, or not as it was.
+    """
+    hasher = blake3.blake3()
+    last = b""
+    for piece in _pieces(layout, hash):
+        hasher.update(piece)
+        if last:
+            yield last
+        last = piece
+    if hasher.hexdigest() != hash:
+        raise IntegrityError(f"the stored content of file {hash[:12]} is not what was written", hint="run `mlops doctor`")
+    yield last
+
+
+def verify(layout: Layout, hash: str) -> bool:
+    """Say whether the file's content is there with the bytes that were put in."""
+    try:
+        for _ in content(layout, hash):
+            pass
+    except IntegrityError:
+        return False
+    return True
+
+
+def restore(layout: Layout, hash: str, target: Path) -> None:
+    """Put the file's content at `target`, in one step and over whatever is there; its folder exists.
+
+    Raises:
+        IntegrityError: it is not kept, or not as it was; `target` is as before.
+        DataError: `target` cannot be written.
+    """
+    draft = target.with_name(f".mlops.{secrets.token_hex(6)}")
+    try:
+        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        try:
+            for piece in content(layout, hash):
+                files.write_all(descriptor, piece)
+        finally:
+            os.close(descriptor)
+        draft.replace(target)
+    except OSError as error:
+        raise DataError(f"cannot write {target}: {error.strerror or error}", hint="check the folder and the space") from error
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def frames(layout: Layout, hash: str) -> Iterator[tuple[str, bytes]]:
+    """Yield the file's frames in order, each with the hash of its content; `zstd -d` of all of them gives the file.
+
+    Raises:
+        IntegrityError: it is not kept in packs, or its records are lost.
+    """
+    for group in _groups(index(layout).of(_find(layout, hash))):
+        for chunk, frame in _read(layout, group):
+            yield chunk.hash.hex(), bytes(frame)
+
+
+def frame(layout: Layout, chunk: Chunk) -> bytes:
+    """Return one frame as it is stored. Raises IntegrityError when its pack cannot be read."""
+    return bytes(_read(layout, [chunk])[0][1])
+
+
+def _find(layout: Layout, hash: str) -> Kept:
+    kept = index(layout).get(hash)
+    if kept is None:
+        raise IntegrityError(
+            f"the content of file {hash[:12]} is missing", hint="run `mlops doctor`, or `mlops pull` it from where it is kept"
+        )
+    return kept
+
+
+def _pieces(layout: Layout, hash: str) -> Iterator[bytes]:
+    """The file's bytes as they are stored, a few MB at a time, made on all cores."""
+    known = index(layout)
+    if known.get(hash) is None and objects.exists(layout, hash):  # kept by a version that had a file for each content
+        with objects.path(layout, hash).open("rb") as file:
+            while piece := file.read(BATCH):
+                yield piece
+        return
+    groups = _groups(known.of(_find(layout, hash)))
+    workers = max(1, min(os.cpu_count() or 1, 8))
+    with ThreadPoolExecutor(workers, "mlops-unpack") as pool:
+        flying: deque[Future[bytes]] = deque()
+        for group in groups:
+            flying.append(pool.submit(_unpacked, layout, group))
+            if len(flying) > workers + 1:
+                yield flying.popleft().result()
+        while flying:
+            yield flying.popleft().result()
+
+
+def _groups(chunks: Iterable[Chunk]) -> Iterator[list[Chunk]]:
+    """Frames that lie in a row, so many that their content is about a batch."""
+    group: list[Chunk] = []
+    held = 0
+    for chunk in chunks:
+        fits = group and group[-1].place.pack == chunk.place.pack and group[-1].place.end == chunk.place.offset
+        if group and (not fits or held >= BATCH):
+            yield group
+            group, held = [], 0
+        group.append(chunk)
+        held += chunk.size
+    if group:
+        yield group
+
+
+def _read(layout: Layout, group: Sequence[Chunk]) -> list[tuple[Chunk, memoryview]]:
+    begin = group[0].place.offset
+    stretch = Stretch(group[0].place.pack, begin, group[-1].place.end - begin)
+    try:
+        with packfiles.data(layout, stretch.pack).open("rb") as file:
+            raw = memoryview(os.pread(file.fileno(), stretch.length, stretch.offset))
+    except OSError as error:
+        raise IntegrityError(
+            f"objects/packs/{stretch.pack}.pack cannot be read: {error.strerror or error}", hint="run `mlops doctor`"
+        ) from error
+    return [(chunk, raw[chunk.place.offset - begin : chunk.place.end - begin]) for chunk in group]
+
+
+def _unpacked(layout: Layout, group: Sequence[Chunk]) -> bytes:
+    try:
+        return b"".join([framing.content(frame) for _, frame in _read(layout, group)])
+    except ValueError as error:
+        pack = group[0].place.pack
+        raise IntegrityError(
+            f"objects/packs/{pack}.pack is not what was written: {error}", hint="run `mlops doctor`"
+        ) from error

@@ -1,0 +1,299 @@
+"""Contents in packs: what goes in comes out, once, and damage is named."""
+
+from __future__ import annotations
+
+import os
+import random
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from mlops_local.domain.errors import DataError, IntegrityError, MlopsError
+from mlops_local.engines.data import chunks
+from mlops_local.store import framing, objects, packfiles, packing, packs, sweeping
+from mlops_local.store.layout import Layout, create
+
+_NOISE = random.Random(5).randbytes(900_000)
+_TEXT = "".join(f"{n},{n * 7919 % 1000},open\n" for n in range(60_000)).encode()
+
+
+@pytest.fixture
+def layout(tmp_path: Path) -> Layout:
+    (tmp_path / "project").mkdir()
+    made = Layout(tmp_path / "project")
+    create(made)
+    return made
+
+
+def _file(layout: Layout, name: str, data: bytes) -> Path:
+    path = layout.root / name
+    path.write_bytes(data)
+    return path
+
+
+def _keep(layout: Layout, *contents: bytes) -> list[str]:
+    """Keep contents as one snapshot would; return their hashes."""
+    with packing.writer(layout, chunks.cut) as writer:
+        found = [writer.add(_file(layout, f"in-{index}.csv", data)).hash for index, data in enumerate(contents)]
+        writer.commit()
+    return found
+
+
+def _bytes(layout: Layout) -> int:
+    return sum(packfiles.data(layout, name).stat().st_size for name in packfiles.names(layout))
+
+
+def _content(layout: Layout, hash: str) -> bytes:
+    return b"".join(packs.content(layout, hash))
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    tree=st.lists(
+        st.one_of(
+            st.binary(max_size=50),
+            st.builds(lambda at, size: (_NOISE + _TEXT)[at : at + size], st.integers(0, 1_000_000), st.integers(0, 700_000)),
+        ),
+        max_size=6,
+    )
+)
+def test_what_goes_in_comes_out(layout: Layout, tree: list[bytes]) -> None:
+    """Whatever the files hold, and whatever of it was there before, each comes back byte by byte."""
+    for hash, data in zip(_keep(layout, *tree), tree, strict=True):
+        assert packs.contains(layout, hash) and _content(layout, hash) == data
+        packs.restore(layout, hash, layout.root / "out")
+        assert (layout.root / "out").read_bytes() == data
+
+
+def test_equal_stretches_are_kept_once(layout: Layout) -> None:
+    """A second version with one row more in the middle costs a few chunks; the same file again costs nothing."""
+    _keep(layout, _TEXT * 3)
+    first = _bytes(layout)
+    middle = len(_TEXT) + 7
+    _keep(layout, (_TEXT * 3)[:middle] + b"late,1,2\n" + (_TEXT * 3)[middle:])
+    assert first < _bytes(layout) < first * 1.6
+    before = _bytes(layout)
+    _keep(layout, _TEXT * 3)
+    assert _bytes(layout) == before
+
+
+def test_text_gets_smaller_and_noise_does_not_grow(layout: Layout) -> None:
+    """Rows of text take less than 0.6 of their size; what is compressed already takes 1.001 of it at most."""
+    _keep(layout, _TEXT)
+    text = _bytes(layout)
+    _keep(layout, _NOISE)
+    assert text < 0.6 * len(_TEXT) and _bytes(layout) - text < 1.001 * len(_NOISE)
+
+
+def test_a_file_comes_back_in_a_shell(layout: Layout) -> None:
+    """The lines in .mlops/README restore a file from several stretches, an empty one and a compressed one with zstd alone."""
+    if shutil.which("zstd") is None:
+        pytest.skip("no zstd program on this machine; test_frames_are_zstd covers the format")
+    hashes = _keep(layout, _TEXT, _NOISE, b"") + _keep(layout, _TEXT[:500_000] + b"x" + _TEXT[500_000:])
+    readme = (layout.state / "README").read_text()
+    script = readme[readme.index("  grep") :]
+    for hash, data in zip(hashes, [_TEXT, _NOISE, b"", _TEXT[:500_000] + b"x" + _TEXT[500_000:]], strict=True):
+        subprocess.run(["sh", "-ec", f"hash={hash}\n{script}"], cwd=layout.state, check=True, capture_output=True)
+        assert (layout.state / "FILE").read_bytes() == data
+
+
+@given(data=st.binary(max_size=2000))
+@settings(max_examples=30, deadline=None)
+def test_frames_are_zstd(data: bytes) -> None:
+    """A frame of stored blocks and a compressed one both decode with any zstd to what they were made of."""
+    import zstandard
+
+    for frame in (framing.stored(memoryview(data)), framing.packed(memoryview(data * 200))):
+        if frame is not None:
+            assert zstandard.ZstdDecompressor().decompress(frame) in (data, data * 200)
+    long = data * 200
+    assert framing.content(framing.stored(memoryview(long))) == long
+
+
+def test_nothing_counts_before_commit(layout: Layout) -> None:
+    """An error in the middle of a snapshot leaves no content and not a byte behind."""
+    (known,) = _keep(layout, _TEXT)
+    before = _bytes(layout)
+    with pytest.raises(RuntimeError), packing.writer(layout, chunks.cut) as writer:
+        found = writer.add(_file(layout, "more", _NOISE))
+        raise RuntimeError
+    assert not packs.contains(layout, found.hash) and _bytes(layout) == before and packs.verify(layout, known)
+
+
+def test_what_a_killed_writer_left_is_cut_off(layout: Layout) -> None:
+    """Bytes behind the last record, half a record and half a line are nobody's: the next snapshot goes on before them."""
+    (known,) = _keep(layout, _TEXT)
+    (name,) = packfiles.names(layout)
+    for home in (packfiles.data, packfiles.table, packfiles.listing):
+        with home(layout, name).open("ab") as file:
+            file.write(b"torn tail")
+    assert packs.verify(layout, known)
+    (more,) = _keep(layout, _NOISE)
+    assert packs.verify(layout, more) and packs.verify(layout, known) and packfiles.names(layout) == [name]
+    assert b"torn tail" not in packfiles.data(layout, name).read_bytes()
+
+
+def test_lost_records_lose_no_content(layout: Layout) -> None:
+    """A pack whose records are gone is not added to, so that nothing of it is cut off; its files are said to be damaged."""
+    (known,) = _keep(layout, _TEXT)
+    (name,) = packfiles.names(layout)
+    packfiles.table(layout, name).unlink()
+    size = packfiles.data(layout, name).stat().st_size
+    _keep(layout, _NOISE)
+    assert packfiles.data(layout, name).stat().st_size == size and len(packfiles.names(layout)) == 2
+    with pytest.raises(IntegrityError, match="lacks records"):
+        _content(layout, known)
+
+
+def test_two_writers_at_once_use_two_packs(layout: Layout) -> None:
+    """Nobody waits for another snapshot, and both are whole."""
+    with packing.writer(layout, chunks.cut) as one, packing.writer(layout, chunks.cut) as two:
+        first = one.add(_file(layout, "a", _TEXT))
+        second = two.add(_file(layout, "b", _TEXT + b"x"))
+        one.commit()
+        two.commit()
+    assert packs.verify(layout, first.hash) and packs.verify(layout, second.hash) and len(packfiles.names(layout)) == 2
+
+
+def test_a_flipped_bit_is_an_error_and_no_file(layout: Layout) -> None:
+    """What is altered on the disk is never handed out: reading says so, and the target stays what it was."""
+    text, noise = _keep(layout, _TEXT, _NOISE)
+    for hash in (text, noise):
+        kept = packs.index(layout).get(hash)
+        assert kept is not None
+        stretch = kept.stretches[0]
+        home = packfiles.data(layout, stretch.pack)
+        raw = bytearray(home.read_bytes())
+        raw[stretch.offset + stretch.length // 2] ^= 1
+        home.write_bytes(raw)
+        target = _file(layout, "out", b"mine")
+        assert not packs.verify(layout, hash)
+        with pytest.raises(IntegrityError, match="not what was written"):
+            packs.restore(layout, hash, target)
+        assert target.read_bytes() == b"mine" and not list(layout.root.glob(".mlops.*"))
+
+
+def test_a_missing_pack_is_missing_content(layout: Layout) -> None:
+    """A file whose pack is gone is not kept, and keeping it again brings it back."""
+    (hash,) = _keep(layout, _TEXT)
+    (name,) = packfiles.names(layout)
+    packfiles.data(layout, name).unlink()
+    assert not packs.contains(layout, hash)
+    with pytest.raises(IntegrityError, match="is missing"):
+        packs.restore(layout, hash, layout.root / "out")
+    assert _keep(layout, _TEXT) == [hash] and packs.verify(layout, hash)
+
+
+def test_a_file_that_does_not_stop_changing_is_refused(layout: Layout) -> None:
+    """A file written to while it is read is read again, three times in all, and then is an error; nothing of it is kept."""
+    path = _file(layout, "grows.csv", _TEXT)
+
+    def growing(data: memoryview, *, final: bool) -> list[int]:
+        with path.open("ab") as file:
+            file.write(b"1,2,3\n")
+        return chunks.cut(data, final=final)
+
+    with packing.writer(layout, growing) as writer:
+        with pytest.raises(DataError, match=r"grows\.csv is being written right now"):
+            writer.add(path)
+        writer.commit()
+    assert list(packs.every(layout)) == []
+
+
+def test_frames_carry_content_to_another_store(layout: Layout, tmp_path: Path) -> None:
+    """Frames of one store are the same content in another; altered ones and those of another file are refused."""
+    text, noise = _keep(layout, _TEXT, _NOISE)
+    (tmp_path / "other").mkdir()
+    other = Layout(tmp_path / "other")
+    create(other)
+    packing.adopt(other, text, packs.frames(layout, text))
+    assert _content(other, text) == _TEXT
+    for wrong in (packs.frames(layout, text), ((name, frame[:-1]) for name, frame in packs.frames(layout, noise))):
+        with pytest.raises(IntegrityError):
+            packing.adopt(other, noise, wrong)
+    assert not packs.contains(other, noise) and packs.verify(other, text)
+
+
+def test_content_of_an_older_store_is_read(layout: Layout) -> None:
+    """A file that was kept as one object before there were packs is there, whole, and comes out."""
+    hash = objects.put_bytes(layout, _TEXT)
+    assert packs.contains(layout, hash) and packs.verify(layout, hash) and _content(layout, hash) == _TEXT
+
+
+def _age(layout: Layout) -> None:
+    for path in layout.packs.iterdir():
+        os.utime(path, (1, 1))
+
+
+def test_collecting_removes_what_is_not_kept_and_nothing_else(layout: Layout) -> None:
+    """What no kept file needs goes, shared chunks stay; a dry run only says so; what is kept is whole afterwards."""
+    both, old = _keep(layout, _TEXT + _NOISE, _TEXT + _NOISE[:500_000])
+    (small,) = _keep(layout, b"small")
+    _age(layout)
+    before = _bytes(layout)
+    said = sweeping.collect(layout, {both, small}, dry=True)
+    assert said.files == 1 and 0 < said.bytes < 200_000 and _bytes(layout) == before
+    done = sweeping.collect(layout, {both, small}, dry=False)
+    assert done == said and before - _bytes(layout) == said.bytes
+    assert sorted(packs.every(layout)) == sorted([both, small])
+    assert _content(layout, both) == _TEXT + _NOISE and _content(layout, small) == b"small"
+    assert old not in set(packs.every(layout))
+    assert sweeping.collect(layout, set(), dry=False).files == 0  # what was moved just now is young
+    _age(layout)
+    sweeping.collect(layout, set(), dry=False)
+    assert list(packs.every(layout)) == [] and _bytes(layout) == 0
+
+
+def test_what_is_young_or_relied_upon_stays(layout: Layout) -> None:
+    """A snapshot that is not journalled yet keeps its contents, also those that were there already."""
+    (old,) = _keep(layout, _TEXT)
+    _age(layout)
+    _keep(layout, _TEXT)  # again: nothing is written, but it is relied upon
+    assert sweeping.collect(layout, set(), dry=False).files == 0 and packs.verify(layout, old)
+
+
+def test_collecting_goes_around_damage(layout: Layout) -> None:
+    """A kept file whose pack is gone keeps its line and the rest of its chunks, for when the pack comes back."""
+    (first,) = _keep(layout, _TEXT)
+    with packing.writer(layout, chunks.cut) as writer, packing.writer(layout, chunks.cut) as other:
+        other.add(_file(layout, "own", b"own"))  # holds the first pack
+        found = writer.add(_file(layout, "two", _TEXT + _NOISE))
+        other.commit()
+        writer.commit()
+    assert len(packfiles.names(layout)) == 2
+    kept = packs.index(layout).get(found.hash)
+    assert kept is not None and len({stretch.pack for stretch in kept.stretches}) == 2
+    _age(layout)
+    home = packfiles.data(layout, kept.stretches[0].pack)
+    aside = home.with_suffix(".aside")
+    home.rename(aside)
+    sweeping.collect(layout, {first, found.hash}, dry=False)
+    aside.rename(home)
+    assert _content(layout, found.hash) == _TEXT + _NOISE
+
+
+def test_a_full_disk_leaves_what_was_there(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When no more bytes fit, one message says so, the snapshot is not there, and what was kept is as it was."""
+    import errno
+
+    (known,) = _keep(layout, _TEXT)
+    before = _bytes(layout)
+    write, left = os.pwrite, [3]
+
+    def short(descriptor: int, data: bytes, offset: int) -> int:
+        left[0] -= 1
+        if left[0] < 0:
+            raise OSError(errno.ENOSPC, "no space")
+        return write(descriptor, data[:100_000], offset)
+
+    monkeypatch.setattr(os, "pwrite", short)
+    with pytest.raises(MlopsError, match="no space left to write"):
+        _keep(layout, _NOISE)
+    monkeypatch.undo()
+    assert _bytes(layout) == before and packs.verify(layout, known)
+    assert re.match(r"[0-9a-f]{64}", _keep(layout, _NOISE)[0])
