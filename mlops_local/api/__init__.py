@@ -12,13 +12,16 @@ if TYPE_CHECKING:
     from mlops_local.api.declare import data, model, seed, step, transform
     from mlops_local.api.encoding import out_of_fold
     from mlops_local.api.load import load, load_model
-    from mlops_local.api.run import log, log_eval, log_model, log_params, run
+    from mlops_local.api.run import log, log_artifact, log_eval, log_figure, log_model, log_params, log_table, run
+    from mlops_local.api.running import Run
+    from mlops_local.api.seeding import seed_everything
     from mlops_local.api.splits import kfold, rolling
     from mlops_local.domain.xy import XY, concat
 
 __all__ = [
     "XY",
     "Checkpoint",
+    "Run",
     "checkpoint",
     "command",
     "concat",
@@ -28,15 +31,19 @@ __all__ = [
     "load",
     "load_model",
     "log",
+    "log_artifact",
     "log_eval",
+    "log_figure",
     "log_model",
     "log_params",
+    "log_table",
     "model",
     "out_of_fold",
     "resume",
     "rolling",
     "run",
     "seed",
+    "seed_everything",
     "should_stop",
     "step",
     "transform",
@@ -53,16 +60,21 @@ _HOMES = {
     "kfold": "mlops_local.api.splits",
     "load": "mlops_local.api.load",
     "load_model": "mlops_local.api.load",
+    "Run": "mlops_local.api.running",
     "log": "mlops_local.api.run",
+    "log_artifact": "mlops_local.api.run",
     "log_eval": "mlops_local.api.run",
+    "log_figure": "mlops_local.api.run",
     "log_model": "mlops_local.api.run",
     "log_params": "mlops_local.api.run",
+    "log_table": "mlops_local.api.run",
     "model": "mlops_local.api.declare",
     "out_of_fold": "mlops_local.api.encoding",
     "resume": "mlops_local.api.checkpoints",
     "rolling": "mlops_local.api.splits",
     "run": "mlops_local.api.run",
     "seed": "mlops_local.api.declare",
+    "seed_everything": "mlops_local.api.seeding",
     "should_stop": "mlops_local.api.checkpoints",
     "step": "mlops_local.api.declare",
     "transform": "mlops_local.api.declare",

@@ -18,7 +18,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from mlops_local.api.run import current, flush, project_layout
+from mlops_local.api.process import project_layout
+from mlops_local.api.run import current, flush
 from mlops_local.domain.errors import UsageError
 from mlops_local.store import checkpoints
 from mlops_local.store.layout import Layout, hmac_key
@@ -268,4 +269,4 @@ def _replay(kept: checkpoints.Kept) -> None:
     for line in kept.lines.splitlines():
         point = json.loads(line)
         if point.get("k") == "m":
-            run.log(point["s"], **{point["key"]: float(point["x"])})
+            run.put({point["key"]: float(point["x"])}, point["s"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from mlops_local.api.run import project_layout
+from mlops_local.api.process import project_layout
 from mlops_local.domain.errors import IntegrityError, UsageError
 from mlops_local.store import cache, objects, registry
 from mlops_local.store.layout import hmac_key

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import secrets
 from pathlib import Path
 
 from mlops_local.domain.errors import MlopsError
@@ -25,7 +24,7 @@ def replace(path: Path, data: bytes, *, mode: int = 0o600, sync: bool = False) -
     Raises:
         MlopsError: the disk is full or the folder cannot be written.
     """
-    draft = path.with_name(f".{path.name[:80]}.{secrets.token_hex(6)}")
+    draft = path.with_name(f".{path.name[:80]}.{os.urandom(6).hex()}")
     try:
         descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
         try:

@@ -11,15 +11,16 @@ import errno
 import fcntl
 import json
 import math
+import operator
 import os
 import re
-import secrets
 import sys
 import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, is_dataclass
 from itertools import count
 from pathlib import Path
@@ -39,7 +40,13 @@ BUFFER_POINTS = (64 << 20) // 256
 NAME = re.compile(r"^(?P<id>[0-9a-f]{32})\.(?:state|metric\.(?P<segment>\d{3,}))\.jsonl$")
 """A journal's file name; `segment` is empty for the state file."""
 
-_Point = tuple[int, int, str, str, "int | float | None", float]
+_SLOTS = 5
+"""A point lies in the buffer as five values side by side: nanoseconds, run, key, step, value. A tuple a point would be one more
+object for the garbage collector to visit, and every 700th call paid for all of them."""
+_EXACT = 1 << 53
+"""Whole numbers up to this are kept as such; a table holds float64."""
+_LONGEST_NAME = 1 << 16
+"""Characters of a metric's name that are kept: a line must fit into what is folded at once."""
 
 
 def now_us() -> int:
@@ -49,7 +56,8 @@ def now_us() -> int:
 
 def new_id(clock_us: int | None = None, random: int | None = None) -> str:
     """Return 32 hexadecimal digits: 16 of microseconds, 16 random. Ids sort by time; their short form is unique."""
-    return f"{now_us() if clock_us is None else clock_us:016x}{secrets.randbits(64) if random is None else random:016x}"
+    time_part = now_us() if clock_us is None else clock_us
+    return f"{time_part:016x}{int.from_bytes(os.urandom(8), 'big') if random is None else random:016x}"
 
 
 def _stderr(text: str) -> None:
@@ -64,6 +72,7 @@ class Journal:
         self.id = journal_id
         self._warn = warn
         self._warned = False
+        self._odd: set[str] = set()
         self.listen: Callable[[bytes], None] | None = None
         """Told each batch of points as it was written, in the thread that wrote it."""
         self._reset()
@@ -72,8 +81,8 @@ class Journal:
         """Become empty, with no file, lock or thread: at the start, and in a forked child."""
         self._io = threading.RLock()
         self._starting = threading.Lock()
-        self._dropping = threading.Lock()
-        self._points: deque[_Point] = deque()
+        self._taking = threading.Lock()
+        self._points: deque[Any] = deque()
         self._dropped: dict[str, int] = {}
         self._numbers = count()
         self._stirred = False
@@ -82,6 +91,8 @@ class Journal:
         self._thread: threading.Thread | None = None
         self._state = self._metric = -1
         self._state_size = self._metric_size = 0
+        self._unsynced = False
+        self._at = 0
         self._segment = -1
 
     @classmethod
@@ -111,7 +122,7 @@ class Journal:
         Raises:
             MlopsError: it could not be written, as on a full disk.
         """
-        self._record(kind, fields, durable=True)
+        self.states([(kind, fields)])
 
     def passing(self, kind: str, /, **fields: Any) -> None:
         """Record a state nothing depends on before a later line: it is with the system on return, on the disk with that line.
@@ -123,35 +134,63 @@ class Journal:
         Raises:
             MlopsError: it could not be written, as on a full disk.
         """
-        self._record(kind, fields, durable=False)
+        self.states([(kind, fields)], durable=False)
 
-    def _record(self, kind: str, fields: Mapping[str, Any], *, durable: bool) -> None:
+    def states(self, changes: Sequence[tuple[str, Mapping[str, Any]]], *, durable: bool = True) -> None:
+        """Record several state changes in their order, with one write and one wait for the disk.
+
+        Args:
+            changes: a kind of `domain.events` and its fields, each.
+            durable: as `state` is; otherwise as `passing`.
+
+        Raises:
+            MlopsError: they could not be written, as on a full disk; none of them is there then.
+        """
         with self._io:
             if self._stopping.is_set():
                 raise MlopsError("this journal is closed")
             self.flush()
             if self._state < 0:
                 self._open_state()
-            head = {"k": kind, "v": events.VERSIONS.get(kind, 1), "t": now_us(), "n": next(self._numbers)}
-            line = dumps({**head, **fields}).encode() + b"\n"
+            lines = []
+            self._at = max(self._at, now_us())  # a clock that is put back does not put an end before its beginning
+            for kind, fields in changes:
+                head = {"k": kind, "v": events.VERSIONS.get(kind, 1), "t": self._at, "n": next(self._numbers)}
+                lines.append(dumps({**head, **fields}).encode() + b"\n")
             path = self.folder / f"{self.id}.state.jsonl"
             try:
-                if durable and self._metric >= 0:
+                if durable and self._unsynced:
                     os.fsync(self._metric)
-                self._state_size = _append(self._state, self._state_size, line)
+                    self._unsynced = False
+                self._state_size = _append(self._state, self._state_size, b"".join(lines))
                 if durable:
                     os.fsync(self._state)
             except OSError as error:
                 raise files.cannot_write(path, error) from error
 
     def metric(self, run: str, key: str, value: float, step: float | None = None) -> None:
-        """Record one point. Never raises and never waits; it reaches the operating system within 100 ms."""
-        points = self._points
-        points.append((now_us(), next(self._numbers), run, key, step, value))
+        """Record one point, as `metrics` does several."""
+        self.metrics(run, {key: value}, step)
+
+    def metrics(self, run: str, values: Mapping[str, Any], step: Any = None) -> None:
+        """Record points of one moment. Never raises and never waits; they reach the operating system within 100 ms.
+
+        Args:
+            run: its id.
+            values: metric -> number; anything with one number in it, as a scalar of numpy or torch, is read now.
+            step: where on the curve; None for a single value.
+        """
+        now, points = time.time_ns(), self._points
+        if step is not None and (type(step) is not int or not -_EXACT < step < _EXACT):
+            step = self._scalar("step", step)
+        for key, value in values.items():
+            if type(value) is not float:
+                value = self._scalar(key, value)
+            points.extend((now, run, key, step, value))  # at once or not at all: no Python code runs within
         if not self._stirred:
             self._stirred = True
             self._stir()
-        if len(points) > BUFFER_POINTS:
+        if len(points) > BUFFER_POINTS * _SLOTS:
             self._drop()
 
     def flush(self) -> bool:
@@ -204,7 +243,7 @@ class Journal:
         if self._metric >= 0:
             os.fsync(self._metric)
             os.close(self._metric)
-            self._metric = -1
+            self._metric, self._unsynced = -1, False
         self._segment += 1
         path = self.folder / f"{self.id}.metric.{self._segment:03d}.jsonl"
         self._metric = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
@@ -214,18 +253,21 @@ class Journal:
         """Write up to 10,000 points. They leave the buffer first and come back, in order, if they cannot be written."""
         if self._metric < 0 or self._metric_size >= SEGMENT_BYTES:
             self._open_segment()
-        with self._dropping:
+        take = self._points.popleft
+        with self._taking:
             dropped, self._dropped = self._dropped, {}
-        batch = [self._points.popleft() for _ in range(min(len(self._points), 10_000))]
+            batch = [take() for _ in range(min(len(self._points) // _SLOTS, 10_000) * _SLOTS)]
         gaps = [_gap(run, number, next(self._numbers)) for run, number in dropped.items()]
-        data = "".join([*gaps, *map(_line, batch)]).encode("utf-8", "replace")
+        data = "".join([*gaps, *_lines(batch, self._numbers)]).encode("utf-8", "replace")
         try:
             self._metric_size = _append(self._metric, self._metric_size, data)
         except OSError:
-            self._points.extendleft(reversed(batch))
-            for run, number in dropped.items():
-                self._count_dropped(run, number)
+            with self._taking:
+                self._points.extendleft(reversed(batch))
+                for run, number in dropped.items():
+                    self._dropped[run] = self._dropped.get(run, 0) + number
             raise
+        self._unsynced = True
         if self.listen is not None:
             self.listen(data)
 
@@ -252,16 +294,32 @@ class Journal:
                 self._wake.set()
 
     def _drop(self) -> None:
-        """The buffer is full because the disk takes nothing: let the oldest point go, counted."""
+        """The buffer is full because the disk takes nothing: let the oldest points go, counted. Waits for nobody."""
+        if not self._taking.acquire(blocking=False):
+            return  # points are being taken right now; if they come back, the next call drops
         try:
-            run = self._points.popleft()[2]
-        except IndexError:
-            return
-        self._count_dropped(run, 1)
+            while len(self._points) > BUFFER_POINTS * _SLOTS:
+                _, run, *_ = [self._points.popleft() for _ in range(_SLOTS)]
+                self._dropped[run] = self._dropped.get(run, 0) + 1
+        finally:
+            self._taking.release()
 
-    def _count_dropped(self, run: str, number: int) -> None:
-        with self._dropping:
-            self._dropped[run] = self._dropped.get(run, 0) + number
+    def _scalar(self, key: str, value: Any) -> int | float:
+        """The one number in a value; what has none counts as NaN rather than stop a training, and is said once."""
+        try:
+            try:
+                whole = operator.index(value)
+                return whole if -_EXACT < whole < _EXACT else float(whole)
+            except TypeError:
+                return float(value)
+        except OverflowError:
+            return math.inf if value > 0 else -math.inf
+        except Exception:  # noqa: BLE001 - the value's own code may raise anything, and logging never does
+            if key not in self._odd:
+                self._odd.add(key)
+                with suppress(OSError, ValueError):  # stderr is closed
+                    self._warn(f"mlops: {key[:80]!a} was logged as a {type(value).__name__}, not a number; kept as NaN")
+            return math.nan
 
     def _let_go(self) -> None:
         for descriptor in (self._metric, self._state):
@@ -311,29 +369,30 @@ def _append(descriptor: int, size: int, data: bytes) -> int:
     return size + len(data)
 
 
-def _line(point: _Point) -> str:
-    at, number, run, key, step, value = point
-    return (
-        f'{{"k":"m","v":1,"t":{at},"n":{number},"r":"{run}","key":{json.dumps(key)},'
-        f'"s":{"null" if step is None else _number(step)},"x":{_number(value)}}}\n'
-    )
+def _lines(batch: Sequence[Any], numbers: Iterator[int]) -> list[str]:
+    """Points as journal lines. What all points of a curve share is worked out once a batch."""
+    times, runs, keys, steps, values = (batch[slot::_SLOTS] for slot in range(_SLOTS))
+    shared = {
+        (run, key): f',"r":"{run}","key":{json.dumps(str(key)[:_LONGEST_NAME])},"s":'
+        for run, key in set(zip(runs, keys, strict=True))
+    }
+    made = []
+    for at, run, key, step, value, number in zip(times, runs, keys, steps, values, numbers, strict=False):
+        where = "null" if step is None else step if type(step) is int else _number(step)
+        what = repr(value) if value - value == 0 else _number(value)
+        made.append(f'{{"k":"m","v":1,"t":{at // 1000},"n":{number}{shared[run, key]}{where},"x":{what}}}\n')
+    return made
 
 
 def _gap(run: str, dropped: int, number: int) -> str:
     return f'{{"k":"gap","v":1,"t":{now_us()},"n":{number},"r":"{run}","dropped":{dropped}}}\n'
 
 
-def _number(value: Any) -> str:
-    """A JSON number; NaN and infinity as text; what is no number at all counts as NaN rather than stop a training."""
-    if type(value) is int:
-        return str(value)
-    try:
-        real = float(value)
-    except (TypeError, ValueError, OverflowError, RuntimeError):
-        return '"NaN"'
-    if math.isfinite(real):
-        return repr(real)
-    return '"NaN"' if real != real else '"Infinity"' if real > 0 else '"-Infinity"'
+def _number(value: float) -> str:
+    """A JSON number; NaN and infinity as text."""
+    if math.isfinite(value):
+        return repr(value)
+    return '"NaN"' if value != value else '"Infinity"' if value > 0 else '"-Infinity"'
 
 
 def dumps(value: Any) -> str:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -210,8 +209,8 @@ def create(layout: Layout, *, unsafe_fs: bool = False) -> None:
 
 
 def _create_config(layout: Layout) -> None:
-    value = {"format": FORMAT, "project_id": secrets.token_hex(16), "hmac_key": secrets.token_hex(32)}
-    draft = layout.tmp / f"config.{secrets.token_hex(6)}"
+    value = {"format": FORMAT, "project_id": os.urandom(16).hex(), "hmac_key": os.urandom(32).hex()}
+    draft = layout.tmp / f"config.{os.urandom(6).hex()}"
     files.replace(draft, json.dumps(value, indent=1).encode() + b"\n", sync=True)
     try:
         layout.config.hardlink_to(draft)  # refuses to overwrite: the first of several processes wins

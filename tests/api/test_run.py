@@ -115,7 +115,7 @@ def test_logging_outside_a_run_does_nothing(folder: Path) -> None:
 
 def test_no_project(tmp_path: Path) -> None:
     """Outside a project the error says what to do."""
-    status, said = finish(tmp_path, "run()\n")
+    status, said = finish(tmp_path, "with run(): pass\n")
     assert status == 1
     assert "no mlops.toml" in said
 
@@ -135,7 +135,7 @@ def test_points_of_a_forked_child_are_kept(folder: Path) -> None:
         "    r.log(0, x=1)\n"
         "    child = os.fork()\n"
         "    if child == 0:\n"
-        "        r.log(1, x=2); r._open().close(); os._exit(0)\n"
+        "        r.log(1, x=2); r._journal.close(); os._exit(0)\n"
         "    os.waitpid(child, 0)\n"
         "    r.log(2, x=3)\n"
     )
