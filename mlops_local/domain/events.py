@@ -26,6 +26,10 @@ SUMMARY = "summary"
 """run, values: metric -> value, with `low`/`high` mappings where an interval is known."""
 TAG = "tag"
 """run, key, value."""
+UNTAG = "untag"
+"""run, key: that tag is taken off."""
+RENAMED = "renamed"
+"""run, name: what it is called from now on."""
 NOTE = "note"
 """run, text."""
 EVENT = "event"
@@ -49,7 +53,7 @@ VERDICT = "verdict"
 DEPLOYMENT = "deployment"
 """subject `delay`, value `delay@3`, data: event, port, pid, reason."""
 DELETION = "deletion"
-"""subject: what; rebuild obeys."""
+"""subject: what; rebuild obeys. With value `kept` it is taken back."""
 COLLECTED = "collected"
 """subject `objects`, data: objects and bytes that `mlops gc` removed, runs: the removed runs whose files went with them."""
 MIGRATION = "migration"
@@ -58,6 +62,7 @@ MIGRATION = "migration"
 VERSIONS = {
     kind: 1
     for kind in (
-        RUN_STARTED, RUN_ENDED, PARAMS, STEP_STARTED, STEP_ENDED, SNAPSHOT, ARTIFACT, SUMMARY, TAG, NOTE, EVENT, METRIC, GAP
+        RUN_STARTED, RUN_ENDED, PARAMS, STEP_STARTED, STEP_ENDED, SNAPSHOT, ARTIFACT, SUMMARY, TAG, UNTAG, RENAMED, NOTE,
+        EVENT, METRIC, GAP
     )
 }  # fmt: skip

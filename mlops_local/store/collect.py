@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mlops_local.domain import events
-from mlops_local.store import ledger, lock, newest, objects, reachable
+from mlops_local.store import ledger, lock, newest, objects, reachable, registry
 from mlops_local.store.journal import new_id
 from mlops_local.store.layout import Layout
 
@@ -71,7 +71,7 @@ def survey(layout: Layout, *, now_s: float | None = None) -> Garbage:
     limit = _limit(now_s, alive)
     there = set(objects.every(layout))
     found = reachable.needs(layout, there, entries=bool(alive))
-    gone = sorted(reachable.removed_runs(ledger.read(layout)))
+    gone = sorted(registry.removed(ledger.read(layout)))
     items: list[Item] = []
     young = 0
     for hash in sorted(there - found.kept):
@@ -107,7 +107,7 @@ def sweep(layout: Layout, *, wait_s: float = 30.0, now_s: float | None = None) -
         # a journal that is held no result of a removed run is among them.
         entries = [item.path for item in seen.items if item.kind == "result"]
         if entries:
-            newest.forget(layout, reachable.removed_runs(ledger.read(layout)))
+            newest.forget(layout, registry.removed(ledger.read(layout)))
         for path in entries:
             path.unlink(missing_ok=True)
         back = _remove(layout, doomed, now_s)

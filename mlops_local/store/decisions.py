@@ -84,10 +84,9 @@ def registry_rows(registry: Registry) -> dict[str, list[tuple[Any, ...]]]:
                         line.seq,
                     )
                 )
-            case events.DELETION:
-                made["deleted"].append((line.subject,))
             case _:
                 pass
+    made["deleted"] = [(subject,) for subject in sorted(registry.removed)]
     for name, version_id in registry.aliases.items():
         line = newest[name]
         model, _, alias = name.rpartition("@")

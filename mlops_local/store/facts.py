@@ -10,6 +10,7 @@ from typing import Any
 
 from mlops_local.domain import events
 from mlops_local.domain.errors import NewerStore
+from mlops_local.store import superseding
 from mlops_local.store.database import Db
 
 _EPOCH = datetime(1970, 1, 1)
@@ -70,7 +71,7 @@ class Rows:
         """Append everything to the attached database."""
         self._new_snapshots(db)
         for table, rows in self.tables.items():
-            append(db, table, rows)
+            append(db, table, superseding.supersede(db, table, rows) if table in superseding.KEYS else rows)
 
     def _new_snapshots(self, db: Db) -> None:
         """A snapshot is kept once, however often it was seen."""
@@ -199,6 +200,14 @@ class Rows:
         """A run was tagged."""
         self.tables["tag"].append((line["run"], clean(line["key"]), clean(line.get("value")), time, number))
 
+    def untag(self, journal: str, line: Mapping[str, Any], time: datetime, number: int) -> None:
+        """A run's tag was taken off; the row stays, so that an older tag read later does not come back."""
+        self.tables["tag"].append((line["run"], clean(line["key"]), None, time, number))
+
+    def renamed(self, journal: str, line: Mapping[str, Any], time: datetime, number: int) -> None:
+        """A run was given another name."""
+        self.tables["renamed"].append((line["run"], clean(line["name"]), time, number))
+
     def note(self, journal: str, line: Mapping[str, Any], time: datetime, number: int) -> None:
         """A note on a run."""
         self.tables["note"].append((line["run"], clean(line["text"]), time, number))
@@ -225,6 +234,8 @@ _KINDS: dict[str, _Take] = {
     events.ARTIFACT: Rows.artifact,
     events.SUMMARY: Rows.summary,
     events.TAG: Rows.tag,
+    events.UNTAG: Rows.untag,
+    events.RENAMED: Rows.renamed,
     events.NOTE: Rows.note,
     events.EVENT: Rows.event,
     events.GAP: Rows.gap,

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from mlops_local.domain.errors import NewerStore
-from mlops_local.store import views
+from mlops_local.store import superseding, views
 
 if TYPE_CHECKING:
     from mlops_local.store.database import Db
@@ -25,6 +25,7 @@ CREATE TABLE store.run_start (run VARCHAR, journal VARCHAR, name VARCHAR, kind V
 CREATE TABLE store.run_end (run VARCHAR, state VARCHAR, error VARCHAR, seconds DOUBLE, time TIMESTAMP, n BIGINT);
 CREATE TABLE store.param (run VARCHAR, name VARCHAR, value VARCHAR, time TIMESTAMP, n BIGINT);
 CREATE TABLE store.tag (run VARCHAR, key VARCHAR, value VARCHAR, time TIMESTAMP, n BIGINT);
+CREATE TABLE store.renamed (run VARCHAR, name VARCHAR, time TIMESTAMP, n BIGINT);
 CREATE TABLE store.note (run VARCHAR, text VARCHAR, time TIMESTAMP, n BIGINT);
 CREATE TABLE store.metric (run VARCHAR, key VARCHAR, step DOUBLE, value DOUBLE, time TIMESTAMP, n BIGINT);
 CREATE TABLE store.latest (run VARCHAR, key VARCHAR, step DOUBLE, value DOUBLE, time TIMESTAMP, n BIGINT, points BIGINT);
@@ -96,10 +97,19 @@ def _profiles(db: Db) -> None:
     db.execute(f"CREATE OR REPLACE VIEW main.column_profile AS {views.VIEWS['column_profile']}")
 
 
+def _newest(db: Db) -> None:
+    """Tables of which only the newest word counts hold no other, and runs can be renamed."""
+    db.execute("CREATE TABLE IF NOT EXISTS store.renamed (run VARCHAR, name VARCHAR, time TIMESTAMP, n BIGINT)")
+    superseding.settle(db)
+    for name in ("run", "param", "tag", "metric_last"):
+        db.execute(f"CREATE OR REPLACE VIEW main.{name} AS {views.VIEWS[name]}")
+
+
 MIGRATIONS: tuple[tuple[str, Callable[[Db], None]], ...] = (
     ("first tables", _first),
     ("a run's interpreter and packages", _interpreters),
     ("more of a column's profile", _profiles),
+    ("the newest parameters, tags, summaries, ends and names", _newest),
 )
 """Name and function; a migration's number is its place, from 1."""
 

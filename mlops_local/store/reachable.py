@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from mlops_local.domain import events
-from mlops_local.store import folding, journal, ledger
+from mlops_local.store import folding, journal, ledger, registry
 from mlops_local.store.layout import Layout
 from mlops_local.store.ledger import Line
 
@@ -48,7 +48,7 @@ def needs(layout: Layout, present: Collection[str], *, entries: bool = False) ->
     found = Needs()
     asked = {hash.encode() for hash in present}
     lines = ledger.read(layout)
-    removed = removed_runs(lines)
+    removed = registry.removed(lines)
     scan = _Scan(found, asked, frozenset(run.encode() for run in removed))
     for data in _journals(layout):
         scan.journal(data)
@@ -65,15 +65,6 @@ def needs(layout: Layout, present: Collection[str], *, entries: bool = False) ->
         else:
             scan.whole(data)
     return found
-
-
-def removed_runs(lines: Sequence[Line]) -> set[str]:
-    """The runs that were removed and not taken back."""
-    removed: set[str] = set()
-    for line in lines:
-        if line.kind == events.DELETION:
-            (removed.discard if line.value == "kept" else removed.add)(line.subject)
-    return removed
 
 
 def writers(layout: Layout) -> list[int]:

@@ -25,6 +25,8 @@ class Registry:
     """Version id -> newest verdict."""
     deployments: Sequence[Deployment] = ()
     """Newest last."""
+    removed: frozenset[str] = frozenset()
+    """What was removed and not taken back: runs, by id."""
     lines: Sequence[Line] = ()
     """Every decision, oldest first."""
 
@@ -98,7 +100,16 @@ def apply(lines: Sequence[Line]) -> Registry:
                 verdicts.pop(line.subject, None)
             case _:
                 pass  # other kinds decide nothing here
-    return Registry(versions, aliases, verdicts, deployments, lines)
+    return Registry(versions, aliases, verdicts, deployments, removed(lines), lines)
+
+
+def removed(lines: Sequence[Line]) -> frozenset[str]:
+    """Return what was removed and not taken back: runs, by id."""
+    found: set[str] = set()
+    for line in lines:
+        if line.kind == events.DELETION:
+            (found.discard if line.value == "kept" else found.add)(line.subject)
+    return frozenset(found)
 
 
 def verdict_from_json(value: Mapping[str, Any]) -> Verdict:

@@ -15,31 +15,31 @@ if TYPE_CHECKING:
 
 VIEWS: dict[str, str] = {
     "run": """
-        SELECT s.run AS id, s.name, s.kind, coalesce(e.state, 'running') AS state, s.started, e.time AS ended, e.seconds,
-            s.message, coalesce(e.error, '') AS error, s."commit", s.dirty,
+        SELECT s.run AS id, coalesce(r.name, s.name) AS name, s.kind, coalesce(e.state, 'running') AS state, s.started,
+            e.time AS ended, e.seconds, s.message, coalesce(e.error, '') AS error, s."commit", s.dirty,
             s.run IN (SELECT run FROM store.gap)
                 OR s.journal IN (SELECT left(file, 32) FROM store.damage) AS incomplete,
             s.targets, s.argv, s.env, s.python, s.host, s.pid, s.diff, s.interpreter, s.packages
         FROM store.run_start s
-        LEFT JOIN (  -- crashed is what we conclude: a run's own word, also from another process's journal, goes before it
-            FROM store.run_end QUALIFY row_number() OVER (PARTITION BY run ORDER BY state = 'crashed', time DESC, n DESC) = 1
-        ) e ON e.run = s.run
+        LEFT JOIN store.run_end e ON e.run = s.run
+        LEFT JOIN store.renamed r ON r.run = s.run
         WHERE s.run NOT IN (SELECT subject FROM store.deleted)""",
     "param": """
-        SELECT run, name, value FROM store.param WHERE run NOT IN (SELECT subject FROM store.deleted)
-        QUALIFY row_number() OVER (PARTITION BY run, name ORDER BY time DESC, n DESC) = 1""",
+        SELECT run, name, value FROM store.param WHERE run NOT IN (SELECT subject FROM store.deleted)""",
     "tag": """
-        SELECT run, key, value FROM store.tag WHERE run NOT IN (SELECT subject FROM store.deleted)
-        QUALIFY row_number() OVER (PARTITION BY run, key ORDER BY time DESC, n DESC) = 1""",
+        SELECT run, key, value FROM store.tag
+        WHERE value IS NOT NULL AND run NOT IN (SELECT subject FROM store.deleted)""",
     "note": "SELECT run, time, text FROM store.note WHERE run NOT IN (SELECT subject FROM store.deleted)",
     "metric": """
         SELECT run, key, step, value, time FROM store.metric WHERE run NOT IN (SELECT subject FROM store.deleted)""",
-    "metric_last": """
-        SELECT coalesce(s.run, l.run) AS run, coalesce(s.key, l.key) AS key, coalesce(s.value, l.value) AS value,
-            s.low, s.high, l.step, coalesce(l.points, 0) AS points
-        FROM (FROM store.summary QUALIFY row_number() OVER (PARTITION BY run, key ORDER BY time DESC, n DESC) = 1) s
-        FULL JOIN store.latest l ON l.run = s.run AND l.key = s.key
-        WHERE coalesce(s.run, l.run) NOT IN (SELECT subject FROM store.deleted)""",
+    "metric_last": """  -- a summary stands over the last point; two halves, so that a filter on run or key reaches both tables
+        SELECT s.run, s.key, s.value, s.low, s.high, l.step, coalesce(l.points, 0) AS points
+        FROM store.summary s LEFT JOIN store.latest l ON l.run = s.run AND l.key = s.key
+        WHERE s.run NOT IN (SELECT subject FROM store.deleted)
+        UNION ALL
+        SELECT l.run, l.key, l.value, NULL, NULL, l.step, l.points
+        FROM store.latest l ANTI JOIN store.summary s ON s.run = l.run AND s.key = l.key
+        WHERE l.run NOT IN (SELECT subject FROM store.deleted)""",
     "artifact": """
         SELECT run, path, object, bytes, time FROM store.artifact WHERE run NOT IN (SELECT subject FROM store.deleted)""",
     "step": """
