@@ -32,6 +32,16 @@ def known(project: Project, source: Source, hashes: Mapping[str, str]) -> Iterat
         if now != before:
             cache.save_pictures(project.layout, source.name, now)
         return
+    yield by_content(project, hashes)
+
+
+def by_content(project: Project, hashes: Mapping[str, str]) -> Known:
+    """Give what is known of tables, by path, and keep what is found out.
+
+    Args:
+        project: the project.
+        hashes: path -> hash of the content.
+    """
     version = profile.version()
 
     def load(path: str) -> Mapping[str, Any] | None:
@@ -40,4 +50,4 @@ def known(project: Project, source: Source, hashes: Mapping[str, str]) -> Iterat
     def save(path: str, value: Mapping[str, Any]) -> None:
         cache.save_sketches(project.layout, f"{hashes[path]}-{version}", value)
 
-    yield Known(load, save)
+    return Known(load, save)

@@ -52,7 +52,7 @@ def _known(
     if Path(path).suffix.lower() not in SUFFIXES:
         return None
     held = load(path)
-    if held is not None:
+    if held is not None and "size" in held:
         return tuple(held["size"]) if held["size"] else None
     size = dimensions(root / path)
     save(path, {"size": size})

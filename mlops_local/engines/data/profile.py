@@ -70,40 +70,46 @@ def read(
     if kind == "files" or {form(path) for path in paths} == {"opaque"}:
         about = images.table(root, paths, known.load, known.save)
         return {path: None for path in paths}, _profile(about, _sketched(about))
-    found = sketches(root, paths, source=source, known=known)
-    kinds = _joint(root, paths, source)
+    there = {path: root / path for path in paths}
+    found = sketches(there, label=f"source {source}", known=known)
+    kinds = types(there, f"source {source}")
     rows = {path: next(iter(columns.values())).rows if columns else 0 for path, columns in found.items()}
     whole = {name: sketch.add(columns[name] for columns in found.values()) for name in kinds}
     return dict(rows), tuple(summary.column(name, kinds[name], whole[name]) for name in kinds)
 
 
-def sketches(root: Path, paths: Sequence[str], *, source: str, known: Known = Known()) -> dict[str, dict[str, Sketch]]:
+def sketches(files: Mapping[str, Path], *, label: str, known: Known = Known()) -> dict[str, dict[str, Sketch]]:
     """Return the sketch of every column of every file, by path.
 
     Args:
-        root: the folder the paths are relative to.
-        paths: tables of one form.
-        source: the source's name, for messages.
+        files: path as it is called -> where to read it; tables of one form.
+        label: how messages name them together.
         known: what was found out before.
 
     Raises:
         DataError: as `read`.
     """
-    odd = next((path for path in paths if Path(path).suffix.lower() != Path(paths[0]).suffix.lower()), None)
+    first = next(iter(files))
+    odd = next((path for path in files if Path(path).suffix.lower() != Path(first).suffix.lower()), None)
     if odd is not None:
         raise DataError(
-            f"source {source}: {odd} is not of the same kind as {paths[0]}",
+            f"{label}: {odd} is not of the same kind as {first}",
             hint="one source is one table: narrow the pattern and declare a second source",
         )
-    before = {path: known.load(path) for path in paths}
-    schemas = {path: dict(held["schema"]) if (held := before[path]) else _text(_schema(root, path, source)) for path in paths}
-    _same_columns(schemas, source)
-    kinds = _joint(root, paths, source)
+    before = {path: known.load(path) for path in files}
+    schemas = {
+        path: dict(held["schema"])
+        if (held := before[path]) and isinstance(held.get("schema"), dict)
+        else _text(_schema(path, file, label))
+        for path, file in files.items()
+    }
+    _same_columns(schemas, label)
+    kinds = types(files, label)
     found = {}
-    for path in paths:
+    for path, file in files.items():
         made = _kept(before[path], kinds)
         if made is None:
-            made = _sketch(root, path, source, kinds)
+            made = _sketch(path, file, label, kinds)
             columns = {name: sketch.to_json(item) for name, item in made.items()}
             known.save(path, {"schema": schemas[path], "as": _text(kinds), "columns": columns})
         found[path] = made
@@ -112,31 +118,44 @@ def sketches(root: Path, paths: Sequence[str], *, source: str, known: Known = Kn
 
 def _kept(held: Mapping[str, Any] | None, kinds: Mapping[str, Any]) -> dict[str, Sketch] | None:
     """What was found out before, where the columns were read as the same types."""
-    if held is None or held["as"] != _text(kinds):
+    if held is None or held.get("as") != _text(kinds):
         return None
-    return {name: sketch.from_json(held["columns"][name]) for name in kinds}
+    try:
+        return {name: sketch.from_json(held["columns"][name]) for name in kinds}
+    except (KeyError, TypeError, ValueError):  # damaged: it is found out again
+        return None
 
 
-def _sketch(root: Path, path: str, source: str, kinds: Mapping[str, Any]) -> dict[str, Sketch]:
+def _sketch(path: str, file: Path, label: str, kinds: Mapping[str, Any]) -> dict[str, Sketch]:
     import polars as pl  # noqa: PLC0415  (as in `scan`)
 
     columns = sketch.Columns(kinds)
     try:
-        for batch in scan(root, [path], kinds).collect_batches(chunk_size=BATCH, maintain_order=True):
+        for batch in opened(path, [file], kinds).collect_batches(chunk_size=BATCH, maintain_order=True):
             columns.feed(batch)
     except pl.exceptions.PolarsError as error:
-        raise _unreadable(path, source, error) from error
+        raise _unreadable(path, label, error) from error
     return columns.done()
 
 
-def _joint(root: Path, paths: Sequence[str], source: str) -> dict[str, Any]:
-    """The type of each column as all files together are read."""
+def types(files: Mapping[str, Path], label: str) -> dict[str, Any]:
+    """Return the polars type of each column as all files together are read. Raises DataError."""
     import polars as pl  # noqa: PLC0415  (as in `scan`)
 
     try:
-        return dict(scan(root, paths).collect_schema())
+        return dict(opened(next(iter(files)), list(files.values())).collect_schema())
     except pl.exceptions.PolarsError as error:
-        raise DataError(f"source {source}: its files do not fit together: {_first(error)}", hint=_FIT) from error
+        raise DataError(f"{label}: its files do not fit together: {_first(error)}", hint=_FIT) from error
+
+
+def convert(path: str, file: Path, kinds: Mapping[str, Any], to: Path, label: str) -> None:
+    """Write the rows of a table as a Parquet file, its columns as these types. Raises DataError."""
+    import polars as pl  # noqa: PLC0415  (as in `scan`)
+
+    try:
+        opened(path, [file], kinds).sink_parquet(to, compression="zstd", compression_level=1)
+    except pl.exceptions.PolarsError as error:
+        raise _unreadable(path, label, error) from error
 
 
 def _sketched(frame: pl.DataFrame) -> dict[str, Sketch]:
@@ -157,25 +176,29 @@ def scan(root: Path, paths: Sequence[str], kinds: Mapping[str, Any] | None = Non
         paths: files of one form.
         kinds: types that columns of text are read as, instead of what the values look like.
     """
+    return opened(paths[0], [root / path for path in paths], kinds)
+
+
+def opened(name: str, files: Sequence[Path], kinds: Mapping[str, Any] | None = None) -> pl.LazyFrame:
+    """As `scan`, of files that may be called otherwise: the suffix of `name` says their form."""
     import polars as pl  # noqa: PLC0415  (141 ms, and only when a file changed)
 
-    files = [root / path for path in paths]
-    match form(paths[0]):
+    match form(name):
         case "parquet":
-            return pl.scan_parquet(files, glob=False, hive_partitioning=False)
+            return pl.scan_parquet(list(files), glob=False, hive_partitioning=False)
         case "csv":
             return pl.scan_csv(
-                files,
+                list(files),
                 glob=False,
-                separator=text.separator(files[0]),
+                separator=text.separator(Path(name)),
                 try_parse_dates=True,
                 infer_schema_length=SCHEMA_ROWS,
                 schema_overrides=dict(kinds) if kinds else None,
             )
         case "lines":
-            return pl.scan_ndjson(files, infer_schema_length=SCHEMA_ROWS, schema_overrides=dict(kinds) if kinds else None)
+            return pl.scan_ndjson(list(files), infer_schema_length=SCHEMA_ROWS, schema_overrides=dict(kinds) if kinds else None)
         case _:
-            return pl.scan_ipc(files, glob=False)
+            return pl.scan_ipc(list(files), glob=False)
 
 
 def values(root: Path, path: str, column: str, *, most: int = 21) -> tuple[dict[Any, int], float]:
@@ -188,7 +211,7 @@ def values(root: Path, path: str, column: str, *, most: int = 21) -> tuple[dict[
         numeric = counts.schema[column].is_numeric()
         spread = kept.select(pl.col(column).cast(pl.Float64).std()).collect().item() if numeric else None
     except pl.exceptions.PolarsError as error:
-        raise _unreadable(path, path, error) from error
+        raise _unreadable(path, f"source {Path(path).stem}", error) from error
     return dict(counts.iter_rows()), float(spread or 1.0)
 
 
@@ -226,18 +249,18 @@ def near(name: str, columns: Sequence[str]) -> str:
     return f"did you mean {close[0]!r}?" if close else "columns: " + ", ".join(columns)
 
 
-def _schema(root: Path, path: str, source: str) -> dict[str, Any]:
+def _schema(path: str, file: Path, label: str) -> dict[str, Any]:
     import polars as pl  # noqa: PLC0415  (as in `scan`)
 
     if form(path) == "csv":
-        text.check(root / path, f"source {source}: {path}")
+        text.check(file, f"{label}: {path}", text.separator(Path(path)))
     try:
-        return dict(scan(root, [path]).collect_schema())
+        return dict(opened(path, [file]).collect_schema())
     except pl.exceptions.PolarsError as error:
-        raise _unreadable(path, source, error) from error
+        raise _unreadable(path, label, error) from error
 
 
-def _same_columns(schemas: Mapping[str, Mapping[str, Any]], source: str) -> None:
+def _same_columns(schemas: Mapping[str, Mapping[str, Any]], label: str) -> None:
     """Refuse files whose columns differ: by name for CSV, by name and type for Parquet."""
     (first, expected), *others = schemas.items()
     for path, schema in others:
@@ -245,29 +268,25 @@ def _same_columns(schemas: Mapping[str, Mapping[str, Any]], source: str) -> None
         if missing or extra:
             said = [f"lacks {', '.join(missing)}"] if missing else []
             said += [f"has {', '.join(extra)} beyond it"] if extra else []
-            raise DataError(f"source {source}: {path} does not have the columns of {first}: it {' and '.join(said)}", hint=_FIT)
+            raise DataError(f"{label}: {path} does not have the columns of {first}: it {' and '.join(said)}", hint=_FIT)
         if list(schema) != list(expected) and form(path) == "csv":
-            raise DataError(f"source {source}: {path} has the columns of {first} in another order", hint=_FIT)
+            raise DataError(f"{label}: {path} has the columns of {first} in another order", hint=_FIT)
         for name, kind in schema.items():
             if form(path) == "parquet" and kind != expected[name]:
-                raise DataError(
-                    f"source {source}: column {name} is {kind} in {path} and {expected[name]} in {first}", hint=_FIT
-                )
+                raise DataError(f"{label}: column {name} is {kind} in {path} and {expected[name]} in {first}", hint=_FIT)
 
 
 _FIT = "mend the file, or give it a source of its own"
 
 
-def _unreadable(path: str, source: str, error: Exception) -> DataError:
+def _unreadable(path: str, label: str, error: Exception) -> DataError:
     first = _first(error)
     if form(path) == "parquet":
         return DataError(
-            f"source {source}: {path} is not a readable Parquet file: {first}",
+            f"{label}: {path} is not a readable Parquet file: {first}",
             hint="copy it again from where it came, or move it out of the pattern",
         )
-    return DataError(
-        f"source {source}: {path}: {first}", hint="mend the value, or convert the file to Parquet with the types you mean"
-    )
+    return DataError(f"{label}: {path}: {first}", hint="mend the value, or convert the file to Parquet with the types you mean")
 
 
 def _first(error: Exception) -> str:
@@ -276,3 +295,10 @@ def _first(error: Exception) -> str:
 
 def _text(kinds: Mapping[str, Any]) -> dict[str, str]:
     return {name: str(kind) for name, kind in kinds.items()}
+
+
+def digest(kinds: Mapping[str, Any]) -> str:
+    """Return a short name for column types."""
+    import hashlib  # noqa: PLC0415  (only for text that is converted)
+
+    return hashlib.sha256(repr(_text(kinds)).encode()).hexdigest()[:12]

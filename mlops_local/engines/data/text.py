@@ -17,23 +17,24 @@ def separator(file: Path) -> str:
     return "\t" if file.suffix.lower() == ".tsv" else ","
 
 
-def check(file: Path, place: str) -> None:
+def check(file: Path, place: str, delimiter: str) -> None:
     """Refuse a CSV file without a header, with two columns of one name, or in which a line is too short or too long.
 
     Args:
         file: to read.
         place: how messages name it.
+        delimiter: what parts its values.
 
     Raises:
         DataError: with the line.
     """
-    _check_lines(file, _header(file, place), place)
+    _check_lines(file, _header(file, place, delimiter), place, delimiter)
 
 
-def _header(file: Path, place: str) -> list[str]:
+def _header(file: Path, place: str, delimiter: str) -> list[str]:
     try:
         with file.open(encoding="utf-8", newline="") as text:
-            header = next(csv.reader(text, delimiter=separator(file)), [])
+            header = next(csv.reader(text, delimiter=delimiter), [])
     except UnicodeDecodeError as error:
         raise DataError(
             f"{place}: not UTF-8 text (byte {error.start})", hint="convert it, as in iconv -f latin1 -t utf-8"
@@ -46,12 +47,11 @@ def _header(file: Path, place: str) -> list[str]:
     return [name.removeprefix("﻿") for name in header]
 
 
-def _check_lines(file: Path, header: Sequence[str], place: str) -> None:
+def _check_lines(file: Path, header: Sequence[str], place: str, delimiter: str) -> None:
     """Refuse a CSV file in which a line has more or fewer values than the header, naming the line."""
     import duckdb  # noqa: PLC0415  (87 ms, and only when a CSV file changed)
 
     names = {f"c{index}": "VARCHAR" for index in range(len(header))}
-    delimiter = separator(file)
     query = (
         f"SELECT count(*) FROM read_csv(?, columns = {names!r}, auto_detect = false, header = true, delim = '{delimiter}', "
         "quote = '\"', escape = '\"', null_padding = false, strict_mode = true)"
@@ -64,14 +64,14 @@ def _check_lines(file: Path, header: Sequence[str], place: str) -> None:
         try:
             connection.execute(query, [str(file)]).fetchall()
         except duckdb.Error as error:
-            raise _ragged(file, len(header), place, str(error)) from error
+            raise _ragged(file, len(header), place, delimiter, str(error)) from error
 
 
-def _ragged(file: Path, expected: int, place: str, said: str) -> DataError:
+def _ragged(file: Path, expected: int, place: str, delimiter: str, said: str) -> DataError:
     """Find the line DuckDB stumbled over; it counts records, an editor counts lines."""
     try:
         with file.open(encoding="utf-8", newline="") as text:
-            reader = csv.reader(text, delimiter=separator(file), strict=True)
+            reader = csv.reader(text, delimiter=delimiter, strict=True)
             for values in reader:
                 if values and len(values) != expected:
                     count = f"{len(values)} value{'' if len(values) == 1 else 's'} where the header has {expected}"

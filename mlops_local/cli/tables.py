@@ -1,0 +1,182 @@
+"""The members of `mlops data` that look into rows: diff."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from mlops_local.cli.context import Settings, json_option
+
+if TYPE_CHECKING:
+    from mlops_local.domain.difference import ColumnChange, Difference, RowSample
+    from mlops_local.domain.graph import Source
+
+_NOTED_PSI = 0.1
+_NOTED_P = 0.01
+_NOTED_NULLS = 0.005
+"""A column is shown from these on; --json has every column."""
+
+
+@click.command(
+    epilog="""\b
+A and B are snapshots (flights, flights@~1, flights@git:HEAD~1, an id), files or folders.
+\b
+Examples:
+  mlops data diff flights                    the newest snapshot against the files as they are now
+  mlops data diff flights@~1 flights --stat
+  mlops data diff old.csv new.csv --key id --exit-code
+  mlops data diff flights@~1 flights --to changes.parquet"""
+)
+@click.argument("before", metavar="A")
+@click.argument("after", metavar="[B]", required=False, default="")
+@click.option(
+    "--key", metavar="COLUMNS", default="", help="Columns that identify a row, with commas between; else the source's."
+)
+@click.option("--no-key", is_flag=True, help="Compare rows as wholes, with how often each is there.")
+@click.option("--stat", is_flag=True, help="Counts and columns only, no rows.")
+@click.option("--limit", type=click.IntRange(min=0), default=5, show_default=True, help="Rows shown of each kind of change.")
+@click.option("--to", type=click.Path(dir_okay=False, path_type=Path), help="Write every row that differs to a Parquet file.")
+@click.option("--exit-code", is_flag=True, help="Exit with 1 when the data differ.")
+@json_option
+@click.pass_obj
+def diff(
+    settings: Settings,
+    before: str,
+    after: str,
+    key: str,
+    no_key: bool,
+    stat: bool,
+    limit: int,
+    to: Path | None,
+    exit_code: bool,
+) -> None:
+    """Show what differs between two versions of data: schema, rows, cells, how values are spread; files for folders."""
+    from mlops_local.cli import output
+    from mlops_local.services import datadiff as service
+
+    if key and no_key:
+        raise click.UsageError("--key and --no-key exclude each other")
+    project = settings.project()
+    sources = _sources(settings)
+    old, new = service.sides(project, sources, before, after, here=settings.directory)
+    declared = next((source for source in sources if source.name == (before.partition("@")[0])), None)
+    chosen = [name.strip() for name in key.split(",") if name.strip()] or (list(declared.key) if declared else [])
+    found = service.compare(
+        project,
+        old,
+        new,
+        key=[] if no_key else chosen,
+        to=settings.directory / to if to else None,
+        samples=0 if stat else limit,
+    )
+    if settings.json:
+        output.fields("data-diff", found)
+    else:
+        show(found)
+    raise SystemExit(int(exit_code and found.any))
+
+
+def show(found: Difference) -> None:
+    """Write a difference for a person."""
+    from mlops_local.cli import output
+
+    output.line(f"{found.before} -> {found.after}")
+    if not found.any and not found.files.any:
+        output.line("no difference")
+        return
+    output.pairs([("files", _files(found)), ("rows", _rows(found)), ("matched by", ", ".join(found.key) if found.rows else "")])
+    for change in found.types:
+        told = f"{change.before} -> {change.after}" if change.before and change.after else (change.after or change.before)
+        verb = "changed" if change.before and change.after else "added" if change.after else "removed"
+        output.line(f"column {verb}: {change.column} {told}")
+    _columns(found.columns)
+    for sample in found.rows.samples if found.rows else ():
+        output.line(f"{sample.change:<8} {_sample(sample, found.key)}")
+
+
+def _files(found: Difference) -> str:
+    files = found.files
+    counts = {"added": files.added, "removed": files.removed, "changed": files.changed, "moved": files.moved}
+    said = []
+    for verb, paths in counts.items():
+        if paths:
+            names = [path if isinstance(path, str) else f"{path[0]} -> {path[1]}" for path in paths]
+            more = f" and {len(names) - 3:,} more" if len(names) > 3 else ""
+            said.append(f"{len(names):,} {verb}: {', '.join(names[:3])}{more}")
+    return "; ".join(said)
+
+
+def _rows(found: Difference) -> str:
+    rows = found.rows
+    if rows is None:
+        return ""
+    changed = f", {rows.changed:,} changed" if found.key else ""
+    return f"{rows.before:,} -> {rows.after:,}: {rows.added:,} added, {rows.removed:,} removed{changed}"
+
+
+def _columns(columns: tuple[ColumnChange, ...]) -> None:
+    """The columns with something to say."""
+    from mlops_local.cli import output
+    from mlops_local.cli.output import Column
+
+    noted = [item for item in columns if _noted(item)]
+    if not noted:
+        return
+    matched = any(item.cells is not None for item in noted)
+    heads: list[Column | str] = [Column("column", keep=True), *([Column("cells", right=True)] if matched else [])]
+    heads += [Column(title, right=True) for title in ("nulls", "PSI", "KS", "p")]
+    output.line()
+    output.table(
+        heads,
+        [
+            (
+                item.name,
+                *([f"{item.cells:,}" if item.cells is not None else ""] if matched else []),
+                _nulls(item),
+                f"{item.psi:.4f}" if item.psi is not None else "",
+                f"{item.ks:.4f}" if item.ks is not None else "",
+                f"{item.ks_p:.2g}" if item.ks_p is not None else "",
+            )
+            for item in noted
+        ],
+    )
+    if len(noted) < len(columns):
+        output.line(f"{len(columns) - len(noted)} columns as before")
+    output.line()
+
+
+def _noted(item: ColumnChange) -> bool:
+    if item.cells or abs((item.nulls_after or 0) - (item.nulls_before or 0)) >= _NOTED_NULLS:
+        return True
+    return (item.psi or 0) >= _NOTED_PSI or (item.ks_p is not None and item.ks_p < _NOTED_P)
+
+
+def _nulls(item: ColumnChange) -> str:
+    before, after = (f"{100 * (share or 0):.2f} %" for share in (item.nulls_before, item.nulls_after))
+    return before if before == after else f"{before} -> {after}"
+
+
+def _sample(sample: RowSample, key: tuple[str, ...]) -> str:
+    row = sample.after or sample.before
+    names = [name for name in row if name in key] if key else list(row)
+    who = ", ".join(f"{name} {_value(row[name])}" for name in names)
+    if sample.change != "changed":
+        return who
+    changes = ", ".join(
+        f"{name} {_value(sample.before[name])} -> {_value(sample.after[name])}" for name in row if name not in key
+    )
+    return f"{who}: {changes}"
+
+
+def _value(value: Any) -> str:
+    from mlops_local.cli import output
+
+    return "null" if value is None else output.escape(output.text(value))
+
+
+def _sources(settings: Settings) -> tuple[Source, ...]:
+    from mlops_local.services.planning import read_code
+
+    return read_code(settings.project()).graph.sources

@@ -1,0 +1,130 @@
+"""The bytes of any snapshot as files that can be read: the working file where it is unchanged, else the stored copy.
+
+A copy that has to be unpacked, and a table that is no Parquet, is made once in the cache by content. All of it can be deleted.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mlops_local.domain.assets import FileEntry, Snapshot
+from mlops_local.domain.errors import DataError
+from mlops_local.domain.graph import Source
+from mlops_local.engines.data import files, profile
+from mlops_local.services import data, references
+from mlops_local.services.project import Project
+from mlops_local.store import cache, history, objects, packs, projection
+
+
+@dataclass(frozen=True)
+class Held:
+    """One version of a source, or any files, ready to be read."""
+
+    label: str
+    """As a person reads it: `flights 3f2a91b0`."""
+    hashes: Mapping[str, str]
+    """Path, relative to the root or as it was given -> hash of the content."""
+    files: Mapping[str, Path] = field(default_factory=dict)
+    """Path -> a file with that content."""
+    kind: str = "table"
+
+
+def named(project: Project, reference: str) -> Snapshot:
+    """Return the snapshot a reference names, whole. Raises UsageError, AmbiguousReference."""
+    identifier = references.resolve(project, reference, "snapshot")
+    source = reference.partition("@")[0]
+    projection.fold(project.store)
+    with project.store.reader() as db:
+        found = [item for item in history.snapshots(db) if item.id == identifier]
+    return next((item for item in found if item.source == source), found[0])
+
+
+def of(project: Project, snapshot: Snapshot) -> Held:
+    """Return a snapshot with files to read it from.
+
+    Raises:
+        DataError: a file is not what it was, and there is no copy of it.
+        IntegrityError: the stored copy of a file is damaged.
+    """
+    stats = files.remembered(cache.stats(project.layout))
+    found = {entry.path: _file(project, entry, snapshot, stats) for entry in snapshot.files}
+    kind = "table" if any(entry.rows is not None for entry in snapshot.files) else "files"
+    return Held(f"{snapshot.source} {snapshot.short}", {entry.path: entry.hash for entry in snapshot.files}, found, kind)
+
+
+def tables(project: Project, held: Held, only: Collection[str] | None = None) -> dict[str, Path]:
+    """Return path -> a Parquet file with the same rows; text and Arrow files are converted once, as the steps read them.
+
+    Args:
+        project: the project.
+        held: a version of a table.
+        only: the paths that are wanted; all when None.
+
+    Raises:
+        DataError: a file cannot be read.
+    """
+    if not held.files or profile.form(next(iter(held.files))) == "parquet":
+        return dict(held.files)
+    kinds = profile.types(held.files, held.label)
+    form = f"{profile.version()}-{profile.digest(kinds)}"
+    found = {}
+    for path, file in held.files.items():
+        if only is not None and path not in only:
+            continue
+        target = project.layout.cache / "rows" / f"{held.hashes[path]}-{form}.parquet"
+        if not target.exists():
+            target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            draft = project.layout.tmp / f"rows.{secrets.token_hex(6)}"
+            try:
+                profile.convert(path, file, kinds, draft, held.label)
+                draft.rename(target)
+            finally:
+                draft.unlink(missing_ok=True)
+        found[path] = target
+    return found
+
+
+def working(project: Project, source: Source) -> Held:
+    """Return a source's files as they are now. Raises DataError where none matches."""
+    hashes = data.hashes(project, source)
+    return Held(f"{source.name} as it is now", hashes, {path: project.root / path for path in hashes}, source.kind)
+
+
+def given(here: Path, paths: Sequence[Path], label: str) -> Held:
+    """Return files somebody named, hashed now.
+
+    Raises:
+        DataError: there is none.
+    """
+    listed = sorted(file for path in paths for file in (path.rglob("*") if path.is_dir() else [path]) if file.is_file())
+    if not listed:
+        raise DataError(f"{label} holds no file", hint="name files, or a folder that holds some")
+    base = paths[0] if len(paths) == 1 and paths[0].is_dir() else here
+    shown = {Path(os.path.relpath(file, base)).as_posix(): file for file in listed}
+    kind = "table" if all(profile.form(path) != "opaque" for path in shown) else "files"
+    return Held(label, {path: files.digest(file) for path, file in shown.items()}, shown, kind)
+
+
+def _file(project: Project, entry: FileEntry, snapshot: Snapshot, stats: Mapping[str, object]) -> Path:
+    file = project.root / entry.path
+    try:
+        if files.trusted(stats.get(entry.path), files.stamp(file)) == entry.hash or files.digest(file) == entry.hash:
+            return file
+    except OSError:
+        pass
+    if objects.exists(project.layout, entry.hash):
+        return objects.path(project.layout, entry.hash)
+    copy = project.layout.cache / "contents" / entry.hash
+    if not copy.exists():
+        if not packs.contains(project.layout, entry.hash):
+            raise DataError(
+                f"{entry.path} is no longer what it was in snapshot {snapshot.short} of {snapshot.source}: no copy is stored",
+                hint="put the old file back; sources over 1 GB keep copies only with store = 'full'",
+            )
+        copy.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        packs.restore(project.layout, entry.hash, copy)
+    return copy

@@ -1,0 +1,175 @@
+"""What differs between two versions of data: files, columns, rows, cells, and how the values are spread.
+
+Files that both sides have are not read: between two months one month is compared. Row by row work spills to .mlops/tmp.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from mlops_local.domain.difference import ColumnChange, Difference, FileChanges, RowChanges, RowSample, SchemaChange
+from mlops_local.domain.errors import UsageError
+from mlops_local.domain.graph import Source
+from mlops_local.engines.data import diff, profile, shift, sketch
+from mlops_local.engines.data.sketch import Sketch
+from mlops_local.services import contents, profiles
+from mlops_local.services.contents import Held
+from mlops_local.services.project import Project
+
+HIDDEN = "(private)"
+"""Shown in place of a private column's value."""
+
+
+def sides(project: Project, sources: Sequence[Source], before: str, after: str = "", *, here: Path) -> tuple[Held, Held]:
+    """Return what two texts name: snapshots, files or folders.
+
+    Args:
+        project: the project.
+        sources: the pipeline's.
+        before: a reference or a path; a source alone is its newest snapshot.
+        after: likewise; empty: the source's files as they are now.
+        here: the folder that paths start from.
+
+    Raises:
+        UsageError: one names nothing, or the second is missing and the first is no source.
+        DataError: what is named cannot be read.
+    """
+    if after:
+        return _side(project, before, here), _side(project, after, here)
+    name = before.partition("@")[0]
+    source = next((source for source in sources if source.name == name), None)
+    if source is None:
+        raise UsageError(f"{before!r} is no source, so a second side is needed", hint=f"`mlops data diff {before} OTHER`")
+    return _side(project, before, here), contents.working(project, source)
+
+
+def _side(project: Project, text: str, here: Path) -> Held:
+    path = here / text
+    if path.exists():
+        return contents.given(here, [path], text)
+    return contents.of(project, contents.named(project, text))
+
+
+def compare(
+    project: Project,
+    before: Held,
+    after: Held,
+    *,
+    key: Sequence[str] = (),
+    private: Collection[str] = (),
+    to: Path | None = None,
+    samples: int = diff.SAMPLES,
+) -> Difference:
+    """Compare two versions.
+
+    Args:
+        project: whose store keeps what was found out, and whose tmp folder takes what does not fit into memory.
+        before: the first side.
+        after: the second.
+        key: columns that identify a row; none: rows are compared as wholes.
+        private: columns whose values are not shown.
+        to: a Parquet file to write every row that differs to.
+        samples: rows to show of each kind of change.
+
+    Raises:
+        DataError: a file cannot be read, or the key does not identify rows.
+        UsageError: one side is a table, the other is not.
+    """
+    single = len(before.files) == len(after.files) == 1  # another name for one file says nothing
+    moved = FileChanges() if single else files(before.hashes, after.hashes)
+    if "files" in (before.kind, after.kind):
+        if before.kind != after.kind:
+            raise UsageError(f"{before.label} and {after.label} are not both tables", hint="compare versions of one source")
+        return Difference(before.label, after.label, (), moved)
+    old, new = (_sketches(project, held) for held in (before, after))
+    schema = _schema(before, after)
+    counted = _rows(project, before, after, key, to, samples)
+    rows = replace(
+        counted,
+        before=sum(_height(columns) for columns in old.values()),
+        after=sum(_height(columns) for columns in new.values()),
+        samples=tuple(_without(sample, private) for sample in counted.samples),
+    )
+    return Difference(before.label, after.label, tuple(key), moved, schema, rows, _columns(old, new, rows))
+
+
+def files(before: Mapping[str, str], after: Mapping[str, str]) -> FileChanges:
+    """Say what became of files: path -> content on either side. One that only has another path now was moved."""
+    gone = {path: content for path, content in before.items() if path not in after}
+    come = {path: content for path, content in after.items() if path not in before}
+    places: dict[str, list[str]] = {}
+    for path, content in sorted(come.items(), reverse=True):
+        places.setdefault(content, []).append(path)
+    moved = tuple((path, places[content].pop()) for path, content in sorted(gone.items()) if places.get(content))
+    went, arrived = {old for old, _ in moved}, {new for _, new in moved}
+    return FileChanges(
+        added=tuple(sorted(set(come) - arrived)),
+        removed=tuple(sorted(set(gone) - went)),
+        changed=tuple(sorted(path for path in before if path in after and before[path] != after[path])),
+        moved=moved,
+    )
+
+
+def _sketches(project: Project, held: Held) -> dict[str, dict[str, Sketch]]:
+    return profile.sketches(held.files, label=held.label, known=profiles.by_content(project, held.hashes))
+
+
+def _height(columns: Mapping[str, Sketch]) -> int:
+    return next(iter(columns.values())).rows if columns else 0
+
+
+def _schema(before: Held, after: Held) -> tuple[SchemaChange, ...]:
+    old, new = ({name: str(kind) for name, kind in profile.types(held.files, held.label).items()} for held in (before, after))
+    names = dict.fromkeys([*old, *new])
+    return tuple(
+        SchemaChange(name, old.get(name, ""), new.get(name, "")) for name in names if old.get(name, "") != new.get(name, "")
+    )
+
+
+def _rows(project: Project, before: Held, after: Held, key: Sequence[str], to: Path | None, samples: int) -> RowChanges:
+    shared = Counter(before.hashes.values()) & Counter(after.hashes.values())
+    old, new = (_unshared(project, held, Counter(shared)) for held in (before, after))
+    with tempfile.TemporaryDirectory(prefix="diff-", dir=project.layout.tmp) as scratch, diff.connect(Path(scratch)) as db:
+        return diff.rows(db, diff.Tables(old, new, key), to=to, samples=samples)
+
+
+def _unshared(project: Project, held: Held, shared: Counter[str]) -> list[Path]:
+    """The files of a side that the other does not have, as Parquet."""
+    own = []
+    for path, content in held.hashes.items():
+        if shared[content] > 0:
+            shared[content] -= 1
+        else:
+            own.append(path)
+    found = contents.tables(project, held, own)
+    return [found[path] for path in own]
+
+
+def _columns(
+    old: Mapping[str, Mapping[str, Sketch]], new: Mapping[str, Mapping[str, Sketch]], rows: RowChanges
+) -> tuple[ColumnChange, ...]:
+    names = list(next(iter(old.values()), {}))
+    there = next(iter(new.values()), {})
+    return tuple(
+        shift.column(
+            name,
+            sketch.add(columns[name] for columns in old.values()),
+            sketch.add(columns[name] for columns in new.values()),
+            cells=None if rows.cells is None else rows.cells.get(name),
+        )
+        for name in names
+        if name in there
+    )
+
+
+def _without(sample: RowSample, private: Collection[str]) -> RowSample:
+    if not private:
+        return sample
+    before, after = (
+        {name: HIDDEN if name in private else value for name, value in side.items()} for side in (sample.before, sample.after)
+    )
+    return RowSample(sample.change, before, after)

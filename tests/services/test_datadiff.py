@@ -1,0 +1,109 @@
+"""`mlops data diff` over snapshots, files and folders of a real project."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import polars as pl
+import pytest
+from click.testing import CliRunner
+
+from mlops_local.cli.main import cli
+from mlops_local.domain.difference import FileChanges
+from mlops_local.domain.errors import DataError, UsageError
+from mlops_local.domain.graph import Source
+from mlops_local.services import contents, data, datadiff, init
+from mlops_local.services.project import Project, find
+
+SOURCE = Source("people", "data/*.csv", key=("id",))
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    init.create(tmp_path)
+    (tmp_path / "mlops.toml").write_text('[project]\nname = "p"\n')
+    (tmp_path / "pipeline.py").write_text('import mlops_local as mlops\npeople = mlops.data("data/*.csv", key="id")\n')
+    (tmp_path / "data").mkdir()
+    for month in (1, 2):
+        (tmp_path / "data" / f"{month}.csv").write_text("id,age\n" + "".join(f"{month}{n},{n}\n" for n in range(5)))
+    return find(tmp_path)
+
+
+def test_an_old_version_is_compared_without_its_files(project: Project) -> None:
+    """After the files changed, `@~1` is read from what the store kept; a file both versions have is not read."""
+    data.snapshot(project, SOURCE)
+    (project.root / "data/2.csv").write_text("id,age\n20,0\n21,7\n22,2\n23,3\n29,9\n")
+    after = data.snapshot(project, SOURCE)
+    old, new = datadiff.sides(project, [SOURCE], "people@~1", "people", here=project.root)
+    assert new.label == f"people {after.short}"
+    (project.root / "data/1.csv").chmod(0)
+    found = datadiff.compare(project, old, new, key=["id"], private=["age"])
+    assert found.files == FileChanges(changed=("data/2.csv",)) and found.rows is not None
+    assert (found.rows.before, found.rows.after) == (10, 10)
+    assert (found.rows.added, found.rows.removed, found.rows.changed, found.rows.cells) == (1, 1, 1, {"age": 1})
+    assert {sample.change: dict(sample.after or sample.before) for sample in found.rows.samples} == {
+        "removed": {"id": 24, "age": "(private)"},
+        "added": {"id": 29, "age": "(private)"},
+        "changed": {"id": 21, "age": "(private)"},
+    }
+    assert list(project.layout.tmp.iterdir()) == []
+
+
+def test_the_command_says_it_and_ends_with_what_it_found(project: Project) -> None:
+    """A source alone is compared with its files as they are now; --exit-code, --stat, --to and --json do what they say."""
+    data.snapshot(project, SOURCE)
+    runner, root = CliRunner(), ["-C", str(project.root)]
+    same = runner.invoke(cli, [*root, "data", "diff", "people", "--exit-code"])
+    assert same.exit_code == 0 and "no difference" in same.output
+    (project.root / "data/2.csv").write_text("id,age\n20,0\n21,1\n22,2\n23,3\n24,40\n")
+    shown = runner.invoke(cli, [*root, "data", "diff", "people", "--exit-code", "--to", "changes.parquet"])
+    assert shown.exit_code == 1 and "10 -> 10: 0 added, 0 removed, 1 changed" in shown.output
+    assert "id 24: age 4 -> 40" in shown.output and "1 changed: data/2.csv" in shown.output
+    assert pl.read_parquet(project.root / "changes.parquet")["change"].to_list() == ["before", "after"]
+    answer = json.loads(runner.invoke(cli, [*root, "data", "diff", "people", "--stat", "--json"]).output)
+    assert answer["schema"] == "mlops/data-diff@1" and answer["rows"]["samples"] == []
+    assert answer["columns"][1]["cells"] == 1
+    two = runner.invoke(cli, [*root, "data", "diff", "data/1.csv", "data/2.csv", "--no-key"])
+    assert "5 added, 5 removed" in two.output
+
+
+def test_a_side_that_is_nothing_is_said(project: Project) -> None:
+    """One side alone has to be a source; tables are not compared with pictures."""
+    with pytest.raises(UsageError, match="a second side is needed"):
+        datadiff.sides(project, [SOURCE], "pets", here=project.root)
+    (project.root / "photo.png").write_bytes(b"x")
+    sides = datadiff.sides(project, [SOURCE], "photo.png", "data/1.csv", here=project.root)
+    with pytest.raises(UsageError, match="not both tables"):
+        datadiff.compare(project, *sides)
+
+
+def test_files_are_added_removed_changed_and_moved() -> None:
+    """By content: what only has another path was moved; copies are told apart one by one."""
+    before = {"a": "1", "b": "2", "c": "3", "d": "3", "e": "5"}
+    after = {"a": "1", "x": "2", "y": "3", "e": "6", "f": "7"}
+    assert datadiff.files(before, after) == FileChanges(
+        added=("f",), removed=("d",), changed=("e",), moved=(("b", "x"), ("c", "y"))
+    )
+    assert not datadiff.files(before, before).any
+
+
+def test_folders_are_compared_by_content(project: Project) -> None:
+    """Two folders of files that are no tables: only their files are compared."""
+    for name, files in {"one": {"a.png": b"1", "b.png": b"2"}, "two": {"sub/a.png": b"1", "b.png": b"3"}}.items():
+        for path, content in files.items():
+            (project.root / name / path).parent.mkdir(parents=True, exist_ok=True)
+            (project.root / name / path).write_bytes(content)
+    found = datadiff.compare(project, *datadiff.sides(project, [], "one", "two", here=project.root))
+    assert found.rows is None and found.any
+    assert found.files == FileChanges(changed=("b.png",), moved=(("a.png", "sub/a.png"),))
+
+
+def test_a_version_without_any_copy_is_said(project: Project) -> None:
+    """A file that changed and has no stored copy: the file and the snapshot are named."""
+    taken = data.snapshot(project, SOURCE)
+    lost = replace(taken, files=(replace(taken.files[0], hash="0" * 64),))
+    with pytest.raises(DataError) as caught:
+        contents.of(project, lost)
+    assert f"data/1.csv is no longer what it was in snapshot {taken.short} of people" in caught.value.message
