@@ -205,7 +205,8 @@ def _not_unique(db: duckdb.DuckDBPyConnection, key: Sequence[str]) -> DataError:
             f"SELECT count(*) OVER (), * FROM ({repeated}) ORDER BY ALL LIMIT 1"
         ).fetchall():
             shown = ", ".join(f"{column} {value}" for column, value in zip(key, values, strict=True))
-            said = f"is not unique on the {which} side: {several:,} {'value' if several == 1 else 'values'} of several rows, as {shown} ({times} rows)"
+            counted = f"{several:,} value{'' if several == 1 else 's'} of several rows"
+            said = f"is not unique on the {which} side: {counted}, as {shown} ({times} rows)"
     return DataError(
         f"the key ({', '.join(key)}) {said}",
         hint="give the columns that identify a row with --key, or --no-key to compare rows as wholes",

@@ -49,7 +49,7 @@ def _bag(frame: pl.DataFrame) -> Counter[Any]:
 
 
 @given(ROWS, ROWS, st.booleans())
-@settings(max_examples=60)
+@settings(max_examples=30)
 def test_a_difference_applied_to_the_first_side_gives_the_second(
     tmp_path_factory: pytest.TempPathFactory, old: Sequence[Any], new: Sequence[Any], keyed: bool
 ) -> None:
