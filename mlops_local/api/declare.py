@@ -43,12 +43,15 @@ class SourceDeclaration:
 
     __mlops_kind__: ClassVar[str] = "source"
 
-    def __init__(self, pattern: str, *, key: tuple[str, ...], time: str, outcome: tuple[str, ...], kind: str) -> None:
+    def __init__(
+        self, pattern: str, *, key: tuple[str, ...], time: str, outcome: tuple[str, ...], kind: str, store: str
+    ) -> None:
         self.pattern = pattern
         self.key = key
         self.time = time
         self.outcome = outcome
         self.kind = kind
+        self.store = store
         self.place = _place()
 
 
@@ -144,6 +147,7 @@ def data(
     time: str = "",
     outcome: str | Sequence[str] = (),
     kind: str = "table",
+    store: str = "",
 ) -> SourceDeclaration:
     """Name an input of the pipeline.
 
@@ -153,12 +157,15 @@ def data(
         time: the column that says when a row was observed.
         outcome: columns known only afterwards: transforms never see them, the signature never asks for them.
         kind: `table`, or `files` for a list of paths (images, text).
+        store: `full` keeps the files' bytes, `reference` their hashes only; without it, sources over 1 GB are references.
     """
     if not isinstance(pattern, str) or not pattern:
         raise ConfigError(f"mlops.data: expected a path or glob, got {pattern!r}")
     if kind not in ("table", "files"):
         raise ConfigError(f"mlops.data({pattern!r}): kind is 'table' or 'files', got {kind!r}")
-    return SourceDeclaration(pattern, key=_names(key), time=time, outcome=_names(outcome), kind=kind)
+    if store not in ("", "full", "reference"):
+        raise ConfigError(f"mlops.data({pattern!r}): store is 'full' or 'reference', got {store!r}")
+    return SourceDeclaration(pattern, key=_names(key), time=time, outcome=_names(outcome), kind=kind, store=store)
 
 
 @overload

@@ -190,7 +190,7 @@ def show(settings: Settings, name: str) -> None:
 def verify(settings: Settings, names: tuple[str, ...]) -> None:
     """Re-hash the files and their stored copies against the newest snapshots; exit 1 on a difference, 6 on a damaged copy."""
     from mlops_local.cli import output
-    from mlops_local.services import data as service
+    from mlops_local.services import verifying as service
 
     checks = service.verify(settings.project(), _sources(settings, names))
     if settings.json:

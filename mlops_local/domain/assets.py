@@ -60,6 +60,8 @@ class Snapshot:
     rows: int
     bytes: int
     columns: tuple[ColumnProfile, ...] = ()
+    kept: str = "full"
+    """full: the bytes are in the store; reference: hashes only."""
 
     @property
     def short(self) -> str:

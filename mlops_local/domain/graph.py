@@ -23,6 +23,8 @@ class Source:
     """Columns known only afterwards: hidden from transforms and the signature."""
     kind: str = "table"
     """table, or files: a list of paths."""
+    store: str = ""
+    """full: the bytes are kept; reference: hashes only; empty: by size."""
     sample: float = 0.0
     """The part of its rows that steps are given; 0: all of them."""
 

@@ -1,8 +1,8 @@
-"""Version the data: snapshot a source's files, read snapshots back, verify what is stored.
+"""Version the data: snapshot a source's files, list and show snapshots.
 
 A snapshot is made only when the bytes differ from the newest one of that source; unchanged files are known by their stat, so a
-second call reads nothing. Files go into the object store; above `REFERENCE_BYTES` a source is kept by reference (hashes only).
-Never changes a user's file.
+second call reads nothing. A new file is read once: hashed, cut and put into the packs in one pass; above `REFERENCE_BYTES` a
+source is kept by reference (hashes only) unless it says otherwise. Never changes a user's file.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from typing import Any
 
 from mlops_local.domain import events
 from mlops_local.domain.assets import FileEntry, Snapshot
-from mlops_local.domain.errors import DataError, IntegrityError, UsageError
+from mlops_local.domain.errors import DataError, UsageError
 from mlops_local.domain.graph import Source
 from mlops_local.domain.progress import Emit, Progress, ignore
-from mlops_local.engines.data import files, profile
+from mlops_local.engines.data import chunks, files, profile
 from mlops_local.services import profiles
 from mlops_local.services.project import Project
-from mlops_local.store import cache, objects
+from mlops_local.store import cache, packing, packs
 from mlops_local.store.journal import Journal
 
 REFERENCE_BYTES = 1_000_000_000
@@ -40,16 +40,6 @@ class SourceLine:
     bytes: int | None = None
 
 
-@dataclass(frozen=True)
-class FileCheck:
-    """What `verify` found out about one file of a snapshot."""
-
-    source: str
-    path: str
-    state: str
-    """ok; changed, missing (the working file); not stored, altered (the stored copy); new (not in the snapshot)."""
-
-
 def snapshot(project: Project, source: Source, *, emit: Emit = ignore, run: str = "") -> Snapshot:
     """Take a snapshot of a source, or return the newest one when no byte differs from it.
 
@@ -63,24 +53,74 @@ def snapshot(project: Project, source: Source, *, emit: Emit = ignore, run: str 
         DataError: no file matches, a file is corrupt or does not fit, a declared column does not exist.
     """
     before = cache.snapshot(project.layout, source.name)
-    found = _hash(project, source)
+    stamps = files.stamps(project.root, source.pattern, source=source.name)
+    found = _remembered(project, stamps)
+    kept = _kept(source, sum(stamp[1] for stamp in stamps.values()))
+    whole = len(found) == len(stamps) and (kept == "reference" or not packs.missing(project.layout, found.values()))
+    if before is None or not whole or kept != before.kept or _identity(found, before) != before.id:
+        made = _refer(project, source, before) if kept == "reference" else _store(project, source, stamps, found, before)
+    else:
+        _require(source, before)
+        made = before
+    if before is not None and (made.id, made.kept) == (before.id, before.kept):
+        emit(Progress("snapshot", f"{_line(before)}: unchanged", data=_said(before, new=False)))
+        return before
+    if kept == "reference" and not source.store:
+        size = _size(made.bytes)
+        text = (
+            f"source {made.source} is {size}: kept by reference (hashes, not copies); its bytes would take up to {size}: "
+            'mlops.data(..., store="full")'
+        )
+        emit(Progress("note", text, data=_said(made, new=True)))
+    _record(project, made, run)
+    change = _difference(before, made) if before is not None else "new"
+    emit(Progress("snapshot", f"{_line(made)}: {change}", data=_said(made, new=True)))
+    return made
+
+
+def _kept(source: Source, size: int) -> str:
+    return source.store or ("reference" if size > REFERENCE_BYTES else "full")
+
+
+def _refer(project: Project, source: Source, before: Snapshot | None) -> Snapshot:
+    """Know the files by their hashes; the bytes stay where they are."""
+    return replace(_described(project, source, _hash(project, source), before), kept="reference")
+
+
+def _store(
+    project: Project, source: Source, stamps: Mapping[str, list[int]], found: dict[str, str], before: Snapshot | None
+) -> Snapshot:
+    """Read each file that is not known and put its bytes into the packs in the same pass; a refused source leaves none."""
+    fresh: dict[str, Any] = {}
+    with packing.writer(project.layout, chunks.cut, wait_s=project.store.wait_s) as writer:
+        for path in stamps:
+            if path in found and writer.contains(found[path]):
+                continue
+            read = writer.add(project.root / path, said=f"source {source.name}: {path}")
+            fresh[path] = [*read.stamp, time.time_ns(), read.hash]
+            found[path] = read.hash
+        _remember(project, fresh)
+        made = _described(project, source, {path: found[path] for path in stamps}, before)
+        writer.commit()
+    return replace(made, kept="full")
+
+
+def _described(project: Project, source: Source, found: Mapping[str, str], before: Snapshot | None) -> Snapshot:
+    """The snapshot of these files: the one before when it is the same, else with rows and columns read."""
     identity = _identity(found, before)
     if before is not None and before.id == identity:
         _require(source, before)
-        _keep(project, before, ignore)  # a stat each: an object that was lost comes back
-        emit(Progress("snapshot", f"{_line(before)}: unchanged", data=_said(before, new=False)))
         return before
-    made = _read(project, source, identity, found, before)
-    _keep(project, made, emit)
+    return _read(project, source, identity, found, before)
+
+
+def _record(project: Project, made: Snapshot, run: str) -> None:
     journal = Journal.open(project.layout.journal)
     try:
         journal.state(events.SNAPSHOT, run=run, snapshot=cache.snapshot_to_json(made))
     finally:
         journal.close()
     cache.save_snapshot(project.layout, made)
-    change = _difference(before, made) if before is not None else "new"
-    emit(Progress("snapshot", f"{_line(made)}: {change}", data=_said(made, new=True)))
-    return made
 
 
 def identify(project: Project, source: Source) -> str:
@@ -174,70 +214,29 @@ def select(sources: Sequence[Source], names: Sequence[str]) -> list[Source]:
     return [known[name] for name in names] if names else list(sources)
 
 
-def verify(project: Project, sources: Sequence[Source]) -> list[FileCheck]:
-    """Re-hash every working file and every stored copy of the newest snapshots; the stat cache is not believed.
-
-    Raises:
-        DataError: a source has no snapshot yet.
-    """
-    checks: list[FileCheck] = []
-    for source in sources:
-        held = cache.snapshot(project.layout, source.name)
-        if held is None:
-            raise DataError(f"source {source.name} has no snapshot yet", hint=f"run `mlops data snapshot {source.name}`")
-        stored = held.bytes <= REFERENCE_BYTES
-        checks += [FileCheck(source.name, entry.path, _state(project, entry, stored)) for entry in held.files]
-        known = {entry.path for entry in held.files}
-        try:
-            there = files.find(project.root, source.pattern, source=source.name)
-        except DataError:
-            there = []  # every file is missing, and each has been said above
-        checks += [FileCheck(source.name, path, "new") for path in there if path not in known]
-    return checks
+def _remembered(project: Project, stamps: Mapping[str, list[int]]) -> dict[str, str]:
+    """Content hash of each file whose stat is remembered; the others have to be read."""
+    known = files.remembered(cache.stats(project.layout))
+    found = {path: files.trusted(known.get(path), stamp) for path, stamp in stamps.items()}
+    return {path: value for path, value in found.items() if value is not None}
 
 
-def verdict(checks: Sequence[FileCheck]) -> str:
-    """Say in one line what `verify` found."""
-    wrong = [check for check in checks if check.state != "ok"]
-    if not wrong:
-        return f"{len(checks)} files are what their snapshots say, and so are the stored copies"
-    states = {state: sum(check.state == state for check in wrong) for state in dict.fromkeys(check.state for check in wrong)}
-    return f"{len(checks) - len(wrong)} of {len(checks)} files as recorded; " + ", ".join(
-        f"{n} {state}" for state, n in states.items()
-    )
-
-
-def exit_code(checks: Sequence[FileCheck]) -> int:
-    """0: all as recorded. 6: a stored copy is damaged or gone. 1: only working files differ."""
-    states = {check.state for check in checks}
-    return IntegrityError.exit_code if states & {"altered", "not stored"} else int(bool(states - {"ok"}))
-
-
-def _state(project: Project, entry: FileEntry, stored: bool) -> str:
-    file = project.root / entry.path
-    if not file.is_file():
-        return "missing"
-    if files.digest(file) != entry.hash:
-        return "changed"
-    if stored and not objects.exists(project.layout, entry.hash):
-        return "not stored"
-    return "ok" if not stored or objects.verify(project.layout, entry.hash) else "altered"
+def _remember(project: Project, fresh: Mapping[str, Any]) -> None:
+    if fresh:
+        cache.save_stats(project.layout, {**cache.stats(project.layout), **fresh})
 
 
 def _hash(project: Project, source: Source) -> dict[str, str]:
     """Content hash of each file of the source; files whose stat is remembered are not read."""
-    stats = files.remembered(cache.stats(project.layout))
-    found: dict[str, str] = {}
+    stamps = files.stamps(project.root, source.pattern, source=source.name)
+    found = _remembered(project, stamps)
     fresh: dict[str, Any] = {}
-    for path, now in files.stamps(project.root, source.pattern, source=source.name).items():
-        value = files.trusted(stats.get(path), now)
-        if value is None:
-            value, stamp = files.settled_digest(project.root / path, source=source.name)
-            fresh[path] = [*stamp, time.time_ns(), value]
+    for path in [path for path in stamps if path not in found]:
+        value, stamp = files.settled_digest(project.root / path, source=source.name)
+        fresh[path] = [*stamp, time.time_ns(), value]
         found[path] = value
-    if fresh:
-        cache.save_stats(project.layout, {**cache.stats(project.layout), **fresh})
-    return found
+    _remember(project, fresh)
+    return {path: found[path] for path in stamps}
 
 
 def _read(project: Project, source: Source, identity: str, found: Mapping[str, str], before: Snapshot | None) -> Snapshot:
@@ -265,16 +264,6 @@ def _require(source: Source, held: Snapshot) -> None:
     wanted = {"key": source.key, "time": (source.time,) if source.time else (), "outcome": source.outcome}
     if source.kind == "table" and (held.columns or any(wanted.values())):
         profile.require([column.name for column in held.columns], wanted, source=source.name)
-
-
-def _keep(project: Project, made: Snapshot, emit: Emit) -> None:
-    if made.bytes > REFERENCE_BYTES:
-        size = _size(made.bytes)
-        text = f"source {made.source} is {size}: kept by reference (hashes, not copies); a full copy would cost {size}"
-        emit(Progress("note", text, data=_said(made, new=True)))
-        return
-    for entry in made.files:
-        objects.put_file(project.layout, project.root / entry.path, known_hash=entry.hash)
 
 
 def _difference(before: Snapshot, made: Snapshot) -> str:

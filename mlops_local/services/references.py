@@ -222,11 +222,26 @@ def _locked(project: Project, source: str, revision: str) -> str:
     return entry.snapshot
 
 
+def snapshot(project: Project, text: str) -> Snapshot:
+    """Return the snapshot a text names, with its files and columns.
+
+    Raises:
+        AmbiguousReference: it names several.
+        UsageError: it names none.
+    """
+    source, id = text.partition("@")[0], _snapshot(project, text)
+    with project.store.reader() as db:
+        found = history.snapshots(db, id=id)
+    if not found:  # only a lock file of another store names it
+        raise UsageError(f"{text} is snapshot {id[:8]}, which is not in this store", hint="fetch it with `mlops pull`")
+    return next((item for item in found if item.source == source), found[0])
+
+
 def _snapshots(project: Project) -> list[Snapshot]:
-    """Every snapshot, newest first."""
+    """Every snapshot without its files, newest first."""
     projection.fold(project.store)
     with project.store.reader() as db:
-        return history.snapshots(db)
+        return history.snapshot_heads(db)
 
 
 def _one(text: str, found: Sequence[Thing], label: Callable[[Thing], str], kind: str, project: Project) -> Thing:

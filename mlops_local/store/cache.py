@@ -199,6 +199,7 @@ def snapshot_to_json(value: Snapshot) -> dict[str, Any]:
         "bytes": value.bytes,
         "files": [vars(entry) for entry in value.files],
         "columns": [vars(column) for column in value.columns],
+        "kept": value.kept,
     }
 
 
@@ -211,6 +212,7 @@ def snapshot_from_json(value: Mapping[str, Any]) -> Snapshot:
         bytes=value["bytes"],
         files=tuple(FileEntry(item["path"], item["hash"], item["bytes"], item.get("rows")) for item in value["files"]),
         columns=tuple(_column(item) for item in value.get("columns", ())),
+        kept=value.get("kept", "full"),
     )
 
 

@@ -82,7 +82,7 @@ class Rows:
             if key in known:
                 continue
             source, snapshot = key
-            self.tables["snapshot"].append((snapshot, source, value["rows"], value["bytes"]))
+            self.tables["snapshot"].append((snapshot, source, value["rows"], value["bytes"], clean(value.get("kept"))))
             self.tables["snapshot_file"] += [
                 (snapshot, source, clean(file["path"]), file["hash"], file["bytes"], file.get("rows"))
                 for file in value["files"]

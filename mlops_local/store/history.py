@@ -160,28 +160,45 @@ def curves(db: Db, runs: Sequence[str], keys: Sequence[str] | None = None, point
     return [Curve(run_id, key, tuple(steps), tuple(values)) for (run_id, key), (steps, values) in found.items()]
 
 
-def snapshots(db: Db, source: str | None = None) -> list[Snapshot]:
+def snapshot_heads(db: Db) -> list[Snapshot]:
+    """Return all snapshots without their files and columns, newest seen first."""
+    sql = "SELECT id, source, rows, bytes, kept FROM snapshot ORDER BY seen DESC, id"
+    return [
+        Snapshot(id, name, (), rows=count, bytes=size, kept=kept) for id, name, count, size, kept in db.execute(sql).fetchall()
+    ]
+
+
+def snapshots(db: Db, source: str | None = None, id: str | None = None) -> list[Snapshot]:
     """Return snapshots whole, newest seen first."""
-    where = "WHERE ? IS NULL OR source = ?"
+    only = [source, source, id, id]
+    where = "WHERE (? IS NULL OR source = ?) AND (? IS NULL OR snapshot = ?)"
     rows = db.execute(
-        f"SELECT id, source, rows, bytes FROM snapshot {where} ORDER BY seen DESC, id", [source, source]
+        f"SELECT snapshot, source, rows, bytes, kept FROM (SELECT id AS snapshot, * FROM snapshot) {where} "
+        "ORDER BY seen DESC, snapshot",
+        only,
     ).fetchall()
     entries: dict[tuple[str, str], list[FileEntry]] = {}
     files_sql = f"SELECT snapshot, source, path, hash, bytes, rows FROM snapshot_file {where} ORDER BY path"
-    for snapshot, name, *entry in db.execute(files_sql, [source, source]).fetchall():
+    for snapshot, name, *entry in db.execute(files_sql, only).fetchall():
         entries.setdefault((snapshot, name), []).append(FileEntry(*entry))
     columns: dict[tuple[str, str], list[ColumnProfile]] = {}
     columns_sql = (
         'SELECT snapshot, source, name, type, nulls, "distinct", min, max, mean, coalesce(nans, 0), std, quantiles, bins, '
         f"bins_from, bins_to, top, lengths FROM column_profile {where} ORDER BY position"
     )
-    for snapshot, name, *column in db.execute(columns_sql, [source, source]).fetchall():
+    for snapshot, name, *column in db.execute(columns_sql, only).fetchall():
         columns.setdefault((snapshot, name), []).append(_column(*column))
     return [
         Snapshot(
-            id, name, tuple(entries.get((id, name), ())), rows=count, bytes=size, columns=tuple(columns.get((id, name), ()))
+            key,
+            name,
+            tuple(entries.get((key, name), ())),
+            rows=count,
+            bytes=size,
+            columns=tuple(columns.get((key, name), ())),
+            kept=kept,
         )
-        for id, name, count, size in rows
+        for key, name, count, size, kept in rows
     ]
 
 

@@ -67,6 +67,7 @@ def _first(db: Db) -> None:
     db.execute(_TABLES)
     for column, kind in PROFILE.items():
         db.execute(f"ALTER TABLE store.column_profile ADD COLUMN {column} {kind}")
+    db.execute("ALTER TABLE store.snapshot ADD COLUMN kept VARCHAR")
     views.create(db)
 
 
@@ -105,11 +106,18 @@ def _newest(db: Db) -> None:
         db.execute(f"CREATE OR REPLACE VIEW main.{name} AS {views.VIEWS[name]}")
 
 
+def _kept(db: Db) -> None:
+    """Whether a snapshot's bytes are in the store."""
+    db.execute("ALTER TABLE store.snapshot ADD COLUMN IF NOT EXISTS kept VARCHAR")
+    db.execute(f"CREATE OR REPLACE VIEW main.snapshot AS {views.VIEWS['snapshot']}")
+
+
 MIGRATIONS: tuple[tuple[str, Callable[[Db], None]], ...] = (
     ("first tables", _first),
     ("a run's interpreter and packages", _interpreters),
     ("more of a column's profile", _profiles),
     ("the newest parameters, tags, summaries, ends and names", _newest),
+    ("how a snapshot is kept", _kept),
 )
 """Name and function; a migration's number is its place, from 1."""
 

@@ -129,8 +129,8 @@ class Writer:
         self._relied.add(self._index.pack_of(hash))
         return True
 
-    def add(self, path: Path) -> Read:
-        """Read a file and keep its content.
+    def add(self, path: Path, *, said: str = "") -> Read:
+        """Read a file and keep its content; `said` is what a message calls it.
 
         Raises:
             DataError: it cannot be read, or keeps changing.
@@ -151,9 +151,10 @@ class Writer:
                     return Read(entry.hash, entry.size, before)
         except OSError as error:
             raise DataError(
-                f"cannot read {path.name}: {error.strerror or error}", hint="check that the file exists and is yours"
+                f"{said or path.name}: cannot be read: {error.strerror or error}",
+                hint="check that the file exists and is yours",
             ) from error
-        raise DataError(f"{path.name} is being written right now", hint="run the command again when the writer is done")
+        raise DataError(f"{said or path.name} is being written right now", hint="run the command again when the writer is done")
 
     def adopt(self, hash: str, chunks: Iterable[tuple[str, bytes]]) -> None:
         """Keep a file from another store's frames, each checked against the hash that came with it.

@@ -95,6 +95,12 @@ def contains(layout: Layout, hash: str) -> bool:
     return index(layout).get(hash) is not None or objects.exists(layout, hash)
 
 
+def missing(layout: Layout, hashes: Iterable[str]) -> list[str]:
+    """Return those of the files whose content is not there."""
+    known = index(layout)
+    return [hash for hash in hashes if known.get(hash) is None and not objects.exists(layout, hash)]
+
+
 def every(layout: Layout) -> Iterator[str]:
     """Yield the hash of every file whose content is kept in packs, in no order."""
     yield from list(index(layout))

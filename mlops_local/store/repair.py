@@ -8,12 +8,13 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from mlops_local.domain import events
-from mlops_local.domain.errors import Conflict, IntegrityError, MlopsError, NewerStore
-from mlops_local.store import files, folding, journal, ledger, objects, projection
+from mlops_local.domain.errors import Conflict, IntegrityError, NewerStore
+from mlops_local.store import files, folding, journal, ledger, objects, packing, packs, projection, sweeping
 from mlops_local.store.database import Store
 from mlops_local.store.layout import Layout
 
@@ -167,10 +168,30 @@ def check_objects(store: Store, *, fix: bool) -> Iterator[Finding]:
                 objects.path(layout, hash).replace(aside)
             what = used.get(hash, ["nothing now"])[0]
             yield Finding("object", f"{hash[:12]} is not what was written; used by {what}", fixed=fix)
+    yield from _packs(layout, used, fix=fix)
     for hash, uses in sorted(used.items(), key=lambda item: item[1]):
-        if not objects.exists(layout, hash):
+        if not packs.contains(layout, hash):
             fixed = fix and _again(layout, hash, uses)
             yield Finding("object", f"{hash[:12]} is missing: {uses[0]}{_remedy(uses)}", fixed=fixed)
+
+
+def _packs(layout: Layout, used: dict[str, list[str]], *, fix: bool) -> Iterator[Finding]:
+    """Contents in packs that do not come out as they went in, and the snapshots that need them."""
+    altered = {hash for hash in packs.every(layout) if packs.contains(layout, hash) and not packs.verify(layout, hash)}
+    again = {hash for hash in altered if fix and _working(layout, hash, used.get(hash, [])) is not None}
+    if again:  # the damaged chunks have to go before the content can come back
+        sweeping.collect(layout, set(packs.every(layout)) - again, dry=False, young_s=0)
+    for hash in sorted(altered):
+        uses = used.get(hash, ["nothing now"])
+        fixed = hash in again and _again(layout, hash, uses)
+        yield Finding(
+            "object", f"{hash[:12]} is not what was written: {_listed(uses)}{'' if fixed else _remedy(uses)}", fixed=fixed
+        )
+
+
+def _listed(uses: list[str]) -> str:
+    more = f" and {len(uses) - 3} more" if len(uses) > 3 else ""
+    return ", ".join(uses[:3]) + more
 
 
 def _uses(store: Store) -> dict[str, list[str]]:
@@ -178,7 +199,8 @@ def _uses(store: Store) -> dict[str, list[str]]:
     used: dict[str, list[str]] = {}
     with store.reader() as db:
         for hash, text in db.execute(
-            "SELECT hash, 'data ' || path FROM snapshot_file UNION ALL "
+            "SELECT f.hash, 'data ' || f.path || ' of ' || f.source || ' ' || left(f.snapshot, 8) FROM snapshot_file f "
+            "JOIN snapshot s ON s.id = f.snapshot AND s.source = f.source AND s.kept = 'full' UNION ALL "
             "SELECT object, 'file ' || path || ' of run ' || run[17:24] FROM artifact UNION ALL "
             "SELECT predictions, 'version ' || id || ' predictions' FROM version WHERE predictions <> ''"
         ).fetchall():
@@ -192,15 +214,24 @@ def _uses(store: Store) -> dict[str, list[str]]:
 
 def _again(layout: Layout, hash: str, uses: list[str]) -> bool:
     """Keep a data file again, if it still lies in the project with that content."""
+    path = _working(layout, hash, uses)
+    if path is None:
+        return False
+    with packing.writer(layout) as writer:
+        writer.add(path)
+        writer.commit()
+    return packs.verify(layout, hash)
+
+
+def _working(layout: Layout, hash: str, uses: list[str]) -> Path | None:
+    """The working file that still has the content."""
     for use in uses:
-        kind, _, path = use.partition(" ")
-        if kind == "data":
-            try:
-                objects.put_file(layout, layout.root / path, known_hash=hash)
-            except MlopsError:
-                continue
-            return True
-    return False
+        kind, _, rest = use.partition(" ")
+        path = layout.root / rest.rpartition(" of ")[0]
+        with suppress(OSError):
+            if kind == "data" and path.is_file() and objects.hash_file(path) == hash:
+                return path
+    return None
 
 
 def _remedy(uses: list[str]) -> str:

@@ -36,7 +36,7 @@ class Swept:
     """Packs written anew or removed."""
 
 
-def collect(layout: Layout, keep: Collection[str], *, dry: bool, wait_s: float = 30.0) -> Swept:
+def collect(layout: Layout, keep: Collection[str], *, dry: bool, wait_s: float = 30.0, young_s: float = YOUNG_S) -> Swept:
     """Remove the contents that are not in `keep`.
 
     Args:
@@ -44,6 +44,7 @@ def collect(layout: Layout, keep: Collection[str], *, dry: bool, wait_s: float =
         keep: hashes of the files whose content must stay.
         dry: only say what would go.
         wait_s: how long to wait for those who add.
+        young_s: how many seconds a listing counts as young.
 
     Raises:
         StoreBusy: somebody adds to the packs and did not finish in time.
@@ -52,7 +53,7 @@ def collect(layout: Layout, keep: Collection[str], *, dry: bool, wait_s: float =
     """
     with lock.hold(layout.packs_lock, wait_s=wait_s):
         index = packs.index(layout)
-        young = {name for name in index.packs if _age_s(layout, name) < YOUNG_S}
+        young = {name for name in index.packs if _age_s(layout, name) < young_s}
         stay = {hash for hash in index if hash in keep or index.pack_of(hash) in young}
         kept = {hash: found for hash in stay if (found := index.get(hash)) is not None}
         untouched = young | {name for hash in stay - kept.keys() for name in index.named(hash)}

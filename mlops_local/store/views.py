@@ -54,7 +54,7 @@ VIEWS: dict[str, str] = {
         LEFT JOIN run r ON r.id = coalesce(s.run, e.run)
         WHERE coalesce(s.run, e.run) NOT IN (SELECT subject FROM store.deleted)""",
     "snapshot": """
-        SELECT s.id, s.source, s.rows, s.bytes, seen.first AS created, seen.last AS seen
+        SELECT s.id, s.source, s.rows, s.bytes, seen.first AS created, seen.last AS seen, coalesce(s.kept, 'full') AS kept
         FROM store.snapshot s
         JOIN (SELECT id, source, min(time) AS first, max(time) AS last FROM store.snapshot_seen GROUP BY ALL) seen
             ON seen.id = s.id AND seen.source = s.source

@@ -14,9 +14,9 @@ from mlops_local.domain.errors import DataError, UsageError
 from mlops_local.domain.graph import Source
 from mlops_local.domain.progress import Progress
 from mlops_local.engines.data import files
-from mlops_local.services import data, init
+from mlops_local.services import data, init, verifying
 from mlops_local.services.project import Project, find
-from mlops_local.store import cache, journal, objects
+from mlops_local.store import cache, journal, packfiles, packs
 
 SOURCE = Source("people", "data/people-*.csv", key=("id",), outcome=("left",))
 
@@ -49,7 +49,7 @@ def test_a_snapshot_holds_files_rows_and_columns(project: Project) -> None:
     assert entry.bytes == taken.bytes == (project.root / entry.path).stat().st_size
     assert [column.name for column in taken.columns] == ["id", "age", "left"]
     assert said[-1].kind == "snapshot" and said[-1].text.startswith(f"people {taken.short}, 1 file, 2 rows, ")
-    assert objects.get(project.layout, entry.hash) == (project.root / entry.path).read_bytes()
+    assert b"".join(packs.content(project.layout, entry.hash)) == (project.root / entry.path).read_bytes()
 
 
 def test_nothing_changed_is_the_same_snapshot_and_no_event(project: Project) -> None:
@@ -101,16 +101,17 @@ def test_a_file_more_and_a_file_less_are_said(project: Project) -> None:
 def test_a_lost_object_comes_back(project: Project) -> None:
     """A stored copy that disappeared is stored again by the next snapshot, although no file changed."""
     first = data.snapshot(project, SOURCE)
-    objects.path(project.layout, first.files[0].hash).unlink()
+    for path in project.layout.packs.iterdir():
+        path.unlink()
     assert data.snapshot(project, SOURCE) == first
-    assert objects.verify(project.layout, first.files[0].hash)
+    assert packs.verify(project.layout, first.files[0].hash)
 
 
 def test_current_stores_nothing(project: Project) -> None:
     """Asking what the files stand for leaves no object, no event and no newest snapshot."""
     now = data.current(project, SOURCE)
     assert cache.snapshot(project.layout, "people") is None and _journalled(project) == []
-    assert not objects.exists(project.layout, now.files[0].hash)
+    assert not packs.contains(project.layout, now.files[0].hash)
     assert data.snapshot(project, SOURCE).id == now.id
 
 
@@ -154,9 +155,9 @@ def test_a_large_source_is_kept_by_reference(project: Project, monkeypatch: pyte
     monkeypatch.setattr(data, "REFERENCE_BYTES", 10)
     said: list[Progress] = []
     taken = data.snapshot(project, SOURCE, emit=said.append)
-    assert not objects.exists(project.layout, taken.files[0].hash)
+    assert not packs.contains(project.layout, taken.files[0].hash)
     assert any("kept by reference" in item.text for item in said)
-    assert [check.state for check in data.verify(project, [SOURCE])] == ["ok"]
+    assert [check.state for check in verifying.verify(project, [SOURCE])] == ["ok"]
 
 
 def test_verify_tells_every_difference(project: Project) -> None:
@@ -164,17 +165,20 @@ def test_verify_tells_every_difference(project: Project) -> None:
     for number in (2, 3, 4):
         _csv(project.root, number, f"{number},50,0\n")
     taken = data.snapshot(project, SOURCE)
-    assert data.exit_code(data.verify(project, [SOURCE])) == 0
+    assert verifying.exit_code(verifying.verify(project, [SOURCE])) == 0
     hashes = {entry.path: entry.hash for entry in taken.files}
     _csv(project.root, 1, "9,9,9\n")
     (project.root / "data/people-2.csv").unlink()
     _csv(project.root, 5, "5,50,0\n")
-    assert data.exit_code(data.verify(project, [SOURCE])) == 1
-    damaged = objects.path(project.layout, hashes["data/people-3.csv"])
-    damaged.chmod(0o600)
-    damaged.write_bytes(b"id,age,left\n3,51,0\n")
-    objects.path(project.layout, hashes["data/people-4.csv"]).unlink()
-    checks = data.verify(project, [SOURCE])
+    assert verifying.exit_code(verifying.verify(project, [SOURCE])) == 1
+    kept = packs.index(project.layout).get(hashes["data/people-3.csv"])
+    assert kept is not None
+    with packfiles.data(project.layout, kept.stretches[0].pack).open("r+b") as pack:
+        pack.seek(kept.stretches[0].end - 2)
+        pack.write(b"1")
+    listing = packfiles.listing(project.layout, kept.stretches[0].pack)
+    listing.write_text(listing.read_text().replace(hashes["data/people-4.csv"], "0" * 64))
+    checks = verifying.verify(project, [SOURCE])
     assert {check.path[-5:-4]: check.state for check in checks} == {
         "1": "changed",
         "2": "missing",
@@ -182,7 +186,7 @@ def test_verify_tells_every_difference(project: Project) -> None:
         "4": "not stored",
         "5": "new",
     }
-    assert data.exit_code(checks) == 6 and "1 altered" in data.verdict(checks)
+    assert verifying.exit_code(checks) == 6 and "1 altered" in verifying.verdict(checks)
 
 
 def test_show_finds_by_name_and_by_id(project: Project) -> None:

@@ -16,7 +16,7 @@ from mlops_local.domain.assets import FileEntry, ModelVersion, Snapshot
 from mlops_local.services import database, doctor
 from mlops_local.services import project as projects
 from mlops_local.services.project import Project
-from mlops_local.store import cache, folding, history, journal, ledger, objects, projection
+from mlops_local.store import cache, folding, history, journal, ledger, objects, packfiles, packing, packs, projection
 from mlops_local.store.journal import Journal
 from mlops_local.store.layout import Layout
 from mlops_local.store.repair import Finding
@@ -32,7 +32,9 @@ def project(tmp_path: Path) -> Iterator[Project]:
     run = journal.new_id()
     writer = Journal.open(layout.journal)
     writer.state(events.RUN_STARTED, run=run, name="r", kind="train")
-    data = objects.put_file(layout, tmp_path / "data.csv")
+    with packing.writer(layout) as packed:
+        data = packed.add(tmp_path / "data.csv").hash
+        packed.commit()
     snapshot = Snapshot("s1", "rows", (FileEntry("data.csv", data, 4, 1),), rows=1, bytes=4)
     writer.state(events.SNAPSHOT, run=run, snapshot=asdict(snapshot))
     for step in range(10):
@@ -71,12 +73,6 @@ def tables(project: Project) -> dict[str, list[tuple[Any, ...]]]:
 def texts(findings: list[Finding]) -> list[tuple[str, bool]]:
     """Kind and whether it is mended."""
     return [(finding.kind, finding.fixed) for finding in findings]
-
-
-def alter(path: Path, data: bytes) -> None:
-    """Change a read-only file behind the store's back."""
-    path.chmod(0o600)
-    path.write_bytes(data)
 
 
 def test_a_sound_store_has_no_findings(project: Project) -> None:
@@ -167,14 +163,16 @@ def test_a_damaged_put_away_journal_is_said(project: Project) -> None:
     assert found.kind == "journal" and "the database still has them" in found.text and not found.fixed
 
 
-def test_an_altered_data_object_is_set_aside_and_kept_again_from_the_project(project: Project) -> None:
-    """The file still lies in the project with that content, so nothing is lost."""
-    hash = next(hash for hash in objects.every(project.layout) if objects.get(project.layout, hash) == b"a\n1\n")
-    alter(objects.path(project.layout, hash), b"a\n2\n")
-    assert texts(doctor.doctor(project)) == [("object", False)]
-    assert objects.path(project.layout, hash).exists()
-    assert texts(doctor.doctor(project, fix=True)) == [("object", True), ("object", True)]
-    assert objects.verify(project.layout, hash) and doctor.doctor(project) == []
+def test_altered_data_are_named_and_kept_again_from_the_project(project: Project) -> None:
+    """The snapshots that need them are named; the file still lies in the project with that content, so nothing is lost."""
+    (hash,) = packs.every(project.layout)
+    (pack,) = packfiles.names(project.layout)
+    home = packfiles.data(project.layout, pack)
+    home.write_bytes(home.read_bytes().replace(b"a\n1\n", b"a\n2\n"))
+    (found,) = doctor.doctor(project)
+    assert not found.fixed and "is not what was written: data data.csv of rows s1" in found.text
+    assert texts(doctor.doctor(project, fix=True)) == [("object", True)]
+    assert packs.verify(project.layout, hash) and doctor.doctor(project) == []
 
 
 def test_a_missing_model_file_names_its_version_and_stays_open(project: Project) -> None:
@@ -187,11 +185,12 @@ def test_a_missing_model_file_names_its_version_and_stays_open(project: Project)
 
 def test_a_data_object_whose_file_changed_stays_open(project: Project) -> None:
     """The project's file is something else by now: it is not put in the old one's place."""
-    hash = next(hash for hash in objects.every(project.layout) if objects.get(project.layout, hash) == b"a\n1\n")
-    objects.path(project.layout, hash).unlink()
+    (hash,) = packs.every(project.layout)
+    for path in project.layout.packs.iterdir():
+        path.unlink()
     (project.root / "data.csv").write_bytes(b"a\n9\n")
     (found,) = doctor.doctor(project, fix=True)
-    assert not found.fixed and "data data.csv" in found.text and not objects.exists(project.layout, hash)
+    assert not found.fixed and "data data.csv" in found.text and not packs.contains(project.layout, hash)
 
 
 def test_a_run_whose_journal_vanished_is_ended(project: Project) -> None:

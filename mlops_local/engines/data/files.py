@@ -7,6 +7,7 @@ file's content except to hash it, and never opens anything under .mlops/.
 
 from __future__ import annotations
 
+import errno
 import fnmatch
 import os
 import re
@@ -21,6 +22,8 @@ RACY_NS = 2_000_000_000
 """A file younger than this when it was hashed is hashed again next time."""
 STATE = ".mlops"
 _MAGIC = "*?["
+_BLOCK = 4 << 20
+"""Bytes read at a time to be hashed."""
 
 
 def find(root: Path, pattern: str, *, source: str) -> list[str]:
@@ -46,11 +49,20 @@ def stamps(root: Path, pattern: str, *, source: str) -> dict[str, list[int]]:
         )
     hidden = any(part.startswith(".") for part in parts)
     found: dict[str, list[int]] = {}
-    for path in sorted(_matching(str(root), "", parts, hidden=hidden)):
+    try:
+        paths = sorted(_matching(str(root), "", parts, hidden=hidden))
+    except PermissionError as error:
+        folder = os.path.relpath(error.filename, root)
+        raise DataError(
+            f"source {source}: cannot look into {folder}/: {error.strerror}", hint="check the folder's permissions"
+        ) from error
+    for path in paths:
         try:
             held = os.stat(f"{root}/{path}")  # noqa: PTH116  (thousands of files: Path costs more than the call)
-        except OSError:
-            continue
+        except OSError as error:
+            if os.path.islink(f"{root}/{path}"):  # noqa: PTH114  (as above)
+                raise _broken(source, path, error) from error
+            continue  # gone since its folder was read, or never there
         if stat.S_ISREG(held.st_mode):
             found[path] = _stamp(held)
     if not found:
@@ -83,8 +95,16 @@ def _entries(root: str, folder: str, *, hidden: bool) -> list[os.DirEntry[str]]:
             return [
                 entry for entry in entries if (hidden or not entry.name.startswith(".")) and (folder or entry.name != STATE)
             ]
+    except PermissionError:
+        raise  # what cannot be seen must not look as if it were not there
     except OSError:
         return []
+
+
+def _broken(source: str, path: str, error: OSError) -> DataError:
+    """A link that leads nowhere, or round in a circle: it was meant to be a file."""
+    said = "a link that leads to itself" if error.errno == errno.ELOOP else "a link to a file that is not there"
+    return DataError(f"source {source}: {path} is {said}", hint="mend or remove the link, or narrow the pattern")
 
 
 def _nearest(root: Path, parts: Sequence[str]) -> str:
@@ -128,8 +148,12 @@ def digest(file: Path) -> str:
     """Return the BLAKE3 of a file's bytes, in hexadecimal."""
     import blake3  # noqa: PLC0415  (9 ms, and only when a file changed)
 
+    # Read, not mapped: a mapped file that another program cuts short ends this process.
     hasher = blake3.blake3(max_threads=blake3.blake3.AUTO)
-    hasher.update_mmap(file)
+    with file.open("rb", buffering=0) as opened:
+        buffer = memoryview(bytearray(min(_BLOCK, os.fstat(opened.fileno()).st_size + 1)))
+        while count := opened.readinto(buffer):
+            hasher.update(buffer[:count])
     return hasher.hexdigest()
 
 

@@ -49,7 +49,6 @@ def test_a_pattern_means_what_it_means_to_pathlib(tmp_path: Path, pattern: str) 
     """Wildcards find the files `Path.glob` finds, through a linked folder only where it is named."""
     _write(tmp_path, "a.csv", "data/a.csv", "data/b.csv", "data/c.txt", "data/x/a.csv", "data/x/y/a.txt", "data/x/y/z/d.csv")
     (tmp_path / "data" / "link").symlink_to(tmp_path / "data" / "x")
-    (tmp_path / "data" / "broken.csv").symlink_to(tmp_path / "nowhere")
     expected = sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.glob(pattern) if path.is_file())
     try:
         assert files.find(tmp_path, pattern, source="s") == expected
@@ -142,3 +141,26 @@ def test_a_missing_file_is_said_by_name(tmp_path: Path) -> None:
     """A file that vanished between listing and hashing is an error that names it."""
     with pytest.raises(DataError, match=r"cannot read gone\.csv"):
         files.settled_digest(tmp_path / "gone.csv", source="s")
+
+
+def test_a_link_that_leads_nowhere_is_said(tmp_path: Path) -> None:
+    """A dangling link and one that leads to itself were meant to be files: they are refused by name, not left out."""
+    _write(tmp_path, "data/a.csv")
+    link = tmp_path / "data" / "b.csv"
+    for target, said in (("nowhere.csv", "a link to a file that is not there"), ("b.csv", "a link that leads to itself")):
+        link.symlink_to(target)
+        with pytest.raises(DataError, match=rf"data/b\.csv is {said}"):
+            files.find(tmp_path, "data/*.csv", source="s")
+        link.unlink()
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_a_folder_that_cannot_be_looked_into_is_said(tmp_path: Path) -> None:
+    """Files behind a closed door must not look as if they were not there."""
+    _write(tmp_path, "data/open/a.csv", "data/closed/b.csv")
+    (tmp_path / "data" / "closed").chmod(0)
+    try:
+        with pytest.raises(DataError, match="cannot look into data/closed/"):
+            files.find(tmp_path, "data/*/*.csv", source="s")
+    finally:
+        (tmp_path / "data" / "closed").chmod(0o700)

@@ -1,0 +1,77 @@
+"""Compare the newest snapshots with the working files and with what is stored of them; nothing is believed.
+
+Every byte is read: the working files', and the stored ones as `restore` would give them back. Changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from mlops_local.domain.assets import FileEntry
+from mlops_local.domain.errors import DataError, IntegrityError
+from mlops_local.domain.graph import Source
+from mlops_local.engines.data import files
+from mlops_local.services.project import Project
+from mlops_local.store import cache, packs
+
+
+@dataclass(frozen=True)
+class FileCheck:
+    """What `verify` found out about one file of a snapshot."""
+
+    source: str
+    path: str
+    state: str
+    """ok; changed, missing (the working file); not stored, altered (the stored copy); new (not in the snapshot)."""
+
+
+def verify(project: Project, sources: Sequence[Source]) -> list[FileCheck]:
+    """Re-hash every working file and every stored copy of the newest snapshots; the stat cache is not believed.
+
+    Raises:
+        DataError: a source has no snapshot yet.
+    """
+    checks: list[FileCheck] = []
+    for source in sources:
+        held = cache.snapshot(project.layout, source.name)
+        if held is None:
+            raise DataError(f"source {source.name} has no snapshot yet", hint=f"run `mlops data snapshot {source.name}`")
+        stored = held.kept == "full"
+        checks += [FileCheck(source.name, entry.path, _state(project, entry, stored)) for entry in held.files]
+        known = {entry.path for entry in held.files}
+        try:
+            there = files.find(project.root, source.pattern, source=source.name)
+        except DataError:
+            there = []  # every file is missing, and each has been said above
+        checks += [FileCheck(source.name, path, "new") for path in there if path not in known]
+    return checks
+
+
+def verdict(checks: Sequence[FileCheck]) -> str:
+    """Say in one line what `verify` found."""
+    wrong = [check for check in checks if check.state != "ok"]
+    if not wrong:
+        return f"{len(checks)} files are what their snapshots say, and so are the stored copies"
+    states = {state: sum(check.state == state for check in wrong) for state in dict.fromkeys(check.state for check in wrong)}
+    return f"{len(checks) - len(wrong)} of {len(checks)} files as recorded; " + ", ".join(
+        f"{n} {state}" for state, n in states.items()
+    )
+
+
+def exit_code(checks: Sequence[FileCheck]) -> int:
+    """0: all as recorded. 6: a stored copy is damaged or gone. 1: only working files differ."""
+    states = {check.state for check in checks}
+    return IntegrityError.exit_code if states & {"altered", "not stored"} else int(bool(states - {"ok"}))
+
+
+def _state(project: Project, entry: FileEntry, stored: bool) -> str:
+    """What is wrong with a file; a damaged stored copy goes before a changed working file."""
+    if stored and not packs.contains(project.layout, entry.hash):
+        return "not stored"
+    if stored and not packs.verify(project.layout, entry.hash):
+        return "altered"
+    file = project.root / entry.path
+    if not file.is_file():
+        return "missing"
+    return "ok" if files.digest(file) == entry.hash else "changed"
