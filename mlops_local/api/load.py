@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from typing import TYPE_CHECKING, Any
 
 from mlops_local.api.process import project_layout
@@ -41,6 +42,13 @@ class LoadedModel:
 
     def __repr__(self) -> str:
         return f"<{self.version.id} {self.version.metric}={self.version.value:.4f}>"
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        cells = [(self.version.id, f"{self.version.metric} {self.version.value:.4f}")]
+        cells += [(column.name, column.type) for column in self.signature]
+        rows = "".join(f"<tr><th>{html.escape(name)}</th><td>{html.escape(value)}</td></tr>" for name, value in cells)
+        return f"<table>{rows}</table>"
 
 
 def load_model(ref: str = "@champion") -> LoadedModel:

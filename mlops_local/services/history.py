@@ -9,6 +9,7 @@ import difflib
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -139,6 +140,29 @@ def curves(project: Project, runs: Sequence[str], *, points: int = 400) -> list[
     """Return every metric of some runs over its steps, thinned to about `points` each."""
     with project.store.reader() as db:
         return history.curves(db, runs, points=points)
+
+
+def points(project: Project, run: str, keys: Sequence[str] = ()) -> list[tuple[str, float | None, float, datetime]]:
+    """Return every point of a run as it was logged: metric, step, value, time (UTC).
+
+    Args:
+        project: the project.
+        run: a full id.
+        keys: which metrics; all unless given.
+
+    Raises:
+        UsageError: the run has no such metric.
+    """
+    projection.fold(project.store)
+    with project.store.reader() as db:
+        found = history.points(db, run, keys)
+        known = [] if not keys else sorted({key for key, *_ in found} | set(history.metric_names(db, run)))
+    for key in keys:
+        if key not in known:
+            near = difflib.get_close_matches(key, known, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"metrics: {', '.join(known) or 'none'}"
+            raise UsageError(f"run {short_id(run)} has no metric {key!r}", hint=hint)
+    return found
 
 
 def _versions(project: Project, run: str) -> tuple[ModelVersion, ...]:

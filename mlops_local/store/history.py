@@ -160,6 +160,19 @@ def curves(db: Db, runs: Sequence[str], keys: Sequence[str] | None = None, point
     return [Curve(run_id, key, tuple(steps), tuple(values)) for (run_id, key), (steps, values) in found.items()]
 
 
+def points(db: Db, run: str, keys: Sequence[str] = ()) -> list[tuple[str, float | None, float, datetime]]:
+    """Return a run's points in the order they were logged: metric, step, value, time."""
+    return db.execute(
+        "SELECT key, step, value, time FROM metric WHERE run = ? AND (? OR key IN (SELECT unnest(?::VARCHAR[]))) ORDER BY time",
+        [run, not keys, list(keys)],
+    ).fetchall()
+
+
+def metric_names(db: Db, run: str) -> list[str]:
+    """Return the metrics a run has."""
+    return [name for (name,) in db.execute("SELECT key FROM metric_last WHERE run = ? ORDER BY key", [run]).fetchall()]
+
+
 def snapshot_heads(db: Db) -> list[Snapshot]:
     """Return all snapshots without their files and columns, newest seen first."""
     sql = "SELECT id, source, rows, bytes, kept FROM snapshot ORDER BY seen DESC, id"

@@ -125,6 +125,11 @@ class Layout:
         return self.state / "config"
 
     @property
+    def choices(self) -> Path:
+        """What a person was asked once."""
+        return self.state / "choices.json"
+
+    @property
     def lockfile(self) -> Path:
         """mlops.lock, committed beside mlops.toml."""
         return self.root / "mlops.lock"

@@ -1,0 +1,88 @@
+"""Read runs back in a script or notebook, as polars frames: what `mlops runs` lists, and the curves behind it.
+
+A face like the others: it calls services and shapes what they answer. Loads polars and DuckDB, when a name of it is used.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+
+from mlops_local.domain.filters import FIELDS
+from mlops_local.services import history, query, references
+from mlops_local.services.project import find
+
+if TYPE_CHECKING:
+    from mlops_local.services.project import Project
+
+
+def runs(where: str = "", *, sort: str = "", limit: int | None = None) -> pl.DataFrame:
+    """Return runs as a frame: a row a run, newest first; columns of their own, then `param.…`, `metric.…` and `tag.…`.
+
+    Args:
+        where: as for `mlops runs -w`: `"metric.auc > 0.7 and tag.group = 'lr'"`.
+        sort: a field, `-` before it for largest first.
+        limit: at most so many; None for all.
+
+    Raises:
+        UsageError: the filter or the field cannot be read, or no run has it.
+    """
+    rows = query.runs(_project(), where, sort=sort, limit=limit)
+    nested = {name for row in rows for name in row if name not in FIELDS}
+    names = [*FIELDS, *sorted(nested, key=lambda name: (_SPACES.index(name.partition(".")[0]), name))]
+    return pl.DataFrame([_column(name, [row.get(name) for row in rows]) for name in names])
+
+
+def metrics(ref: str = "@latest", *keys: str) -> pl.DataFrame:
+    """Return a run's curves as a frame: `step`, `time` (UTC), and a column a metric; any column serves as an axis.
+
+    Values of one `log` call share a row.
+
+    Args:
+        ref: the run: an id's beginning, a name, `@1`.
+        keys: which metrics; all unless given.
+
+    Raises:
+        UsageError: the reference names no run, or the run has no such metric.
+    """
+    project = _project()
+    found = history.points(project, references.resolve(project, ref), keys)
+    names = {key: f"metric.{key}" if key in ("step", "time") else key for key in keys or [key for key, *_ in found]}
+    rows: list[dict[str, Any]] = []
+    newest: dict[tuple[Any, Any], dict[str, Any]] = {}
+    for key, step, value, time in found:
+        row = newest.get((step, time))
+        if row is None or names[key] in row:  # two values of one metric never share a row
+            row = newest[step, time] = {"step": step, "time": time}
+            rows.append(row)
+        row[names[key]] = value
+    columns: dict[str, Any] = {"step": pl.Float64, "time": pl.Datetime("us"), **dict.fromkeys(names.values(), pl.Float64)}
+    return pl.DataFrame(rows, schema=columns).with_columns(pl.col("time").dt.replace_time_zone("UTC"))
+
+
+_SPACES = ("param", "metric", "tag")
+
+
+def _column(name: str, values: Sequence[Any]) -> pl.Series:
+    """One column of one type: what differs from run to run in kind is text, as JSON where it is no text."""
+    kinds = {type(value) for value in values if value is not None}
+    if name in ("started", "ended"):
+        stamps = pl.Series(name, [value or None for value in values], dtype=pl.String)
+        return stamps.str.to_datetime("%Y-%m-%dT%H:%M:%S%.fZ", time_unit="us", time_zone="UTC")
+    if kinds <= {bool}:
+        return pl.Series(name, values, dtype=pl.Boolean)
+    if kinds <= {int} and all(value is None or abs(value) < 2**63 for value in values):
+        return pl.Series(name, values, dtype=pl.Int64)
+    if kinds <= {int, float}:
+        return pl.Series(name, [None if value is None else float(value) for value in values], dtype=pl.Float64)
+    return pl.Series(
+        name, [value if value is None or isinstance(value, str) else json.dumps(value) for value in values], dtype=pl.String
+    )
+
+
+def _project() -> Project:
+    return find(Path.cwd())
