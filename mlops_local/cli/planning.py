@@ -95,6 +95,7 @@ def _takes(decision: Decision | Node) -> str:
 
 def _total(made: Plan) -> str:
     from mlops_local.cli import output
+    from mlops_local.domain.names import counted
 
     count = len(made.decisions)
     if not made.stale:
@@ -102,7 +103,7 @@ def _total(made: Plan) -> str:
     blocked = sum(decision.state == "blocked" for decision in made.stale)
     to_run = [decision for decision in made.stale if decision.state == "stale"]
     known = [decision.seconds for decision in to_run if decision.seconds is not None]
-    said = f"{len(to_run)} of {count} steps to run"
+    said = f"{len(to_run)} of {counted(count, 'step')} to run"
     if known:
         said += f", about {output.seconds(sum(known))} one after the other"
     if len(known) < len(to_run):

@@ -114,6 +114,7 @@ def _counts(result: TrainResult, version: ModelVersion) -> str:
 
 def _show_result(settings: Settings, result: TrainResult, *, dry_run: bool) -> None:
     from mlops_local.cli import output
+    from mlops_local.domain.names import counted
 
     if settings.json:
         output.fields(
@@ -137,9 +138,11 @@ def _show_result(settings: Settings, result: TrainResult, *, dry_run: bool) -> N
         show_plan(result.plan)
         return
     if result.scratch and result.ran:
-        output.line(f"scratch: {len(result.ran)} steps ran, {output.seconds(result.seconds)}; nothing of it was kept")
+        output.line(
+            f"scratch: {counted(len(result.ran), 'step')} ran, {output.seconds(result.seconds)}; nothing of it was kept"
+        )
     if result.run:
-        counts = f"{len(result.ran)} steps ran, {len(result.reused)} reused"
+        counts = f"{counted(len(result.ran), 'step')} ran, {len(result.reused)} reused"
         output.line(f"run {result.run[16:24]} {result.name}: {counts}, {output.seconds(result.seconds)}")
     for version in result.versions:
         verdict = result.verdicts.get(version.id)

@@ -1,4 +1,4 @@
-"""Readable names for runs: two words from the random part of the id; not unique."""
+"""Readable names for runs (two words from the random part of the id; not unique), and numbers of things in words."""
 
 from __future__ import annotations
 
@@ -21,3 +21,8 @@ def readable(identifier: str) -> str:
     """A run's readable name, from the random part of its id; not unique."""
     number = int(identifier[16:], 16)
     return f"{_ADJECTIVES[number % len(_ADJECTIVES)]}-{_NOUNS[(number // 97) % len(_NOUNS)]}"
+
+
+def counted(number: int, thing: str, things: str = "") -> str:
+    """`1 step`, `3 steps`, `10,000 steps`."""
+    return f"{number:,} {thing if number == 1 else things or thing + 's'}"

@@ -17,9 +17,10 @@ from typing import Any
 
 from mlops_local.domain import events, names, secrets
 from mlops_local.domain.assets import Snapshot
-from mlops_local.domain.errors import DataError, MlopsError, StepFailed, StoreBusy
-from mlops_local.domain.graph import Input, Step
-from mlops_local.domain.jobs import Given, StepJob, StepOutcome
+from mlops_local.domain.errors import MlopsError, StepFailed, StoreBusy
+from mlops_local.domain.graph import Step
+from mlops_local.domain.jobs import StepJob, StepOutcome
+from mlops_local.domain.names import counted
 from mlops_local.domain.plan import Decision, Output, Part, Plan, Reason, StepResult, result_to_json
 from mlops_local.domain.progress import Emit, Progress
 from mlops_local.domain.reads import undeclared
@@ -29,17 +30,16 @@ from mlops_local.engines.pipeline import fingerprint as fingerprints
 from mlops_local.engines.pipeline.plan import changes
 from mlops_local.engines.pipeline.runner import Workers
 from mlops_local.engines.pipeline.schedule import Machine, Place, Schedule, beyond
-from mlops_local.services import data, environment, perfile
+from mlops_local.services import environment, leases, perfile
+from mlops_local.services.inputs import Inputs
 from mlops_local.services.keeping import Keeping, Record
 from mlops_local.services.perfile import PerFile
 from mlops_local.services.planning import Code, Parameters
 from mlops_local.services.project import Project
 from mlops_local.services.vigil import CANCEL, KEEP, Vigil
-from mlops_local.store import cache, layout, lock, newest, projection
+from mlops_local.store import cache, layout, newest, projection
 from mlops_local.store.journal import Journal, new_id
 
-LONGEST_LEASE_S = 24 * 3600.0
-"""How long a run waits for another that makes the same result."""
 _POLL_S = 0.02
 """How often the cancel event is looked at while steps run."""
 _GO_ON = "finished steps are kept; run the command again to go on"
@@ -65,6 +65,8 @@ class Task:
     decision: Decision
     fingerprint: str
     parts: Sequence[Part]
+    each: PerFile | None = None
+    """Where it runs once for each file."""
 
 
 @dataclass(frozen=True)
@@ -124,7 +126,15 @@ class Execution:
     _last: newest.Newest = field(default_factory=lambda: newest.Newest({}))
     """Each step's newest result, as it was when the run began."""
     _vigil: Vigil | None = None
+    _inputs: Inputs = field(init=False)
     _ended: SimpleQueue[_Ended] = field(default_factory=SimpleQueue)
+
+    def __post_init__(self) -> None:
+        """Hand on what is made."""
+        self._inputs = Inputs(self.project, self.code.graph, self.snapshots, self._files, self.results)
+
+    def _files(self, step: str, output: Output) -> Mapping[str, str]:
+        return self.keeping.files(step, output)  # `keeping` may be another by then
 
     @property
     def name(self) -> str:
@@ -139,6 +149,7 @@ class Execution:
             Cancelled: the cancel event was set; the run is `cancelled`.
         """
         started = time.monotonic()
+        leases.sweep(self.project.layout)
         with closing(Journal.open(self.project.layout.journal)) as journal, self._watched(journal) as vigil:
             schedule = self._prepared(plan)
             facts = {**environment.capture(self.project), **environment.of_steps(self.project, self.code.graph)}
@@ -204,7 +215,7 @@ class Execution:
                             schedule.settle(name)
                         else:
                             tasks[name] = task
-                            schedule.queue(name)
+                            schedule.queue(name, files=self._files_to_run(task))
                 for place in schedule.start():
                     arguments = (tasks[place.step], place, record)
                     thread = threading.Thread(target=self._thread, args=arguments, name=f"mlops-step-{place.step}")
@@ -246,10 +257,19 @@ class Execution:
         if any(item.node in self.skipped for item in step.inputs):
             self._skip(step, record)
             return None
-        inputs = {item.argument: self._logical(item) for item in step.inputs}
-        fingerprint, parts = fingerprints.fingerprint(step, self.code.parts(step), self.params.get(step.name, {}), inputs)
-        task = Task(step, decision, fingerprint, parts)
+        hashes, params = self._inputs.hashes(step), self.params.get(step.name, {})
+        fingerprint, parts = fingerprints.fingerprint(step, self.code.parts(step), params, hashes)
+        each = None
+        if step.each:
+            files = {entry.path: entry.hash for entry in self.snapshots[step.each].files}
+            each = PerFile(step, self.code.graph.source(step.each), files, parts, params, hashes)
+        task = Task(step, decision, fingerprint, parts, each)
         return None if self._found(task, record) else task
+
+    def _files_to_run(self, task: Task) -> int:
+        if task.each is None:
+            return 1
+        return len(task.each.hashes) if task.step.name in self.forced else perfile.missing(self.project.layout, task.each)
 
     def _skip(self, step: Step, record: Record) -> None:
         self.skipped.append(step.name)
@@ -324,24 +344,13 @@ class Execution:
     def _lease(self, task: Task) -> Iterator[None]:
         """Hold the right to make this result. Raises Cancelled when told to end while another run has it."""
         name = task.step.name
-        folder = self.project.layout.tmp / "leases"
-        folder.mkdir(parents=True, exist_ok=True)
 
         def waiting(holder: str) -> None:
             self.emit(Progress("note", f"{name}: waiting for {holder}, which makes the same", step=name))
 
         with ExitStack() as held:
             try:
-                held.enter_context(
-                    lock.hold(
-                        folder / task.fingerprint[:32],
-                        wait_s=LONGEST_LEASE_S,
-                        on_wait=waiting,
-                        stop=self._stop,
-                        command=f"train {name}",
-                        passing=True,
-                    )
-                )
+                held.enter_context(leases.lease(self.project.layout, name, task.fingerprint, waiting=waiting, stop=self._stop))
             except StoreBusy:
                 if self._stop.is_set():
                     raise Cancelled("cancelled", hint=_GO_ON) from None
@@ -356,15 +365,15 @@ class Execution:
         data = {"reason": reason, "threads": place.threads or self.machine.cpus, "gpus": list(place.gpus or ())}
         self.emit(Progress("step_started", f"{name}: {reason}", step=name, data=data))
         job = self._job(task, place)
-        spent: dict[str, Any] = {}
+        spent: dict[str, Any] = {"threads": job.threads}
         try:
-            outcome = self._files(task, job) if job.step.each else self._attempts(job)
-            spent = {"seconds": outcome.seconds, "cpu_seconds": outcome.cpu_seconds, "peak_bytes": outcome.peak_bytes}
+            outcome = self._outcome(task, place, job)
+            spent |= {name: getattr(outcome, name) for name in ("seconds", "cpu_seconds", "peak_bytes", "attempts")}
             if self._stop.is_set() and not outcome.ok:
                 raise Cancelled("cancelled", hint=_GO_ON)
             if not outcome.ok:
                 raise self._failure(job, outcome)
-            self._inputs_unchanged(task.step)
+            self._inputs.unchanged(task.step)
             result = self.keeping.keep(job, task.fingerprint, task.parts, outcome)
         except BaseException as error:
             how = "cancelled" if isinstance(error, (Cancelled, KeyboardInterrupt, SystemExit)) else "failed"
@@ -397,7 +406,7 @@ class Execution:
             sources=self.code.sources,
             params=self.params.get(step.name, {}),
             seed=environment.seed(self.project, unfolded(step.name)),
-            inputs=tuple(self._given(item) for item in step.inputs),
+            inputs=self._inputs.given(step),
             out=self.keeping.folder(self.id, step.name),
             log=self.keeping.log(self.id, step.name),
             run=self.id,
@@ -410,13 +419,19 @@ class Execution:
             strict=self.strict,
         )
 
-    def _files(self, task: Task, job: StepJob) -> StepOutcome:
-        """Run a step once for each new or changed file of its source."""
-        inputs = {item.argument: self._logical(item) for item in job.step.inputs}
-        hashes = {entry.path: entry.hash for entry in self.snapshots[job.step.each].files}
-        each = PerFile(job.step, self.code.graph.source(job.step.each), hashes, task.parts, job.params, inputs)
-        forced = job.step.name in self.forced
-        return perfile.run(self.project.layout, each, job, self._attempts, keep=self.keeping.shared, forced=forced)
+    def _outcome(self, task: Task, place: Place, job: StepJob) -> StepOutcome:
+        """Run a step; once for each new or changed file, where it is such a step."""
+        if task.each is None:
+            return self._attempts(job)
+        return perfile.run(
+            self.project.layout,
+            task.each,
+            job,
+            self._attempts,
+            at_once=place.files,
+            keep=self.keeping.shared,
+            forced=job.step.name in self.forced,
+        )
 
     def _attempts(self, job: StepJob) -> StepOutcome:
         """Run a step, again as often as it declares; what an earlier attempt printed stays in a log of its own."""
@@ -432,7 +447,7 @@ class Execution:
                 Progress("note", f"{name}: attempt {attempt} of {most} failed: {outcome.error}; it is tried again", step=name)
             )
             if job.log.exists():
-                job.log.rename(job.log.with_name(f"{name} (attempt {attempt}).log"))
+                job.log.rename(job.log.with_name(f"{job.log.stem} (attempt {attempt}).log"))
             shutil.rmtree(job.out)
         return replace(outcome, attempts=attempt)
 
@@ -454,47 +469,10 @@ class Execution:
         for text in undeclared(result):
             self.emit(Progress("warning", f"{result.name} {text}", step=result.name))
 
-    # Inputs
-
-    def _logical(self, item: Input) -> str:
-        if item.node in self.snapshots:
-            return self.snapshots[item.node].id
-        return self._output(item).logical
-
-    def _output(self, item: Input) -> Output:
-        outputs = self.results[item.node].outputs
-        return next(o for o in outputs if not item.output or o.name == item.output)
-
-    def _given(self, item: Input) -> Given:
-        root = self.project.root
-        if item.node in self.snapshots:
-            files = {entry.path: str(root / entry.path) for entry in self.snapshots[item.node].files}
-            return Given(item, kind="source", files=files)
-        output = self._output(item)
-        return Given(item, kind=output.kind, files=self.keeping.files(item.node, output))
-
-    def _inputs_unchanged(self, step: Step) -> None:
-        """A source that changed while the step read it would give a result nobody can name: it is thrown away."""
-        for item in step.inputs:
-            snapshot = self.snapshots.get(item.node)
-            if snapshot is None:
-                continue
-            try:
-                found = data.identify(self.project, self.code.graph.source(item.node))
-            except DataError as error:
-                raise StepFailed(
-                    f"step {step.name}: the files of {item.node} are gone or unreadable after it ran; its result is discarded",
-                    hint=f"put them back ({error.message}); a step leaves its inputs alone",
-                ) from error
-            if found != snapshot.id:
-                raise StepFailed(
-                    f"step {step.name}: the files of {item.node} changed while it ran; its result is discarded",
-                    hint="run `mlops train` again when they are complete; a step leaves its inputs alone",
-                )
-
 
 def _told(report: Mapping[str, Any]) -> str:
-    """What of a step's report belongs on its line: rows that have no label."""
+    """What of a step's report belongs on its line: how many of its files ran, rows that have no label."""
     dropped = sum(report.get("dropped", {}).values())
+    files = f", {report['files'][0]} of {counted(report['files'][1], 'file')}" if "files" in report else ""
     early = f", stopped {report['stopped']}" if report.get("stopped") else ""
-    return early + (f", {dropped:,} rows without a label left out" if dropped else "")
+    return files + early + (f", {dropped:,} rows without a label left out" if dropped else "")

@@ -7,14 +7,14 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from mlops_local.domain.assets import Snapshot
 from mlops_local.domain.errors import UsageError
-from mlops_local.domain.graph import Graph, Input
-from mlops_local.domain.jobs import Given, StepJob
-from mlops_local.domain.plan import StepResult
+from mlops_local.domain.graph import Graph
+from mlops_local.domain.jobs import StepJob
+from mlops_local.domain.plan import Output
 from mlops_local.engines.pipeline import process
 from mlops_local.engines.pipeline.plan import needed
-from mlops_local.services import data, environment, interpreter, planning
+from mlops_local.services import data, environment, interpreter, machine, planning
+from mlops_local.services.inputs import Inputs
 from mlops_local.services.project import Project
 from mlops_local.store import cache, layout, objects
 
@@ -52,6 +52,10 @@ def run(project: Project, name: str, *, mode: str, params: Mapping[str, str] | N
         for decision in plan.decisions
         if decision.name != name and (result := cache.step_result(project.layout, decision.fingerprint)) is not None
     }
+
+    def files(_: str, output: Output) -> dict[str, str]:
+        return {name: str(objects.path(project.layout, part)) for name, part in output.parts.items()}
+
     with tempfile.TemporaryDirectory(prefix=f"{mode}-", dir=project.layout.tmp) as folder:
         home = Path(folder)
         (home / "out").mkdir()
@@ -62,11 +66,12 @@ def run(project: Project, name: str, *, mode: str, params: Mapping[str, str] | N
             sources=code.sources,
             params=values.get(name, {}),
             seed=environment.seed(project, name),
-            inputs=tuple(_given(project, snapshots, results, item) for item in step.inputs),
+            inputs=Inputs(project, code.graph, snapshots, files, results).given(step),
             out=home / "out",
             log=home / "log",
             state=home / "state",
             key=layout.hmac_key(project.layout).hex(),
+            threads=machine.limit(),
             checkpoints=home / "checkpoints",
         )
         return process.foreground(interpreter.of(project).path, project.root, job, mode, home / "request.json")
@@ -79,11 +84,3 @@ def _check(graph: Graph, name: str) -> None:
         raise UsageError(
             f"no step named {name!r}" + (f", did you mean {near[0]!r}?" if near else ""), hint=f"known: {', '.join(names)}"
         )
-
-
-def _given(project: Project, snapshots: Mapping[str, Snapshot], results: Mapping[str, StepResult], item: Input) -> Given:
-    if item.node in snapshots:
-        files = {entry.path: str(project.root / entry.path) for entry in snapshots[item.node].files}
-        return Given(item, kind="source", files=files)
-    output = next(found for found in results[item.node].outputs if not item.output or found.name == item.output)
-    return Given(item, output.kind, {name: str(objects.path(project.layout, part)) for name, part in output.parts.items()})

@@ -103,8 +103,9 @@ def of(project: Project) -> Interpreter:
 def workers(project: Project) -> Workers:
     """Worker processes in the project's interpreter; they start when they are needed. Raises what `of` raises."""
     from mlops_local.engines.pipeline.runner import Workers  # noqa: PLC0415  (only for what has to run)
+    from mlops_local.services import machine  # noqa: PLC0415
 
-    return Workers(project.root, python=of(project).path)
+    return Workers(project.root, python=of(project).path, cores=machine.limit())
 
 
 def choose(root: Path, setting: str, environ: Mapping[str, str]) -> _Place | None:

@@ -7,7 +7,10 @@ step leaves is the files' results side by side, in the files' order; nothing is 
 from __future__ import annotations
 
 import shutil
+import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -50,41 +53,59 @@ class PerFile:
 
 def told(layout: Layout, each: PerFile, reasons: Sequence[Reason]) -> tuple[Reason, ...]:
     """The reasons with the source's new hash said in files: `data flights 1 of 12 files`."""
-    found = [cache.step_result(layout, own) is None for _, own in each.files()]
-    counted = Reason("data", each.step.each, new=f"{sum(found)} of {len(found)} files")
+    counted = Reason("data", each.step.each, new=f"{missing(layout, each)} of {len(each.hashes)} files")
     rest = [reason for reason in reasons if not (reason.kind == "data" and reason.what == each.step.each)]
     return (*rest, counted)
 
 
-def run(layout: Layout, each: PerFile, job: StepJob, run_one: Run, *, keep: bool, forced: bool) -> StepOutcome:
+def missing(layout: Layout, each: PerFile) -> int:
+    """How many of the files have no result that is kept."""
+    return sum(cache.step_result(layout, own) is None for _, own in each.files())
+
+
+def run(layout: Layout, each: PerFile, job: StepJob, run_one: Run, *, at_once: int, keep: bool, forced: bool) -> StepOutcome:
     """Run the step for every file whose result is not kept, and put all results together.
+
+    After a failure no other file begins; those that run are waited for, and kept.
 
     Args:
         layout: the store.
         each: the step and what it reads.
         job: the job over all files; a file's is made of it.
-        run_one: runs a job in a worker.
+        run_one: runs a job in a worker; called from several threads.
+        at_once: how many files may run at the same time.
         keep: keep each file's result as soon as it is there, so that a failure of the next one does not cost it.
         forced: run every file.
     """
-    results: list[tuple[str, StepResult | StepOutcome]] = []
-    ran: list[StepOutcome] = []
-    for number, (path, own) in enumerate(each.files()):
-        kept = None if forced else cache.step_result(layout, own)
-        if kept is None:
-            outcome = run_one(_alone(job, each, path, number))
+    started, failed, writing = time.monotonic(), threading.Event(), threading.Lock()
+    files = list(each.files())
+    found = {number: None if forced else cache.step_result(layout, own) for number, (_, own) in enumerate(files)}
+
+    def one(number: int) -> tuple[StepOutcome, StepResult | None] | None:
+        path, own = files[number]
+        if failed.is_set():
+            return None
+        outcome = run_one(_alone(job, each, path, number))
+        with writing:
             _append(job, path, number)
-            ran.append(outcome)
-            if not outcome.ok:
-                return replace(_total(ran), ok=False, error=f"{path}: {outcome.error}", hint=outcome.hint,
-                               traceback=outcome.traceback)  # fmt: skip
-            if keep:
-                kept = _keep(layout, each, own, outcome, job.run)
-        results.append((path, kept if kept is not None else outcome))
+        if not outcome.ok:
+            failed.set()
+        return outcome, _keep(layout, each, own, outcome, job.run) if keep and outcome.ok else None
+
+    waiting = [number for number, kept in found.items() if kept is None]
+    with ThreadPoolExecutor(at_once, thread_name_prefix=f"mlops-files-{each.step.name}") as pool:
+        ran = {number: done for number, done in zip(waiting, pool.map(one, waiting), strict=True) if done is not None}
+    total = replace(_total([outcome for outcome, _ in ran.values()]), seconds=time.monotonic() - started)
+    for number, (outcome, _) in ran.items():
+        if not outcome.ok:
+            error = f"{files[number][0]}: {outcome.error}"
+            return replace(total, ok=False, error=error, hint=outcome.hint, traceback=outcome.traceback)
+    made = {number: kept or outcome for number, (outcome, kept) in ran.items()}
+    results = [(path, found[number] or made[number]) for number, (path, _) in enumerate(files)]
     outputs, problem = _together(layout, each.step, results)
     if problem:
         return StepOutcome(False, error=problem, hint="let the step return the same kind of value for every file")
-    return replace(_total(ran), outputs=outputs)
+    return replace(total, outputs=outputs, report={**total.report, "files": [len(waiting), len(files)]})
 
 
 def _alone(job: StepJob, each: PerFile, path: str, number: int) -> StepJob:
@@ -98,13 +119,14 @@ def _alone(job: StepJob, each: PerFile, path: str, number: int) -> StepJob:
 
 
 def _append(job: StepJob, path: str, number: int) -> None:
-    """Add what one file's run printed to the step's log."""
-    own = job.out / f"{number:05d}.log"
-    if own.is_file() and own.stat().st_size:
-        with job.log.open("ab") as log, own.open("rb") as said:
-            log.write(f"-- {path}\n".encode("utf-8", "surrogateescape"))
-            shutil.copyfileobj(said, log)
-    own.unlink(missing_ok=True)
+    """Add what one file's run printed to the step's log, with that of its failed attempts."""
+    for own in sorted(job.out.glob(f"{number:05d}*.log")):  # "00001 (attempt 1).log" is before "00001.log"
+        if own.stat().st_size:
+            attempt = own.stem.removeprefix(f"{number:05d}")
+            with job.log.open("ab") as log, own.open("rb") as said:
+                log.write(f"-- {path}{attempt}\n".encode("utf-8", "surrogateescape"))
+                shutil.copyfileobj(said, log)
+        own.unlink()
 
 
 def _keep(layout: Layout, each: PerFile, own: str, outcome: StepOutcome, run: str) -> StepResult:
@@ -119,7 +141,7 @@ def _keep(layout: Layout, each: PerFile, own: str, outcome: StepOutcome, run: st
 
 
 def _total(ran: Sequence[StepOutcome]) -> StepOutcome:
-    """What all the runs took, and what they said, once each."""
+    """What all the runs took (memory: the most one of them), and what they said, once each."""
     notes = {
         key: list(dict.fromkeys(note for outcome in ran for note in outcome.report.get(key, ())))
         for key in ("notes", "warnings")
@@ -127,9 +149,9 @@ def _total(ran: Sequence[StepOutcome]) -> StepOutcome:
     return StepOutcome(
         True,
         report={key: said for key, said in notes.items() if said},
-        seconds=sum(outcome.seconds for outcome in ran),
         cpu_seconds=sum(outcome.cpu_seconds for outcome in ran),
         peak_bytes=max((outcome.peak_bytes for outcome in ran), default=0),
+        attempts=max((outcome.attempts for outcome in ran), default=1),
     )
 
 

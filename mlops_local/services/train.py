@@ -19,6 +19,7 @@ from mlops_local.domain import events
 from mlops_local.domain.assets import ModelVersion, Snapshot, Verdict
 from mlops_local.domain.errors import StepFailed, UsageError
 from mlops_local.domain.graph import Graph, Step
+from mlops_local.domain.names import counted
 from mlops_local.domain.plan import Plan, StepResult
 from mlops_local.domain.progress import Emit, Progress, ignore, one_at_a_time
 from mlops_local.domain.runs import RunState
@@ -196,6 +197,7 @@ def _train(project: Project, order: _Order, workers: Workers, cancel: threading.
             raise problem
 
     there = machine.look(gpus=any(step.needs.gpus for step in steps))
+    machine.check([code.graph.step(decision.name) for decision in plan.stale], there)
     execution = Execution(
         project,
         code,
@@ -305,8 +307,8 @@ def _plan_line(plan: Plan) -> str:
     if not plan.decisions:
         return "nothing to do: the pipeline module declares no step at its top level"
     if not stale:
-        return f"nothing to do: {len(plan.decisions)} steps fresh"
-    return f"{len(stale)} of {len(plan.decisions)} steps to run: {', '.join(together(stale))}"
+        return f"nothing to do: {counted(len(plan.decisions), 'step')} fresh"
+    return f"{len(stale)} of {counted(len(plan.decisions), 'step')} to run: {', '.join(together(stale))}"
 
 
 def _nothing_ran(

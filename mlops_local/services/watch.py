@@ -15,6 +15,7 @@ from pathlib import Path, PurePosixPath
 
 from mlops_local.domain.errors import ConfigError, MlopsError, ProjectNotFound
 from mlops_local.domain.graph import Graph
+from mlops_local.domain.names import counted
 from mlops_local.domain.progress import Emit, Progress, ignore
 from mlops_local.engines.data import files, patterns
 from mlops_local.engines.pipeline.runner import Workers
@@ -160,7 +161,7 @@ class _Watcher:
             attempt.later.clear()
             self._say([watch_lines.what(changed), "means the same, the run goes on"], "same", changed)
         elif attempt.cancel.is_set():
-            kept = f", {watch_lines.steps(attempt.finished)} kept" if attempt.finished else ""
+            kept = f", {counted(attempt.finished, 'step')} kept" if attempt.finished else ""
             self._say([watch_lines.what(changed), f"the run is ended and begun anew{kept}"], "superseded", changed)
         elif edit.affected & set(attempt.version.steps):
             text = f"begun anew after {', '.join(goes_on)}, which it does not affect"
@@ -357,7 +358,7 @@ class _Watcher:
     def _say_failed(self, attempt: Attempt, error: MlopsError) -> None:
         data = {
             "error": error.message,
-            "hint": error.hint,
+            "hint": watch_lines.hint(error.hint),
             "traceback": getattr(error, "traceback", ""),
             "problems": list(getattr(error, "problems", ())),
         }

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from mlops_local.domain.assets import GateResult, ModelVersion, Verdict
+from mlops_local.domain.names import counted
 from mlops_local.services.train import TrainResult
 from mlops_local.store.registry import Registry
 
@@ -29,7 +30,7 @@ def what(changed: Sequence[str]) -> str:
 
 def nothing(changed: Sequence[str], count: int) -> list[str]:
     """The row for a change that means nothing."""
-    return [*([what(changed)] if changed else []), f"nothing to do, {steps(count)} fresh"]
+    return [*([what(changed)] if changed else []), f"nothing to do, {counted(count, 'step')} fresh"]
 
 
 def done(changed: Sequence[str], result: TrainResult, state: Registry, seconds: float) -> Rows:
@@ -123,9 +124,9 @@ def _some(names: Sequence[str]) -> str:
     return ", ".join(names[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
 
 
-def steps(count: int) -> str:
-    """`1 step`, `3 steps`."""
-    return f"{count} step{'' if count == 1 else 's'}"
+def hint(text: str) -> str:
+    """A command's hint as the watcher says it: it goes on by itself."""
+    return text.replace("and run the command again", "and save the file")
 
 
 def _failed(verdict: Verdict | None) -> list[Mapping[str, object]]:

@@ -141,6 +141,7 @@ class Rows:
         result = line.get("result") or {}
         done = line["state"] == "done"
         spent = result if done else line
+        kept = result or {name: line[name] for name in ("attempts", "threads") if name in line}
         self.tables["step_end"].append(
             (
                 line["run"],
@@ -152,7 +153,7 @@ class Rows:
                 real(spent.get("seconds")),
                 real(spent.get("cpu_seconds")),
                 spent.get("peak_bytes"),
-                text(result) if result else None,
+                text(kept) if kept else None,
                 time,
                 number,
             )

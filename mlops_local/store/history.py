@@ -112,7 +112,7 @@ def step_runs(db: Db, run: str) -> list[StepRun]:
     """Return a run's steps in the order they began."""
     rows = db.execute(
         "SELECT run, name, state, reason, fingerprint, seconds, cpu_seconds, peak_bytes, error, "
-        "CASE WHEN state = 'done' THEN result END FROM step WHERE run = ? ORDER BY coalesce(started, ended), name",
+        "CASE WHEN state <> 'reused' THEN result END FROM step WHERE run = ? ORDER BY coalesce(started, ended), name",
         [run],
     ).fetchall()
     results = [json.loads(row[-1] or "{}") for row in rows]
@@ -124,7 +124,10 @@ def step_runs(db: Db, run: str) -> list[StepRun]:
 
 def step_results(db: Db, run: str) -> dict[str, StepResult]:
     """Return step -> what it left, for the steps a run made or reused."""
-    rows = db.execute("SELECT name, result FROM step WHERE run = ? AND result IS NOT NULL ORDER BY ended", [run]).fetchall()
+    rows = db.execute(
+        "SELECT name, result FROM step WHERE run = ? AND state IN ('done', 'reused') AND result IS NOT NULL ORDER BY ended",
+        [run],
+    ).fetchall()
     return {name: result_from_json(json.loads(text)) for name, text in rows}
 
 

@@ -101,6 +101,11 @@ class Layout:
         return self.state / "tmp"
 
     @property
+    def leases(self) -> Path:
+        """Locks on results that are being made, by fingerprint."""
+        return self.tmp / "leases"
+
+    @property
     def checkpoints(self) -> Path:
         """What running steps keep of themselves, by fingerprint."""
         return self.state / "checkpoints"

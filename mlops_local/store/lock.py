@@ -109,6 +109,29 @@ def release(descriptor: int, *, shared: bool) -> None:
         os.close(descriptor)
 
 
+def abandoned(path: Path, *, remove: bool) -> bool:
+    """Whether a passing lock's file was left by a process that is gone.
+
+    Args:
+        path: the lock file.
+        remove: take it away then.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        left = os.path.samestat(os.fstat(descriptor), path.stat())
+        if left and remove:
+            path.unlink()
+        return left
+    except OSError:  # it is held, or went this moment
+        return False
+    finally:
+        os.close(descriptor)
+
+
 class _Waiter:
     """A blocking flock that can be abandoned: the thread then lets go by itself."""
 

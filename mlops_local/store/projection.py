@@ -93,7 +93,9 @@ def restore_cache(store: Store) -> None:
     """Write the step results and newest snapshots that the database knows back into the cache."""
     layout = store.layout
     with store.reader() as db:
-        results = db.execute("SELECT result FROM store.step_end WHERE result IS NOT NULL ORDER BY time, n").fetchall()
+        results = db.execute(
+            "SELECT result FROM store.step_end WHERE state IN ('done', 'reused') AND result IS NOT NULL ORDER BY time, n"
+        ).fetchall()
         seen = db.execute(
             "SELECT s.source, max_by(s.id, (seen.time, seen.n)) FROM store.snapshot s "
             "JOIN store.snapshot_seen seen USING (source, id) GROUP BY s.source"

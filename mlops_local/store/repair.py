@@ -14,7 +14,8 @@ from pathlib import Path
 
 from mlops_local.domain import events
 from mlops_local.domain.errors import Conflict, IntegrityError, NewerStore
-from mlops_local.store import files, folding, journal, ledger, objects, packing, packs, projection, sweeping
+from mlops_local.domain.names import counted
+from mlops_local.store import files, folding, journal, ledger, lock, objects, packing, packs, projection, sweeping
 from mlops_local.store.database import Store
 from mlops_local.store.layout import Layout
 
@@ -27,7 +28,7 @@ class Finding:
     """One thing that is wrong, or was."""
 
     kind: str
-    """ledger, database, journal, run, object or draft."""
+    """ledger, database, journal, run, object, draft or lease."""
     text: str
     """What, where, and what it means; one line."""
     fixed: bool = False
@@ -253,6 +254,16 @@ def check_drafts(store: Store, *, fix: bool) -> Iterator[Finding]:
         yield Finding("draft", f"{len(old)} half-written files older than a day", fixed=True)
 
 
+def check_leases(store: Store, *, fix: bool) -> Iterator[Finding]:
+    """Claims of killed trainings on results they were making; they hinder nobody, and the next train takes them away."""
+    found = store.layout.leases.iterdir() if store.layout.leases.is_dir() else ()
+    left = sum(lock.abandoned(path, remove=fix) for path in found)
+    if left:
+        yield Finding(
+            "lease", f"{counted(left, 'result was', 'results were')} being made by a train that was killed", fixed=fix
+        )
+
+
 def _age_s(path: Path) -> float:
     try:
         return time.time() - path.stat().st_mtime
@@ -269,6 +280,6 @@ def everything(store: Store, *, fix: bool) -> list[Finding]:
     if not all(finding.fixed for finding in found):
         return found
     projection.fold(store)
-    for check in (check_journals, check_runs, check_objects, check_drafts):
+    for check in (check_journals, check_runs, check_objects, check_drafts, check_leases):
         found += check(store, fix=fix)
     return found

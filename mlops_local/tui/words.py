@@ -141,11 +141,6 @@ def interval(low: float | None, high: float | None, *, signed: bool = False) -> 
     return f"[{number(low, signed=signed)}, {number(high, signed=signed)}]"
 
 
-def count(amount: int, thing: str, things: str = "") -> str:
-    """`1 run`, `2 runs`, `10,000 runs`."""
-    return f"{amount:,} {thing if amount == 1 else things or thing + 's'}"
-
-
 def size(amount: int | None) -> str:
     """Bytes for people."""
     if amount is None:

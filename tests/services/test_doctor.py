@@ -13,10 +13,10 @@ import pytest
 
 from mlops_local.domain import events
 from mlops_local.domain.assets import FileEntry, ModelVersion, Snapshot
-from mlops_local.services import database, doctor
+from mlops_local.services import database, doctor, leases
 from mlops_local.services import project as projects
 from mlops_local.services.project import Project
-from mlops_local.store import cache, folding, history, journal, ledger, objects, packfiles, packing, packs, projection
+from mlops_local.store import cache, folding, history, journal, ledger, lock, objects, packfiles, packing, packs, projection
 from mlops_local.store.journal import Journal
 from mlops_local.store.layout import Layout
 from mlops_local.store.repair import Finding
@@ -231,3 +231,20 @@ def test_rebuild_brings_back_tables_and_cache(project: Project) -> None:
     assert tables(project) == before
     snapshot = cache.snapshot(project.layout, "rows")
     assert snapshot is not None and snapshot.id == "s1"
+
+
+def test_claims_of_killed_trains_are_said_and_taken_away(project: Project) -> None:
+    """A lease whose holder is gone is a finding and goes with --fix; the next train sweeps them too. One that is held stays."""
+    folder = project.layout.leases
+    folder.mkdir()
+    held, left = folder / "held", folder / "left"
+    with lock.hold(held, passing=True):
+        left.write_text("train gbm (pid 1, since 10:00:00 UTC)\n")
+        (found,) = doctor.doctor(project)
+        assert (found.kind, found.text) == ("lease", "1 result was being made by a train that was killed")
+        (found,) = doctor.doctor(project, fix=True)
+        assert found.fixed and held.exists() and not left.exists()
+        left.write_text("train gbm (pid 1, since 10:00:00 UTC)\n")
+        leases.sweep(project.layout)
+        assert held.exists() and not left.exists()
+    assert doctor.doctor(project) == []

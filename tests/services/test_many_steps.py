@@ -161,6 +161,17 @@ def test_independent_steps_run_at_the_same_time(root: Path) -> None:
     assert made.steps() == {"a": "done", "b": "done"}
 
 
+def test_one_step_is_one_step(root: Path) -> None:
+    """What is said counts things as people do."""
+    made = Made(root, PIPELINE)
+    made.train("base")
+    made.train("base")
+    assert [event.text for event in made.said if event.kind == "plan"] == [
+        "1 of 1 step to run: base",
+        "nothing to do: 1 step fresh",
+    ]
+
+
 def test_one_after_another_with_one_job(root: Path) -> None:
     """With one job a step begins when the one before it has ended, and early cutoff works as ever."""
     made = Made(root, PIPELINE)
@@ -204,7 +215,7 @@ def test_a_step_is_tried_as_often_as_it_declares(root: Path) -> None:
     (flaky,) = shown.steps
     assert shown.results["flaky"].attempts == flaky.attempts == 3
     assert flaky.threads is not None
-    assert not list((made.project.layout.tmp / "leases").iterdir())
+    assert not list(made.project.layout.leases.iterdir())
     logs = {log.name: log.path.read_text() for log in history.logs(made.project)}
     assert {name: text.split()[1] for name, text in logs.items()} == {
         "flaky (attempt 1)": "0",
@@ -222,6 +233,7 @@ def test_a_step_that_always_fails_says_how_often(root: Path) -> None:
     assert isinstance(shown, history.RunDetail)
     (flaky,) = shown.steps
     assert flaky.seconds and flaky.cpu_seconds and flaky.peak_bytes  # what a failure took is known as well
+    assert flaky.attempts == 3 and flaky.threads is not None
 
 
 def test_cancel_ends_every_running_step(root: Path) -> None:

@@ -220,7 +220,8 @@ def test_nothing_the_user_breaks_ends_it(watched: Watched) -> None:
     """A syntax error, a failing step, a broken mlops.toml and a deleted data file are shown; the mended file goes on."""
     good = (watched.root / "pipeline.py").read_text()
     (watched.root / "pipeline.py").write_text(good.replace("ROUNDS = 30", "ROUNDS = = 30"))
-    assert "pipeline.py" in watched.said("pipeline.py", state="failed").text
+    broken = watched.said("pipeline.py", state="failed")
+    assert "pipeline.py" in broken.text and broken.data["hint"] == "mend it and save the file"
     (watched.root / "pipeline.py").write_text(good)
     watched.said("nothing to do", state="nothing")
 

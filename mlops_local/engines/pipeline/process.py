@@ -43,8 +43,9 @@ THREADS = (
     "POLARS_MAX_THREADS",
     "TOKENIZERS_NUM_THREADS",
     "LOKY_MAX_CPU_COUNT",
+    "SLURM_CPUS_ON_NODE",  # DuckDB has no variable of its own, and takes this one as a machine's cores
 )
-"""What libraries read when they are imported, never later."""
+"""What libraries read when they are imported, never later; DuckDB when it connects."""
 _START = """\
 import sys
 from importlib.machinery import PathFinder
@@ -78,7 +79,7 @@ def start(python: str, root: Path, threads: int, stderr: IO[bytes]) -> subproces
 
 
 def foreground(python: str, root: Path, job: StepJob, mode: str, request: Path) -> int:
-    """Run one step in this terminal, in a process of its own, and return its exit code.
+    """Run one step in this terminal, in a process of its own limited to the job's threads, and return its exit code.
 
     Args:
         python: the project's interpreter.
@@ -97,7 +98,7 @@ def foreground(python: str, root: Path, job: StepJob, mode: str, request: Path) 
         started = subprocess.Popen(
             [python, "-c", _START.format(place=place, module="foreground")],
             cwd=root,
-            env={**environment(python, 0), "MLOPS_FOREGROUND": str(request)},
+            env={**environment(python, job.threads), "MLOPS_FOREGROUND": str(request)},
         )
         code = started.wait()
     finally:

@@ -70,6 +70,8 @@ class Walk:
         """Modules that are reached as attributes of a package: somebody has to import them."""
         self.lazily: set[str] = set()
         self.seen = Seen()
+        self.annotated = False
+        """Something reads annotations: what they name counts."""
 
     def add(self, key: tuple[str, str], make: Callable[[], Piece]) -> int:
         """Number a piece, the first time it is met."""
@@ -126,6 +128,11 @@ class Walk:
                     piece = Piece(f"{module} (what its import does)", where, parsed, tuple(loud), tuple(ours))
                     self.add((module, "(effects)"), lambda piece=piece: piece)  # type: ignore[misc]
             self.drain()
+            if self.seen.annotations and not self.annotated:
+                self.annotated = True
+                self.queue += range(len(self.reached.pieces))
+                self.drain()
+                continue
             if len(self.reached.pieces) == before:
                 break
         self.reached.style = self.seen.style()
@@ -153,7 +160,7 @@ class Walk:
             piece = self.reached.pieces[number]
             for node in piece.nodes:
                 self.reached.variables.update(_known_variables(piece.module, node))
-            for use in self.project.uses(piece, Style()):
+            for use in self.project.uses(piece, Style(annotations=self.annotated)):
                 for found in self._follow(piece.module, use):
                     if use.passed and isinstance(found, int):
                         self.reached.passed.add(found)

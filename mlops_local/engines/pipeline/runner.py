@@ -40,15 +40,17 @@ class Workers:
     Processes start when they are needed. One whose libraries were installed anew since is replaced.
     """
 
-    def __init__(self, root: Path, *, python: str = sys.executable) -> None:
+    def __init__(self, root: Path, *, python: str = sys.executable, cores: int = 0) -> None:
         """Only assign.
 
         Args:
             root: the project's folder.
             python: the interpreter.
+            cores: how many of the machine's cores may be used, where those are not all: the limit of what has none of its own.
         """
         self.root = root.absolute()
         self.python = python
+        self.cores = cores
         self._changing = threading.Lock()
         self._processes: dict[int, WorkerProcess] = {}
         """Thread limit -> the process that has it, the one used last at the end."""
@@ -214,7 +216,7 @@ class Workers:
             if process is not None and process.outdated:
                 self._retired.append(process)
                 process = None
-            process = process or WorkerProcess(self.root, python=self.python, threads=threads)
+            process = process or WorkerProcess(self.root, python=self.python, threads=threads or self.cores)
             self._processes[threads] = process
             process.users += 1
             return process

@@ -1,8 +1,8 @@
 """Decide which step may begin now, and with what: cores, memory, GPUs. Pure: who runs it says what ended.
 
 A step without declared cores gets an equal share of the machine among as many steps as can run beside it, so a chain of steps
-has all cores and two candidates half of them each. Of the steps that could begin, the one with the longest way behind it is
-first.
+has all cores and two candidates half of them each. A step that runs once for each file divides its share among several files.
+Of the steps that could begin, the one with the longest way behind it is first.
 """
 
 from __future__ import annotations
@@ -33,12 +33,14 @@ class Place:
 
     step: str
     threads: int
-    """How many its libraries may use; 0 when it has every core."""
+    """How many its libraries may use, for each file at once; 0 when it has every core."""
     gpus: tuple[str, ...] | None
     """None when it declares none: it sees what the environment lets it."""
     load: int
     """Cores taken, in units of one core divided by the number of jobs."""
     memory: int
+    files: int = 1
+    """How many executions it may be at once: more than one only for a step that runs once for each file."""
 
 
 class Schedule:
@@ -71,7 +73,7 @@ class Schedule:
         self._memory = memory or {}
         self._rivals = _rivals(self._before, set(stale))
         self._untouched = dict.fromkeys(self._steps)
-        self._queued: dict[str, None] = {}
+        self._queued: dict[str, int] = {}
         self._running: dict[str, Place] = {}
         self._done: set[str] = set()
         self._failed: set[str] = set()
@@ -87,17 +89,17 @@ class Schedule:
         """A step's result is there, without running it."""
         self._done.add(step)
 
-    def queue(self, step: str) -> None:
-        """A step has to run; `start` says when."""
-        self._queued[step] = None
+    def queue(self, step: str, *, files: int = 1) -> None:
+        """A step has to run, so often if once for each file; `start` says when."""
+        self._queued[step] = max(1, files)
 
     def start(self) -> list[Place]:
         """Take the queued steps that may begin now, the one with the longest way behind it first."""
         begun: list[Place] = []
-        if len(self._running) >= self._jobs:
+        if self._free <= 0:
             return begun
         for name in sorted(self._queued, key=lambda name: -self._ahead[name]):
-            if len(self._running) >= self._jobs:
+            if self._free <= 0:
                 break
             place = self.place(name)
             if not self._running or self._fits(place):
@@ -121,23 +123,37 @@ class Schedule:
         """The steps that have not begun, in order."""
         return tuple(name for name in self._steps if name in self._untouched or name in self._queued)
 
+    @property
+    def _free(self) -> int:
+        """How many executions more may run at once."""
+        return self._jobs - sum(place.files for place in self._running.values())
+
     def place(self, name: str) -> Place:
         """What a step would run with if it began now."""
         step = self._steps[name]
         needs, cpus = step.needs, self._machine.cpus
         beside = min(self._jobs, 1 + self._rivals.get(step.name, len(self._steps)))
         share = max(1, cpus // beside)
-        threads = needs.cpus or share
-        load = min(needs.cpus, cpus) * self._jobs if needs.cpus else cpus if self._jobs > cpus else share * self._jobs
+        memory = needs.memory or self._memory.get(step.name, 0)
+        files = self._files(step, self._jobs // beside, share, memory)
+        threads = needs.cpus or max(1, share // files)
+        load = min(needs.cpus, cpus) * self._jobs if needs.cpus else cpus if self._jobs > cpus else threads * self._jobs
         taken = {gpu for place in self._running.values() for gpu in place.gpus or ()}
         free = [gpu for gpu in self._machine.gpus if gpu not in taken]
         return Place(
             step.name,
             threads=0 if threads == cpus else threads,
             gpus=tuple(free[: needs.gpus]) if needs.gpus and self._machine.gpus else None,
-            load=load,
-            memory=needs.memory or self._memory.get(step.name, 0),
+            load=load * files,
+            memory=memory * files,
+            files=files,
         )
+
+    def _files(self, step: Step, jobs: int, share: int, memory: int) -> int:
+        """How many of a step's files at once: as many as its share of jobs, cores and memory has room for."""
+        room = [self._queued.get(step.name, 1), jobs, self._free, share // step.needs.cpus if step.needs.cpus else jobs]
+        room += [self._machine.memory // memory] if self._machine.memory and memory else []
+        return 1 if step.needs.gpus else max(1, min(room))
 
     def _fits(self, place: Place) -> bool:
         running = self._running.values()

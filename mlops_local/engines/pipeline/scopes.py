@@ -88,6 +88,15 @@ def _words(node: ast.AST) -> dict[str, None]:
     return dict.fromkeys(word for text in texts for word in re.findall(r"[^\W\d]\w*", text))
 
 
+def _quoted(text: str) -> dict[str, None]:
+    """The names in an annotation in quotes; none where it is other text."""
+    try:
+        tree = ast.parse(text.strip(), mode="eval")
+    except (SyntaxError, ValueError):
+        return {}
+    return dict.fromkeys(item.id for item in ast.walk(tree) if isinstance(item, ast.Name))
+
+
 @dataclass
 class _Scope:
     names: Mapping[str, list[Target]]
@@ -206,7 +215,7 @@ class _Finder(ast.NodeVisitor):
         annotated = self.reading or normal.reads_annotations(node, self.without)
         self._arguments(node.args, annotated=annotated)
         if annotated and node.returns is not None:
-            self.visit(node.returns)
+            self._annotation(node.returns)
         self._inside(node)
 
     visit_FunctionDef = _function
@@ -223,7 +232,7 @@ class _Finder(ast.NodeVisitor):
         if annotated:
             for argument in all_arguments(arguments):
                 if argument.annotation is not None:
-                    self.visit(argument.annotation)
+                    self._annotation(argument.annotation)
 
     def _inside(self, node: ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda) -> None:
         scope = scope_of(node)
@@ -250,10 +259,17 @@ class _Finder(ast.NodeVisitor):
     def visit_AnnAssign(self, node: ast.AnnAssign) -> None:
         in_class = bool(self.scopes) and self.scopes[-1].is_class
         if in_class or self.style.annotations:
-            self.visit(node.annotation)
+            self._annotation(node.annotation)
         self.visit(node.target)
         if node.value is not None:
             self.visit(node.value)
+
+    def _annotation(self, node: ast.expr) -> None:
+        """Annotations in quotes mean the same; what nobody can resolve there is not evaluated either."""
+        self.visit(node)
+        for item in ast.walk(node):
+            if isinstance(item, ast.Constant) and isinstance(item.value, str):
+                self.found += [Use(name, soft=True) for name in _quoted(item.value)]
 
     def _comprehension(self, node: ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp) -> None:
         self.visit(node.generators[0].iter)

@@ -11,6 +11,7 @@ from textual.containers import Container, Vertical, VerticalScroll
 from textual.content import Content
 from textual.widgets import Static
 
+from mlops_local.domain.names import counted
 from mlops_local.domain.runs import short_id
 from mlops_local.tui import words
 from mlops_local.tui.messages import AskVersions, Decided, Promote, Rollback, Versions
@@ -209,7 +210,7 @@ def lineage(item: VersionRow) -> Content:
         ("candidate", version.candidate),
         *((f"data {source}", snapshot[:8]) for source, snapshot in sorted(version.snapshots.items())),
         ("judged on", Content.assemble("rows ", version.evaluation[:8])),
-        ("bundle", f"{version.bundle_hash[:8]}  {words.count(len(version.bundle), 'file')}"),
+        ("bundle", f"{version.bundle_hash[:8]}  {counted(len(version.bundle), 'file')}"),
         ("made", words.local_time(version.created)),
     ]
     metrics = [(name, words.number(value)) for name, value in sorted(version.metrics.items())]

@@ -13,6 +13,7 @@ from textual.content import Content
 from textual.timer import Timer
 from textual.widgets import Input, Static
 
+from mlops_local.domain.names import counted
 from mlops_local.domain.runs import Run
 from mlops_local.tui import words
 from mlops_local.tui.live import join_all
@@ -212,7 +213,7 @@ class RunsScreen(Frame):
             parts += [(f"{len(self._marks)} marked", words.STRONG), ("  ", "")]
         if self.wanted.sort:
             parts += [(f"by {self.wanted.sort.lstrip('-')}", words.LIVE), ("  ", "")]
-        parts += [(words.count(self._total, "run"), words.MUTED)]
+        parts += [(counted(self._total, "run"), words.MUTED)]
         put(self, "#count", Content.assemble(*parts))
 
     # Keys

@@ -7,6 +7,7 @@ import re
 from textual.content import Content
 
 from mlops_local.domain.assets import GateResult, Verdict
+from mlops_local.domain.names import counted
 from mlops_local.tui import words
 from mlops_local.tui.widgets import interval
 
@@ -50,9 +51,9 @@ def _gate(gate: GateResult, width: int) -> list[Content]:
 
 
 def _sample(gate: GateResult) -> str:
-    text = words.count(gate.rows, "row") if gate.rows else ""
+    text = counted(gate.rows, "row") if gate.rows else ""
     if gate.clusters:
-        text += f" in {words.count(gate.clusters, 'cluster')}"
+        text += f" in {counted(gate.clusters, 'cluster')}"
     return text
 
 

@@ -68,6 +68,25 @@ def test_one_job_is_one_step() -> None:
     assert made.start() == []
 
 
+def test_files_of_a_step_share_what_it_has() -> None:
+    """A step that runs once for each file has as many at once as there are jobs for it, and divides its cores among them."""
+
+    def files(needs: Needs, count: int, jobs: int, beside: int = 0, memory: int = 0) -> tuple[int, int]:
+        made = schedule(step("each", needs=needs), *(step(f"s{n}") for n in range(beside)), jobs=jobs, memory={"each": memory})
+        made.queue("each", files=count)
+        place = next(place for place in made.start() if place.step == "each")
+        return place.files, place.threads
+
+    assert files(Needs(), 10, 4) == (4, 1)
+    assert files(Needs(), 10, 2) == (2, 2)
+    assert files(Needs(), 1, 4) == (1, 0)
+    assert files(Needs(), 10, 4, beside=1) == (2, 1)
+    assert files(Needs(cpus=2), 10, 4) == (2, 2)
+    assert files(Needs(gpus=1), 10, 4) == (1, 0)
+    assert files(Needs(), 10, 4, memory=3_000) == (2, 2)
+    assert files(Needs(), 10, 8) == (8, 1)
+
+
 def test_gpus_are_exclusive() -> None:
     """A GPU belongs to one step at a time; what asks for none sees what the environment lets it."""
     made = schedule(*(step(name, needs=Needs(gpus=count)) for name, count in (("a", 1), ("b", 1), ("c", 2), ("d", 0))))
