@@ -68,7 +68,8 @@ class Effects:
         """The module's statements with an effect, in order."""
         loose = {id(statement) for statement in module.loose}
         found = [item for item in module.statements() if not self._statement(module, item, loose=id(item) in loose)]
-        return sorted(found, key=lambda statement: statement.lineno)
+        found = sorted(found, key=lambda statement: statement.lineno)
+        return [*found, *(hint for statement in found for hint in self._loud_hints(module, statement))]
 
     def ours(self, module: Module, node: ast.expr) -> bool:
         """Whether a decorator or call is one of mlops_local's, also through a declared model: `@delay.candidate`."""
@@ -84,6 +85,13 @@ class Effects:
             and isinstance(value, ast.Call)
             and self.ours(found.module, value)
         )
+
+    def _loud_hints(self, module: Module, node: ast.stmt) -> Iterator[ast.stmt]:
+        """Annotations in a statement that do something when they are evaluated, which its own text leaves out."""
+        for item in ast.walk(node) if not module.future_annotations else ():
+            for hint in _hints(item):
+                if not self._annotation(module, hint):
+                    yield module.memory.setdefault(("hint", id(hint)), ast.copy_location(ast.Expr(hint), hint))
 
     # Statements
 
@@ -126,11 +134,11 @@ class Effects:
 
     def _def(self, module: Module, node: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
         defaults = [*node.args.defaults, *(item for item in node.args.kw_defaults if item is not None)]
-        hints = [] if module.future_annotations else [item.annotation for item in all_arguments(node.args)] + [node.returns]
+        hints = [] if module.future_annotations else _hints(node)
         return (
             all(self._decorator(module, item) for item in node.decorator_list)
             and all(self.expression(module, item, {}) for item in defaults)
-            and all(self._annotation(module, item) for item in hints if item is not None)
+            and all(self._annotation(module, item) for item in hints)
         )
 
     def _class(self, module: Module, node: ast.ClassDef) -> bool:
@@ -150,7 +158,12 @@ class Effects:
             targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
             plain = all(isinstance(item, ast.Name) for target in targets for item in _leaves(target))
             value = getattr(node, "value", None)
-            return plain and (value is None or self.expression(module, value, own))
+            hints = [] if module.future_annotations else _hints(node)
+            return (
+                plain
+                and all([self._annotation(module, item) for item in hints])
+                and (value is None or self.expression(module, value, own))
+            )
         return False
 
     def _watched(self, module: Module, node: ast.ClassDef, seen: set[int]) -> bool:
@@ -173,7 +186,7 @@ class Effects:
         return False
 
     def _decorator(self, module: Module, node: ast.expr) -> bool:
-        """Whether decorating with this changes nothing else. A library's decorator is believed if its name sounds so."""
+        """Whether decorating with this changes nothing else."""
         arguments = [*node.args, *(keyword.value for keyword in node.keywords)] if isinstance(node, ast.Call) else []
         if not all(self.expression(module, item, {}) for item in arguments):
             return False
@@ -183,7 +196,7 @@ class Effects:
         root, attributes = chain(callee)
         found = self.find(module, root, attributes) if root else None
         if isinstance(found, Outside):
-            return not any(quiet.is_loud(word) for word in found.words[1:])
+            return quiet.decorator(found.words)
         if isinstance(found, Lead) and not found.rest:
             if isinstance(found.node, FUNCTIONS):
                 return self._routine(found.module, found.node, "decorator" + "()" * isinstance(node, ast.Call))
@@ -210,7 +223,18 @@ class Effects:
                 way = "making" if item.name in ("__init__", "__post_init__", "__new__") else "using"
                 if not self._routine(module, item, way):
                     return False
-        return all(self._inert_base(module, base, seen | {id(node)}) for base in node.bases)
+        made_by = [*node.bases, *(keyword.value for keyword in node.keywords if keyword.arg == "metaclass")]
+        return all(self._inert_base(module, base, seen | {id(node)}) for base in made_by) and all(
+            self._inert_attribute(module, item) for item in node.body
+        )
+
+    def _inert_attribute(self, module: Module, node: ast.stmt) -> bool:
+        """Whether a class's own value changes nothing when an object is made or looked at: no descriptor, no factory."""
+        value = node.value if isinstance(node, (ast.Assign, ast.AnnAssign)) else None
+        if not isinstance(value, ast.Call):
+            return True
+        made = [self._argument(module, keyword.value, {}, kept=False) for keyword in value.keywords]
+        return all(made) and (quiet.keeps(last_name(value.func)) or self.lasting(module, value, {}))
 
     def _inert_base(self, module: Module, base: ast.expr, seen: frozenset[int]) -> bool:
         root, attributes = chain(base)
@@ -252,6 +276,8 @@ class Effects:
         """Whether a call changes nothing but what it returns."""
         given = [*node.args, *(keyword.value for keyword in node.keywords)]
         kept = quiet.keeps(last_name(node.func)) or self.ours(module, node)
+        if self._writes(module, node, local):
+            return False
         if not all(self._argument(module, item, local, kept=kept) for item in given):
             return False
         root, attributes = chain(node.func)
@@ -264,6 +290,18 @@ class Effects:
         if root in local:
             return self._local_call(root, attributes, local)
         return kept if self.ours(module, node) else self._callee(module, root, attributes)
+
+    def _writes(self, module: Module, node: ast.Call, local: Local) -> bool:
+        """Whether a call is given something to write its result to that was not made here."""
+        for keyword in node.keywords:
+            if keyword.arg == "inplace" and not (isinstance(keyword.value, ast.Constant) and not keyword.value.value):
+                return True
+            if keyword.arg == "out" and not isinstance(keyword.value, ast.Constant):
+                return not (isinstance(keyword.value, ast.Name) and local.get(keyword.value.id) == FRESH)
+        root, attributes = chain(node.func)
+        found = self.find(module, root, attributes) if root and root not in local and len(node.args) > 1 else None
+        more = node.args[quiet.inputs(found.words) :] if isinstance(found, Outside) else []
+        return any(isinstance(item, _PARTS) for item in more)
 
     def _local_call(self, root: str, attributes: tuple[str, ...], local: Local) -> bool:
         if local[root] == FRESH:
@@ -301,10 +339,18 @@ class Effects:
         root, attributes = chain(node)
         found = self.find(module, root, attributes) if root and root not in local else None
         if isinstance(found, Lead) and isinstance(found.node, (*FUNCTIONS, ast.ClassDef)) and not found.rest:
-            return kept or self._project_call(found)
+            asked = isinstance(found.node, ast.ClassDef) and self._answers(found.module, found.node)
+            return (kept and not asked) or self._project_call(found)
         if isinstance(found, Outside) and not kept:
             return quiet.library(found.words)
         return self.lasting(module, node, local) and (kept or not attributes or _changes_nothing(attributes[-1]))
+
+    def _answers(self, module: Module, node: ast.ClassDef) -> bool:
+        """Whether code of the project's runs when something is asked of the class itself: `isinstance(1, It)`."""
+        hooked = any(isinstance(item, FUNCTIONS) and item.name == "__subclasshook__" for item in node.body)
+        return hooked or not all(
+            self._inert_base(module, keyword.value, frozenset()) for keyword in node.keywords if keyword.arg == "metaclass"
+        )
 
     # Values
 
@@ -391,6 +437,14 @@ class Effects:
         if isinstance(found, Lead) and isinstance(found.node, FUNCTIONS):
             return self._routine(found.module, found.node, "result")
         return found is None and quiet.lasting_builtin(root)
+
+
+def _hints(node: ast.AST) -> list[ast.expr]:
+    """The annotations of a function, or of a name."""
+    if isinstance(node, FUNCTIONS):
+        found = [*(item.annotation for item in all_arguments(node.args)), node.returns]
+        return [item for item in found if item is not None]
+    return [node.annotation] if isinstance(node, ast.AnnAssign) else []
 
 
 def chain(node: ast.AST) -> tuple[str, tuple[str, ...]]:

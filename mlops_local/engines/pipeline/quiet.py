@@ -62,9 +62,26 @@ MUTATORS = {
     "reverse", "rotate", "setdefault", "sort", "subtract", "update", "fill", "itemset", "partition", "resize", "setflags",
     "send", "throw", "close", "read", "readline", "readlines", "seek", "mkdir", "rmdir", "unlink", "touch", "chmod",
     "write_text",
-    "write_bytes", "open", "symlink_to", "hardlink_to", "rename", "insert_column", "replace_column", "drop_in_place", "shuffle",
+    "__delitem__", "__iadd__", "__iand__", "__imul__", "__ior__", "__isub__", "__ixor__", "__next__", "write_bytes",
+    "open", "symlink_to", "hardlink_to", "rename", "insert_column", "replace_column", "drop_in_place", "shuffle", "scatter",
+    "move_to_end", "eliminate_zeros", "sum_duplicates", "prune", "fit", "fit_predict", "fit_transform", "partial_fit", "lchmod",
 }  # fmt: skip
 """Methods of known objects that change them, or a file."""
+_DECORATORS: dict[str, tuple[str, ...]] = {
+    "attr": (), "attrs": (), "beartype": (), "functools": (), "cachetools": (), "contextlib": (), "deprecated": (),
+    "jaxtyping": (), "joblib": (), "numba": ("extending",), "overrides": (), "pydantic": (), "pytest": (), "tenacity": (),
+    "torch": ("library", "fx"),
+    "typeguard": (), "wrapt": (),
+}  # fmt: skip
+"""Library whose decorators keep nothing of what they decorate -> how the names in it begin that do."""
+_INPUTS = {
+    "absolute": 1, "cos": 1, "exp": 1, "floor": 1, "isnan": 1, "log": 1, "log10": 1, "log1p": 1, "negative": 1, "rint": 1,
+    "sign": 1, "sin": 1, "sqrt": 1, "square": 1, "tanh": 1,
+    "arange": 9, "array": 9, "choose": 9, "clip": 3, "digitize": 9, "einsum": 99, "full": 9, "histogram": 9, "interp": 9,
+    "linspace": 9, "pad": 9, "percentile": 3, "quantile": 3, "repeat": 9, "reshape": 9, "roll": 9, "searchsorted": 9,
+    "select": 9, "split": 9, "take": 3, "tensordot": 9, "where": 9,
+}  # fmt: skip
+"""numpy's functions that take other than two inputs; the argument after those is written to."""
 _METHODS = {name for kind in (str, dict, list, tuple, int, float, set) for name in dir(kind)} | {
     "alias", "over", "mean", "std", "max", "min", "sum", "abs", "cast", "select", "filter", "with_columns", "group_by", "agg",
     "collect", "lazy", "to_list", "to_dict", "to_numpy", "astype", "reshape", "round", "clip", "read_text", "read_bytes",
@@ -104,6 +121,19 @@ def library(words: tuple[str, ...]) -> bool:
     return not any(word.startswith(_MODULES[top]) for word in rest if _MODULES[top]) and not any(
         is_loud(word) for word in rest[-1:] if top not in ("operator", "numpy")
     )
+
+
+def decorator(words: tuple[str, ...]) -> bool:
+    """Whether decorating with this from outside the project keeps what it is given nowhere."""
+    top, rest = words[0], words[1:]
+    if top not in _DECORATORS:
+        return library(words) and not any(is_loud(word) for word in rest)
+    return not any(is_loud(word) or word.startswith(_DECORATORS[top] or "\0") for word in rest)
+
+
+def inputs(words: tuple[str, ...]) -> int:
+    """How many arguments of a call of this are only read: numpy writes to the one after them."""
+    return _INPUTS.get(words[-1], 2) if words[0] == "numpy" else 99
 
 
 def lasting(words: tuple[str, ...]) -> bool:

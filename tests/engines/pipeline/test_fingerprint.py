@@ -553,3 +553,41 @@ def test_digest_is_unambiguous() -> None:
         fingerprints.digest("a"),
     }
     assert len(made) == 4
+
+
+def test_every_sort_of_local_variable_can_be_renamed() -> None:
+    """Names bound by `except`, `match`, comprehensions and walruses are local too."""
+    text = """
+E = ValueError
+def fit(rows):
+    try:
+        {a} = 1
+    except E as {e}:
+        {a} = {e}
+    match {a}:
+        case [{x}, *{y}]:
+            return {x}, {y}
+    def inner():
+        nonlocal {a}
+        {a} = 2
+    inner()
+    with open("f") as {e}:
+        return [({q}, {a}) for {q} in rows if ({x} := {q})]
+"""
+    names = [{name: f"{name}{number}" for name in "aexyq"} for number in (1, 2)]
+    assert of({"pipeline.py": text.format(**names[0])})[0] == of({"pipeline.py": text.format(**names[1])})[0]
+
+
+def test_a_decorator_that_is_not_known_belongs_to_every_step_of_its_module() -> None:
+    """What an unknown library keeps of a function it decorates may come back in any step; known ones keep nothing."""
+    text = "import lib\nimport numba\n@{decorator}\ndef unused():\n    return {value}\ndef fit(rows):\n    return lib.all()\n"
+
+    def same(decorator: str) -> bool:
+        prints = [of({"pipeline.py": text.format(decorator=decorator, value=value)})[0] for value in (1, 2)]
+        return prints[0] == prints[1]
+
+    assert not same("lib.node")
+    assert not same("lib.on('start')")
+    assert same("numba.njit")
+    assert same("numba.njit(cache=True)")
+    assert not same("numba.extending.overload(len)")
