@@ -65,6 +65,12 @@ SECTIONS: dict[str, dict[str, Entry]] = {
         "logs": Entry("reading:logs", "What a run's steps printed."),
         "audit": Entry("reading:audit", "Who decided what, from the ledger."),
     },
+    "Share": {
+        "push": Entry("sharing:push", "Add data, champion and verdict to a folder."),
+        "pull": Entry("sharing:pull", "Take them from it; a clone has the same champion."),
+        "pack": Entry("sharing:pack", "Runs and versions as one file."),
+        "unpack": Entry("sharing:unpack", "Take in, or list, what such a file holds."),
+    },
     "Maintain": {
         "doctor": Entry("maintaining:doctor", "Check the store; --fix repairs it."),
         "gc": Entry("sharing:gc", "What no run, version or snapshot needs; --yes removes it."),

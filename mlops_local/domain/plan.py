@@ -148,6 +148,14 @@ class Output:
     rows: int | None = None
 
 
+_PICKLED = ("pickle", "torch")
+
+
+def pickled(output: Output) -> tuple[str, ...]:
+    """The objects of an output that are pickles: only the store that wrote them loads them."""
+    return tuple(hash for name, hash in output.parts.items() if output.kind in _PICKLED or name.split("/")[0] in _PICKLED)
+
+
 @dataclass(frozen=True)
 class StepResult:
     """What one execution of a step left."""

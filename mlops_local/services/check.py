@@ -139,9 +139,9 @@ def _check_staged(project: Project, tree: git.Tree) -> CheckResult:
     changed = _touching(planned, git.staged_paths(project.root))
     if not changed:
         return CheckResult(UNAFFECTED, notes=("nothing staged touches the project",), staged=True, tree=tree.id)
-    lock = lockfile.parse((tree.read("mlops.lock") or b"").decode("utf-8", "replace"))
     result = _judge(planned, git.unstaged_paths(project.root))
-    return replace(result, notes=(*result.notes, *_lock_notes(planned, result, lock)), staged=True, tree=tree.id)
+    notes = _lock_notes(planned, result, _lock(project, tree))
+    return replace(result, notes=(*result.notes, *notes), staged=True, tree=tree.id)
 
 
 def _without_pipeline(project: Project) -> CheckResult:
@@ -164,12 +164,20 @@ def _plan(project: Project, tree: git.Tree | None) -> _Tree:
     targets = _targets(project, code)
     steps = needed(code.graph, targets)
     sources = [code.graph.source(name) for name in planning.sources_of(code.graph, steps)]
-    data = staging.tree_data(project, sources, tree) if tree is not None else staging.current_data(project, sources)
+    lock = _lock(project, tree)
+    data = staging.tree_data(project, sources, tree, lock) if tree is not None else staging.current_data(project, sources, lock)
     plan = Plan()
     if len(data.snapshots) == len(sources):
         values = planning.parameters(code.graph, project.config)
-        plan = planning.make_plan(project, code, targets, params=values, snapshots=data.snapshots)
+        plan = planning.make_plan(project, code, targets, params=values, snapshots=data.snapshots, whole=False)
     return _Tree(project, code, plan, targets, data, staged=tree is not None)
+
+
+def _lock(project: Project, tree: git.Tree | None) -> lockfile.LockFile:
+    """mlops.lock as the tree has it."""
+    if tree is None:
+        return lockfile.read(project.layout.lockfile)
+    return lockfile.parse((tree.read(project.layout.lockfile.name) or b"").decode("utf-8", "replace"))
 
 
 def _targets(project: Project, code: Code) -> tuple[str, ...]:

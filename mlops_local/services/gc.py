@@ -16,7 +16,7 @@ class Heap:
     """Things of one kind that nothing needs, for one reason."""
 
     kind: str
-    """object, result, log or draft."""
+    """object, data, result, log or draft."""
     why: str
     count: int
     bytes: int
@@ -60,7 +60,8 @@ def gc(project: Project, *, yes: bool = False, emit: Emit = ignore) -> Freed:
 
 
 def _heaps(items: Iterable[Item]) -> tuple[Heap, ...]:
-    found: dict[tuple[str, str], list[int]] = {}
+    found: dict[tuple[str, str], Heap] = {}
     for item in items:
-        found.setdefault((item.kind, item.why), []).append(item.bytes)
-    return tuple(Heap(kind, why, len(sizes), sum(sizes)) for (kind, why), sizes in found.items())
+        before = found.get((item.kind, item.why), Heap(item.kind, item.why, 0, 0))
+        found[item.kind, item.why] = Heap(item.kind, item.why, before.count + item.count, before.bytes + item.bytes)
+    return tuple(found.values())

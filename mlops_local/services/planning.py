@@ -335,6 +335,7 @@ def make_plan(
     snapshots: Mapping[str, str],
     force: Sequence[str] = (),
     given: Mapping[str, StepResult] | None = None,
+    whole: bool = True,
 ) -> Plan:
     """Decide what is fresh and what is stale. Reads the store's cache files only.
 
@@ -346,6 +347,7 @@ def make_plan(
         snapshots: source -> id of its snapshot.
         force: steps that run whatever is kept.
         given: plan the targets alone; these are the results they read.
+        whole: a result counts while its files are there; without this, what it was is enough: to say, not to go on from it.
     """
     steps = needed(code.graph, targets)
     if given is not None:
@@ -359,7 +361,7 @@ def make_plan(
         parts=code.parts,
         params=params,
         snapshots=snapshots,
-        cached=lambda fingerprint: cache.step_result(project.layout, fingerprint, last),
+        cached=lambda fingerprint: (cache.step_result if whole else cache.recorded)(project.layout, fingerprint, last),
         latest=last.result,
         force=force,
         seconds=last.predicted,

@@ -16,6 +16,9 @@ from mlops_local.engines.data import files, patterns
 from mlops_local.services import data, git
 from mlops_local.services.project import Project
 from mlops_local.store import cache
+from mlops_local.store.lockfile import LockFile
+
+_NONE = LockFile()
 
 
 @dataclass(frozen=True)
@@ -28,7 +31,7 @@ class Data:
     """What was not taken from the staged tree, and what is missing; one line each."""
 
 
-def tree_data(project: Project, sources: Iterable[Source], tree: git.Tree) -> Data:
+def tree_data(project: Project, sources: Iterable[Source], tree: git.Tree, lock: LockFile = _NONE) -> Data:
     """Name the snapshot of each source as the staged tree has it. Stores nothing but hashes."""
     found: dict[str, str] = {}
     notes: list[str] = []
@@ -48,20 +51,33 @@ def tree_data(project: Project, sources: Iterable[Source], tree: git.Tree) -> Da
                     f"{source.name}: {len(beside)} file{'s' if len(beside) > 1 else ''} ignored by git, taken as on disk"
                 )
         except DataError as error:
-            notes.append(error.message)
+            notes.append(_as_named(project, source, lock, found) or error.message)
     return Data(found, tuple(notes))
 
 
-def current_data(project: Project, sources: Iterable[Source]) -> Data:
-    """Name the snapshot of each source as the working tree has it."""
+def current_data(project: Project, sources: Iterable[Source], lock: LockFile = _NONE) -> Data:
+    """Name the snapshot of each source as the working tree has it, or as mlops.lock does where there is no file of it."""
     found: dict[str, str] = {}
     notes: list[str] = []
     for source in sources:
         try:
             found[source.name] = data.current(project, source).id
         except DataError as error:
-            notes.append(error.message)
+            notes.append(_as_named(project, source, lock, found) or error.message)
     return Data(found, tuple(notes))
+
+
+def _as_named(project: Project, source: Source, lock: LockFile, found: dict[str, str]) -> str:
+    """A source without any file here stands for what mlops.lock says, as in a clone without the data; what to say of it."""
+    entry = lock.sources.get(source.name)
+    try:
+        there = bool(files.find(project.root, source.pattern, source=source.name))
+    except DataError:
+        there = False
+    if entry is None or there:
+        return ""
+    found[source.name] = entry.snapshot
+    return f"{source.name}: no file of it is here, taken as mlops.lock names it ({entry.snapshot[:8]})"
 
 
 def _ignored(project: Project, source: Source, tracked: Iterable[str]) -> list[str]:

@@ -50,6 +50,12 @@ def step_result(layout: Layout, fingerprint: str, last: Newest | None = None) ->
     return result
 
 
+def recorded(layout: Layout, fingerprint: str, last: Newest | None = None) -> StepResult | None:
+    """Return what the step of this fingerprint left, whether or not the files of it are there: to say, not to go on from it."""
+    made = last.made(fingerprint) if last is not None else None
+    return made or _result(_load(_at(layout, "steps", fingerprint)))
+
+
 def lost(layout: Layout, fingerprint: str) -> str:
     """Say in words why a result that was recorded is none any more; empty when it is there, or never was."""
     result = _result(_load(_at(layout, "steps", fingerprint)))

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mlops_local.domain import events
-from mlops_local.store import ledger, lock, newest, objects, reachable, registry
+from mlops_local.store import ledger, lock, newest, objects, packs, reachable, registry, sweeping
 from mlops_local.store.journal import new_id
 from mlops_local.store.layout import Layout
 
@@ -30,12 +30,14 @@ class Item:
     """One thing that nothing needs."""
 
     kind: str
-    """object, result, log or draft."""
+    """object, data, result, log or draft."""
     why: str
     bytes: int
     path: Path
     run: str = ""
     """The removed run it is of."""
+    count: int = 1
+    """How many things, where it is several."""
 
 
 @dataclass(frozen=True)
@@ -69,8 +71,8 @@ def survey(layout: Layout, *, now_s: float | None = None) -> Garbage:
     """
     alive = reachable.writers(layout)
     limit = _limit(now_s, alive)
-    there = set(objects.every(layout))
-    found = reachable.needs(layout, there, entries=bool(alive))
+    there, packed = set(objects.every(layout)), set(packs.every(layout))
+    found = reachable.needs(layout, there | packed, entries=bool(alive))
     gone = sorted(registry.removed(ledger.read(layout)))
     items: list[Item] = []
     young = 0
@@ -82,11 +84,12 @@ def survey(layout: Layout, *, now_s: float | None = None) -> Garbage:
         why = "made by removed runs alone" if run else "named by nothing: left by processes that were killed"
         items.append(Item("object", why, _bytes(path), path, run))
     items += [Item("result", "made by removed runs", _bytes(path), path) for path in found.entries]
+    items += _data(layout, packed & found.kept, dry=True)
     logs = [(layout.logs / run, run) for run in gone]
     items += [Item("log", "printed by removed runs", _bytes(path), path, run) for path, run in logs if path.is_dir()]
     drafts = [path for path in sorted(_drafts(layout)) if _old(path, limit)]
     items += [Item("draft", "half written, and nobody goes on with it", _bytes(path), path) for path in drafts]
-    return Garbage(tuple(items), young, len(there & found.kept), bool(alive and gone))
+    return Garbage(tuple(items), young, len((there | packed) & found.kept), bool(alive and gone))
 
 
 def sweep(layout: Layout, *, wait_s: float = 30.0, now_s: float | None = None) -> Garbage:
@@ -111,6 +114,9 @@ def sweep(layout: Layout, *, wait_s: float = 30.0, now_s: float | None = None) -
         for path in entries:
             path.unlink(missing_ok=True)
         back = _remove(layout, doomed, now_s)
+        if any(item.kind == "data" for item in seen.items):
+            packed = set(packs.every(layout))
+            _data(layout, packed & reachable.needs(layout, packed).kept, dry=False, wait_s=wait_s)
         for item in seen.items:
             if item.kind in {"log", "draft"}:
                 shutil.rmtree(item.path) if item.path.is_dir() else item.path.unlink(missing_ok=True)
@@ -127,6 +133,13 @@ def recover(layout: Layout) -> None:
         for path in aside.iterdir():
             _back(layout, path)
         aside.rmdir()
+
+
+def _data(layout: Layout, keep: set[str], *, dry: bool, wait_s: float = 30.0) -> list[Item]:
+    """Contents of data files that no snapshot names; packs have a rule of their own for what is young."""
+    swept = sweeping.collect(layout, keep, dry=dry, wait_s=wait_s)
+    why = "contents of files that no snapshot names"
+    return [Item("data", why, swept.bytes, layout.packs, count=swept.files)] if swept.files else []
 
 
 def _remove(layout: Layout, doomed: Sequence[Path], now_s: float | None) -> set[Path]:

@@ -5,6 +5,7 @@ Every path of the store is named here and nowhere else. Making it is idempotent 
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from dataclasses import dataclass
@@ -246,6 +247,16 @@ def _config(layout: Layout) -> dict[str, Any]:
 def project_id(layout: Layout) -> str:
     """Return the project's identity, made once by `create`."""
     return str(_config(layout)["project_id"])
+
+
+def store_id(layout: Layout) -> str:
+    """Return what tells this store from other copies and clones of the project; says nothing of the key it comes from."""
+    return hashlib.sha256(b"mlops store\0" + hmac_key(layout)).hexdigest()[:16]
+
+
+def take_identity(layout: Layout, project: str) -> None:
+    """Become a clone of that project: its seeds are ours from now on. The key stays our own."""
+    files.replace(layout.config, json.dumps({**_config(layout), "project_id": project}, indent=1).encode() + b"\n", sync=True)
 
 
 def hmac_key(layout: Layout) -> bytes:

@@ -221,6 +221,17 @@ def verify(layout: Layout) -> list[str]:
     return problems
 
 
+def sound(value: Mapping[str, Any]) -> bool:
+    """Say whether a line from elsewhere is what was decided there: its hash fits, and its fields are a line's."""
+    try:
+        line = _line(value)
+        texts = (line.kind, line.at, line.actor, line.host, line.subject, line.reason, "" if line.value is None else line.value)
+        typed = isinstance(line.seq, int) and isinstance(line.data, dict) and all(isinstance(text, str) for text in texts)
+        return bool(typed and _hash(value) == line.hash)
+    except (KeyError, TypeError, ValueError):
+        return False
+
+
 def torn(layout: Layout) -> int:
     """Return how many bytes at the end are no whole decision: what a process that died while appending left."""
     try:

@@ -78,6 +78,14 @@ def put_file(layout: Layout, source: Path, *, known_hash: str | None = None) -> 
         raise DataError(f"cannot read {source}: {error.strerror or error}") from error
 
 
+def receive(layout: Layout, blocks: Iterator[bytes], hash: str) -> None:
+    """Keep what comes from another store. Raises IntegrityError when it is not what its hash says; it is not kept then."""
+    try:
+        _keep(layout, blocks, hash)
+    except DataError as error:
+        raise IntegrityError(f"object {hash[:12]} is not what its name says", hint="nothing of it was kept") from error
+
+
 def adopt(layout: Layout, source: Path) -> str:
     """Keep a file nobody else needs and return its hash: it is moved, not copied, where it lies on the store's file system.
 

@@ -1,0 +1,198 @@
+"""The store's final journals one by one, as they travel, and what their lines name. Reads only, except for `place`."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import secrets
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import blake3
+
+from mlops_local.domain import events
+from mlops_local.domain.assets import Snapshot
+from mlops_local.domain.plan import StepResult, pickled, result_from_json
+from mlops_local.store import cache, files, folding, journal
+from mlops_local.store.layout import Layout
+from mlops_local.store.parcel import JournalNote
+
+_HASH = re.compile(rb"(?<![0-9a-f])[0-9a-f]{64}(?![0-9a-f])")
+_OF_RUN = re.compile(rb'"r": ?"([0-9a-f]{32})"')
+_RUN = re.compile(rb'"(?:r|run)": ?"([0-9a-f]{32})"')
+
+
+@dataclass
+class Named:
+    """What lines of journals name."""
+
+    objects: dict[str, str] = field(default_factory=dict)
+    """Hash -> what it is, for people; in the order they were met."""
+    data: set[str] = field(default_factory=set)
+    """Those of them that are contents of data files and nothing else."""
+    pickled: set[str] = field(default_factory=set)
+    """Outputs of steps that only the store that wrote them loads; none of `objects`."""
+    snapshots: dict[str, tuple[int, Snapshot]] = field(default_factory=dict)
+    """Id -> when it was seen last (microseconds), and the snapshot."""
+    results: dict[str, StepResult] = field(default_factory=dict)
+    """Fingerprint -> the last result of it."""
+    runs: dict[str, str] = field(default_factory=dict)
+    """Runs that began -> their names."""
+
+    def add(self, hash: str, what: str) -> None:
+        """Name an object that is more than the content of a data file."""
+        self.objects.setdefault(hash, what)
+        self.data.discard(hash)
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Whose lines count."""
+
+    everything: bool = False
+    """All but `without`."""
+    runs: frozenset[str] = frozenset()
+    snapshots: frozenset[str] = frozenset()
+    without: frozenset[str] = frozenset()
+    """Runs that were removed."""
+
+    def takes(self, note: JournalNote) -> bool:
+        """Whether a journal has lines that count."""
+        if self.everything:
+            return not note.runs or bool(set(note.runs) - self.without) or bool(note.snapshots)
+        return bool(self.runs & set(note.runs) - self.without or self.snapshots & set(note.snapshots))
+
+    def counts(self, line: dict[str, Any]) -> bool:
+        """Whether a line of a state file counts."""
+        if line["k"] == events.SNAPSHOT:
+            return self.everything or line["snapshot"]["id"] in self.snapshots
+        run = line.get("run", "")
+        return run not in self.without and (self.everything or run in self.runs)
+
+
+EVERYTHING = Wanted(everything=True)
+
+
+def journals(layout: Layout, wanted: Wanted = EVERYTHING) -> Iterator[tuple[str, bytes]]:
+    """Yield name and content of each final journal file that may have lines that count."""
+    ids = [identity.encode() for identity in (*wanted.runs, *wanted.snapshots)]
+    # Points put away before the first wanted run began are of none.
+    since_us = 0 if wanted.everything else min((int(run[:16], 16) for run in wanted.runs), default=1 << 62)
+    for path in sorted(layout.done.glob("*.zst")):
+        name = path.name.removesuffix(".zst")
+        if journal.NAME.match(name) is None or (".metric." in name and path.stat().st_mtime_ns // 1000 < since_us):
+            continue
+        data = _without(folding.unpack(path), wanted.without)
+        if data and (wanted.everything or any(identity in data for identity in ids)):
+            yield name, data
+
+
+def _without(data: bytes, removed: Collection[str]) -> bytes:
+    """What was removed does not travel: a journal's lines without those of removed runs."""
+    gone = {run.encode() for run in removed if run.encode() in data}
+    if not gone:
+        return data
+    lines = ((line, _RUN.search(line)) for line in data.splitlines(keepends=True))
+    return b"".join(line for line, run in lines if run is None or run[1] not in gone or b'"k":"snapshot"' in line)
+
+
+def note(name: str, data: bytes) -> JournalNote:
+    """Say what a journal file is about."""
+    runs: set[str] = set()
+    snapshots: set[str] = set()
+    if ".metric." in name:
+        runs = {run.decode() for run in set(_OF_RUN.findall(data))}
+    else:
+        for line in journal.decode(data)[0]:
+            if line["k"] == events.SNAPSHOT:
+                snapshots.add(_text(line.get("snapshot"), "id"))
+            elif line.get("run"):
+                runs.add(str(line["run"]))
+    return JournalNote(blake3.blake3(data).hexdigest(), tuple(sorted(runs)), tuple(sorted(snapshots - {""})))
+
+
+def collect(named: Named, data: bytes, wanted: Wanted, there: Collection[str]) -> None:
+    """Add what the lines of a state file name.
+
+    Args:
+        named: what was found so far.
+        data: the file.
+        wanted: whose lines count.
+        there: the objects there are; another hash names none.
+    """
+    for line in journal.decode(data)[0]:
+        try:
+            if not wanted.counts(line):
+                continue
+            if line["k"] == events.SNAPSHOT:
+                _snapshot(named, line, there)
+            else:
+                _step(named, line)
+                what = f"{line['k'].replace('_', ' ')} {line.get('step') or line.get('path') or ''}".strip()
+                _objects(named, line, f"{what} of run {str(line.get('run', ''))[16:24]}", there)
+        except (KeyError, TypeError, ValueError, AttributeError):
+            continue  # a damaged line: the fold will say so
+        if line["k"] == events.RUN_STARTED:
+            named.runs[str(line["run"])] = str(line.get("name", ""))
+
+
+def place(layout: Layout, name: str, data: bytes) -> bool:
+    """Put another store's final journal file among ours, to be folded; False if it is there already."""
+    home = layout.journal / name
+    if journal.NAME.fullmatch(name) is None or home.exists() or (layout.done / f"{name}.zst").exists():
+        return False
+    draft = layout.journal / f".{name}.{secrets.token_hex(4)}"
+    try:
+        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            files.write_all(descriptor, data)
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        draft.rename(home)
+    except OSError as error:
+        draft.unlink(missing_ok=True)
+        raise files.cannot_write(home, error) from error
+    return True
+
+
+def settle(layout: Layout) -> None:
+    """Make the names of placed journals outlive a power cut."""
+    files.sync_folder(layout.journal)
+
+
+def known(layout: Layout) -> set[str]:
+    """The names of all journal files that are here, live ones too."""
+    names = {path.name.removesuffix(".zst") for folder in (layout.journal, layout.done) for path in folder.iterdir()}
+    return {name for name in names if journal.NAME.fullmatch(name)}
+
+
+def _snapshot(named: Named, line: dict[str, Any], there: Collection[str]) -> None:
+    found = cache.snapshot_from_json(line["snapshot"])
+    seen = int(line.get("t", 0))
+    if found.id not in named.snapshots or named.snapshots[found.id][0] < seen:
+        named.snapshots[found.id] = seen, found
+    for entry in found.files:
+        if entry.hash in there and entry.hash not in named.objects:
+            named.objects[entry.hash] = f"data {entry.path} of {found.source} {found.short}"
+            named.data.add(entry.hash)
+
+
+def _step(named: Named, line: dict[str, Any]) -> None:
+    if line["k"] == events.STEP_ENDED and line.get("result"):
+        result = result_from_json(line["result"])
+        named.results[result.fingerprint] = result
+        named.pickled.update(hash for output in result.outputs for hash in pickled(output))
+
+
+def _objects(named: Named, line: dict[str, Any], what: str, there: Collection[str]) -> None:
+    for match in _HASH.findall(json.dumps(line).encode()):
+        hash = match.decode()
+        if hash in there and hash not in named.pickled:
+            named.add(hash, what)
+
+
+def _text(value: Any, key: str) -> str:
+    return str(value.get(key, "")) if isinstance(value, dict) else ""
