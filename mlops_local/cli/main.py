@@ -46,8 +46,8 @@ SECTIONS: dict[str, dict[str, Entry]] = {
     },
     "Data": {
         "data": Entry("projects:data", "Sources and their snapshots."),
-        "sql": Entry("reading:sql", "One SELECT over everything in the project."),
-        "schema": Entry("reading:schema", "The tables and columns `sql` can see."),
+        "sql": Entry("searching:sql", "One SELECT over everything in the project."),
+        "schema": Entry("searching:schema", "The tables and columns `sql` can see."),
     },
     "Models": {
         "model": Entry("models:model", "Versions: list, show, promote, roll back."),
@@ -59,7 +59,7 @@ SECTIONS: dict[str, dict[str, Entry]] = {
         "shell": Entry("foreground:shell", "Python with a step's inputs at hand."),
         "why": Entry("planning:why", "Why one step would run."),
         "dag": Entry("planning:dag", "The graph of steps, with their states."),
-        "runs": Entry("reading:runs", "List runs, filtered and sorted."),
+        "runs": Entry("searching:runs", "List runs, filtered and sorted."),
         "show": Entry("reading:show", "One run, version or snapshot in full."),
         "compare": Entry("reading:compare", "What differs between runs or versions."),
         "logs": Entry("reading:logs", "What a run's steps printed."),

@@ -149,6 +149,20 @@ def table(columns: Sequence[Column | str], rows: Iterable[Sequence[Any]], *, emp
         sys.stdout.write(_GAP.join(painted).rstrip() + "\n")
 
 
+def markdown(columns: Sequence[Column | str], rows: Iterable[Sequence[Any]]) -> None:
+    """Write a table as Markdown: what means something there is escaped, and so are control characters."""
+    heads = [column if isinstance(column, Column) else Column(column) for column in columns]
+    line(f"| {' | '.join(_markdown(head.title) for head in heads)} |")
+    line(f"|{'|'.join(' ---: ' if head.right else ' --- ' for head in heads)}|")
+    for row in rows:
+        line(f"| {' | '.join(_markdown(text(value)) for value in row)} |")
+
+
+def _markdown(value: str) -> str:
+    shown = escape(value.replace("\n", " "))
+    return "".join(f"\\{character}" if character in "\\|`*_[]<>#" else character for character in shown)
+
+
 def pairs(values: Iterable[tuple[str, Any]]) -> None:
     """Write `name  value` lines, the values aligned; pairs whose value is empty are left out."""
     shown = [(escape(name), escape(text(value))) for name, value in values if value not in (None, "")]

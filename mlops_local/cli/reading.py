@@ -1,4 +1,4 @@
-"""The commands that only look: status, runs, show, compare, logs, sql, schema, audit, completion; and bare `mlops`.
+"""The commands that only look: status, show, compare, logs, audit, completion; and bare `mlops`. Lists are in `searching`.
 
 Each parses its options, calls one service and hands the answer to `views`.
 """
@@ -45,39 +45,6 @@ def _status(settings: Settings) -> None:
 
     answer = service.status(settings.project())
     output.fields("status", answer) if settings.json else views.status(answer)
-
-
-@click.command(
-    epilog="""\b
-Examples:
-  mlops runs
-  mlops runs -w "state = failed"
-  mlops runs -w "metric.auc > 0.7 and param.gbm.num_leaves = 31" --sort -metric.auc
-  mlops runs -w "param.lr in (0.1, 0.3) and (metric.auc > 0.7 or not tag.team = 'a')"
-  mlops runs -w "started > now() - interval 2 day" --limit 100 --json"""
-)
-@click.option(
-    "-w",
-    "--where",
-    metavar="FILTER",
-    default="",
-    help="Conditions with and, or, not, in (…) and brackets: state, name, started, metric.X, param.X, tag.X; ~ means contains.",
-)
-@click.option(
-    "--sort", metavar="FIELD", default="", help="Sort by a field; -FIELD for the largest first. Default: newest first."
-)
-@click.option("--limit", type=click.IntRange(min=0), default=20, show_default=True, help="At most so many; 0 for all.")
-@json_option
-@click.pass_obj
-def runs(settings: Settings, where: str, sort: str, limit: int) -> None:
-    """List runs, newest first."""
-    from mlops_local.services import history
-
-    found, total = history.runs(settings.project(), where, sort=sort, limit=limit or None)
-    if settings.json:
-        output.items("runs", found, total=total)
-    else:
-        views.runs(found, total, filtered=bool(where))
 
 
 @click.command(
@@ -156,59 +123,6 @@ def logs(settings: Settings, ref: str, step: str, tail: int | None, follow: bool
             output.line(f"==> {log.name} <==")
         for text in history.read_log(log, tail=tail):
             output.line(text)
-
-
-@click.command(
-    epilog="""\b
-`mlops schema` lists the tables. The store is open for reading only.
-\b
-Examples:
-  mlops sql "select name, state, seconds from run order by started desc limit 5"
-  mlops sql "select name, avg(seconds) from step group by name" --csv
-  echo "select count(*) from prediction" | mlops sql -"""
-)
-@click.argument("query")
-@click.option("--csv", "as_csv", is_flag=True, help="Print CSV.")
-@click.option("--limit", type=click.IntRange(min=0), default=1000, show_default=True, help="At most so many rows; 0 for all.")
-@json_option
-@click.pass_obj
-def sql(settings: Settings, query: str, as_csv: bool, limit: int) -> None:
-    """Run one SELECT over the project's data, runs, predictions and decisions."""
-    from mlops_local.services import query as service
-
-    text = sys.stdin.read() if query == "-" else query
-    answer = service.sql(settings.project(), text, limit=limit or None)
-    if settings.json:
-        rows = [dict(zip(answer.columns, row, strict=True)) for row in answer.rows]
-        output.items("rows", rows, columns=answer.columns, types=answer.types, more=answer.more)
-    elif as_csv:
-        output.csv(answer.columns, answer.rows)
-    else:
-        output.table(views.sql_columns(answer), answer.rows)
-    if answer.more:
-        diagnostics.warn(f"only the first {len(answer.rows)} rows are shown; --limit 0 shows all")
-
-
-@click.command(
-    epilog="""\b
-Examples:
-  mlops schema
-  mlops schema run"""
-)
-@click.argument("table", default="")
-@json_option
-@click.pass_obj
-def schema(settings: Settings, table: str) -> None:
-    """List the tables `mlops sql` can see, or one table's columns."""
-    from mlops_local.services import query as service
-
-    found = service.schema(settings.project(), table)
-    if settings.json:
-        output.items("schema", found)
-    elif table:
-        output.table(["column", "type"], [(column.name, column.type) for column in found])
-    else:
-        views.schema(found)
 
 
 @click.command(

@@ -5,19 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from mlops_local.cli import output, snapshots
+from mlops_local.cli import listings, output, snapshots
 from mlops_local.cli.output import Column
 
 if TYPE_CHECKING:
     from mlops_local.domain.assets import ModelVersion
-    from mlops_local.domain.runs import Run, StepRun
+    from mlops_local.domain.runs import StepRun
     from mlops_local.services.audit import Audit
     from mlops_local.services.compare import Comparison, Row
     from mlops_local.services.history import RunDetail, VersionDetail
-    from mlops_local.services.query import Relation, Table
     from mlops_local.services.status import Champion, Status
 
-_METRICS_SHOWN = 4
 _TITLES = {"params": "parameters", "env": "packages"}
 
 
@@ -48,7 +46,7 @@ def status(answer: Status) -> None:
     if answer.runs:
         more = f", newest {len(answer.runs)}" if answer.total_runs > len(answer.runs) else ""
         output.line(f"\nRuns ({answer.total_runs}{more})")
-        _run_table(answer.runs)
+        listings.runs(answer.runs)
     output.line("\nNext")
     width = max(len(item.command) for item in answer.next)
     for item in answer.next:
@@ -72,51 +70,6 @@ def interval(value: float | None, low: float | None, high: float | None) -> str:
         return ""
     shown = output.decimal(value)
     return f"{shown} [{low:.3f}, {high:.3f}]" if low is not None and high is not None else shown
-
-
-def runs(found: Sequence[Run], total: int, *, filtered: bool) -> None:
-    """A list of runs."""
-    if not found:
-        output.line("no run matches" if filtered else "no runs yet: `mlops train` or `mlops run COMMAND` makes one")
-        return
-    _run_table(found)
-    if total > len(found):
-        output.line(f"{len(found)} of {total}; --limit 0 shows all")
-
-
-def _run_table(found: Sequence[Run]) -> None:
-    keys = _common_metrics(found)
-    columns = [
-        Column("id", keep=True),
-        Column("name"),
-        Column("state", keep=True),
-        Column("started", keep=True),
-        Column("took", right=True, keep=True),
-        *(Column(key, right=True) for key in keys),
-        Column("message"),
-    ]
-    rows = [
-        (
-            run.short,
-            run.name,
-            run.state.value + (" (incomplete)" if run.incomplete else ""),
-            output.local_time(run.started),
-            output.seconds(run.seconds),
-            *(run.metrics.get(key) for key in keys),
-            run.message or (run.error.splitlines()[0] if run.error else ""),
-        )
-        for run in found
-    ]
-    output.table(columns, rows)
-
-
-def _common_metrics(found: Sequence[Run]) -> list[str]:
-    """The metrics most of these runs have, the most frequent first."""
-    counts: dict[str, int] = {}
-    for run in found:
-        for key in run.metrics:
-            counts[key] = counts.get(key, 0) + 1
-    return sorted(counts, key=lambda key: -counts[key])[:_METRICS_SHOWN]
 
 
 def show(kind: str, answer: Any) -> None:
@@ -245,22 +198,6 @@ def comparison(answer: Comparison, *, everything: bool) -> None:
 def _compared(row: Row, difference: bool) -> list[Any]:
     values = ["–" if value is None else value for value in row.values]
     return [f"  {row.name}", *values, *([_signed(row.difference, None, None)] if difference else [])]
-
-
-def sql_columns(answer: Table) -> list[Column]:
-    """Titles of a query's answer; numbers to the right."""
-    return [
-        Column(
-            name,
-            right=kind.startswith(("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "U", "FLOAT", "DOUBLE", "DECIMAL")),
-        )
-        for name, kind in zip(answer.columns, answer.types, strict=True)
-    ]
-
-
-def schema(found: Sequence[Relation]) -> None:
-    """The tables of the SQL space."""
-    output.table(["table", "columns"], [(item.name, ", ".join(column.name for column in item.columns)) for item in found])
 
 
 def audit(answer: Audit) -> None:

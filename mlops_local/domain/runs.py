@@ -51,6 +51,27 @@ class Run:
         return short_id(self.id)
 
 
+@dataclass(frozen=True)
+class Spread:
+    """A metric over several runs. NaN, infinity and runs without it do not count."""
+
+    mean: float
+    std: float | None
+    """Of the sample; None for fewer than two values."""
+    count: int
+
+
+@dataclass(frozen=True)
+class Group:
+    """Runs that have the same values of some fields."""
+
+    values: tuple[Any, ...]
+    """One a field; None: without it."""
+    runs: int
+    metrics: Mapping[str, Spread] = field(default_factory=dict)
+    """Those that some of the runs have."""
+
+
 def short_id(identifier: str) -> str:
     """The shown form of an id: 8 characters of its random part."""
     return identifier[16:24]

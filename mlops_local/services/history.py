@@ -1,4 +1,4 @@
-"""What ran: lists of runs, one run in full, what its steps printed.
+"""What ran: one run in full, what its steps printed.
 
 Every reading folds the journals first, so that what a process logged a moment ago is there.
 """
@@ -19,7 +19,7 @@ from mlops_local.domain.plan import StepResult
 from mlops_local.domain.runs import Curve, Run, StepRun, short_id
 from mlops_local.services import references
 from mlops_local.services.project import Project
-from mlops_local.store import history, projection, registry, search
+from mlops_local.store import history, projection, registry
 
 
 @dataclass(frozen=True)
@@ -71,29 +71,6 @@ class Log:
 
     name: str
     path: Path
-
-
-def runs(
-    project: Project, where: str = "", *, sort: str = "", limit: int | None = 20, offset: int = 0
-) -> tuple[list[Run], int]:
-    """List runs, newest first unless sorted otherwise.
-
-    Args:
-        project: the project.
-        where: a filter, as in `state = failed or metric.auc > 0.7` (`domain.filters`).
-        sort: a field, `-` before it for descending; runs without a value come last.
-        limit: at most so many; None for all.
-        offset: leave out so many.
-
-    Returns:
-        The runs, and how many match in all.
-
-    Raises:
-        UsageError: the filter or the field cannot be read.
-    """
-    projection.fold(project.store)
-    with project.store.reader() as db:
-        return search.runs(db, where, sort=sort, limit=limit, offset=offset)
 
 
 def show(project: Project, ref: str) -> tuple[str, RunDetail | VersionDetail | Snapshot]:

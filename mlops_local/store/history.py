@@ -6,20 +6,32 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from mlops_local.domain.assets import ColumnProfile, FileEntry, Snapshot
-from mlops_local.domain.plan import StepResult, result_from_json
 from mlops_local.domain.runs import Curve, Run, RunState, StepRun
 from mlops_local.store.database import Db
+
+if TYPE_CHECKING:  # at runtime where they are made: a list of runs needs none of them, and is the command typed most
+    from mlops_local.domain.assets import ColumnProfile, Snapshot
+    from mlops_local.domain.plan import StepResult
 
 _RUN = 'id, name, kind, state, started, ended, seconds, message, error, "commit", dirty, incomplete, targets'
 
 
-def runs(
+_FACTS = """
+    WITH chosen AS (SELECT unnest(?::VARCHAR[]) AS run)
+    SELECT run, 'param' AS kind, name, value, NULL::DOUBLE AS number, NULL::TIMESTAMP AS time
+    FROM param SEMI JOIN chosen USING (run)
+    UNION ALL SELECT run, 'metric', key, NULL, value, NULL FROM metric_last SEMI JOIN chosen USING (run)
+    UNION ALL SELECT run, 'tag', key, value, NULL, NULL FROM tag SEMI JOIN chosen USING (run)
+    UNION ALL SELECT run, 'note', text, NULL, NULL, time FROM note SEMI JOIN chosen USING (run)"""
+"""All that a list says of its runs: in one question, since asking costs more than answering."""
+
+
+def page(
     db: Db,
     *,
     where: str = "",
@@ -28,8 +40,8 @@ def runs(
     order: str = "started DESC, id DESC",
     limit: int | None = 50,
     offset: int = 0,
-) -> list[Run]:
-    """Return runs with their parameters and last metric values.
+) -> tuple[list[Run], int]:
+    """Return runs with their parameters, last metric values, tags and notes, and how many match in all.
 
     Args:
         db: from `Store.reader`.
@@ -40,22 +52,21 @@ def runs(
         limit: at most so many; None for all.
         offset: leave out so many.
     """
-    sql = f"SELECT {_RUN} FROM {source}{_condition(where)} ORDER BY {order} LIMIT ? OFFSET ?"
+    sql = f"SELECT count(*) OVER (), {_RUN} FROM {source}{_condition(where)} ORDER BY {order} LIMIT ? OFFSET ?"
     rows = db.execute(sql, [*params, limit, offset]).fetchall()
-    found = [str(row[0]) for row in rows]
-    parameters, metrics, noted, tagged = _params(db, found), _metrics(db, found), _notes(db, found), _tags(db, found)
-    return [
-        replace(
-            _run(row, parameters.get(row[0], {}), metrics.get(row[0], {})),
-            notes=tuple(noted.get(row[0], ())),
-            tags=tagged.get(row[0], {}),
-        )
-        for row in rows
-    ]
+    if not rows:  # a page beyond the end, or nothing to count
+        return [], count_runs(db, where, params, source=source) if offset or limit == 0 else 0
+    facts = _facts(db, [str(row[1]) for row in rows])
+    return [_run(row, facts.get(row[0], {})) for _, *row in rows], int(rows[0][0])
+
+
+def runs(db: Db, *, where: str = "", params: Sequence[Any] = (), limit: int | None = 50, offset: int = 0) -> list[Run]:
+    """Return runs, newest first; all arguments as for `page`."""
+    return page(db, where=where, params=params, limit=limit, offset=offset)[0]
 
 
 def count_runs(db: Db, where: str = "", params: Sequence[Any] = (), *, source: str = "run") -> int:
-    """Return how many runs match; `where`, `params` and `source` as for `runs`."""
+    """Return how many runs match; `where`, `params` and `source` as for `page`."""
     ((count,),) = db.execute(f"SELECT count(*) FROM {source}{_condition(where)}", list(params)).fetchall()
     return int(count)
 
@@ -68,7 +79,7 @@ def run(db: Db, id: str) -> Run | None:
 
 def params(db: Db, run: str) -> dict[str, Any]:
     """Return a run's parameters, dotted name -> JSON value."""
-    return _params(db, [run]).get(run, {})
+    return _facts(db, [run]).get(run, {}).get("param", {})
 
 
 def tags(db: Db, run: str) -> dict[str, str]:
@@ -124,6 +135,8 @@ def step_runs(db: Db, run: str) -> list[StepRun]:
 
 def step_results(db: Db, run: str) -> dict[str, StepResult]:
     """Return step -> what it left, for the steps a run made or reused."""
+    from mlops_local.domain.plan import result_from_json  # noqa: PLC0415  (as above)
+
     rows = db.execute(
         "SELECT name, result FROM step WHERE run = ? AND state IN ('done', 'reused') AND result IS NOT NULL ORDER BY ended",
         [run],
@@ -186,6 +199,8 @@ def snapshot_heads(db: Db) -> list[Snapshot]:
 
 def snapshots(db: Db, source: str | None = None, id: str | None = None) -> list[Snapshot]:
     """Return snapshots whole, newest seen first."""
+    from mlops_local.domain.assets import FileEntry, Snapshot  # noqa: PLC0415  (as above)
+
     only = [source, source, id, id]
     where = "WHERE (? IS NULL OR source = ?) AND (? IS NULL OR snapshot = ?)"
     rows = db.execute(
@@ -220,6 +235,8 @@ def snapshots(db: Db, source: str | None = None, id: str | None = None) -> list[
 
 def _column(*held: Any) -> ColumnProfile:
     """A profile's row as the snapshot's own JSON had it."""
+    from mlops_local.domain.assets import ColumnProfile  # noqa: PLC0415  (as above)
+
     names = "name type nulls distinct min max mean nans std quantiles bins bins_from bins_to top lengths".split()
     value = dict(zip(names, held, strict=True))
     frequent = tuple((text, count) for text, count in json.loads(value["top"] or "[]"))
@@ -258,39 +275,29 @@ def _condition(where: str) -> str:
     return f" WHERE {where}" if where else ""
 
 
-def _params(db: Db, found: Sequence[str]) -> dict[str, dict[str, Any]]:
-    made: dict[str, dict[str, Any]] = {}
-    sql = "SELECT run, name, value FROM param WHERE run IN (SELECT unnest(?::VARCHAR[])) ORDER BY run, name"
-    for run_id, name, value in db.execute(sql, [list(found)]).fetchall():
-        made.setdefault(run_id, {})[name] = json.loads(value)
+def _facts(db: Db, found: Sequence[str]) -> dict[str, dict[str, dict[str, Any]]]:
+    """Run -> kind of fact -> name -> value. Notes, which may be the same twice, are named by their place."""
+    made: dict[str, dict[str, dict[str, Any]]] = {}
+    for run_id, kind, name, value, number, time in sorted(db.execute(_FACTS, [list(found)]).fetchall(), key=_by_time):
+        facts = made.setdefault(run_id, {}).setdefault(kind, {})
+        match kind:
+            case "param":
+                facts[name] = json.loads(value)
+            case "metric":
+                facts[name] = number
+            case "tag":
+                facts[name] = value
+            case _:
+                facts[f"{time} {len(facts)}"] = name
     return made
 
 
-def _metrics(db: Db, found: Sequence[str]) -> dict[str, dict[str, float]]:
-    made: dict[str, dict[str, float]] = {}
-    sql = "SELECT run, key, value FROM metric_last WHERE run IN (SELECT unnest(?::VARCHAR[])) ORDER BY run, key"
-    for run_id, key, value in db.execute(sql, [list(found)]).fetchall():
-        made.setdefault(run_id, {})[key] = value
-    return made
+def _by_time(fact: Sequence[Any]) -> tuple[Any, str]:
+    *_, time = fact
+    return time or datetime.min, str(fact[2])
 
 
-def _notes(db: Db, found: Sequence[str]) -> dict[str, list[str]]:
-    made: dict[str, list[str]] = {}
-    sql = "SELECT run, text FROM note WHERE run IN (SELECT unnest(?::VARCHAR[])) ORDER BY run, time"
-    for run_id, text in db.execute(sql, [list(found)]).fetchall():
-        made.setdefault(run_id, []).append(text)
-    return made
-
-
-def _tags(db: Db, found: Sequence[str]) -> dict[str, dict[str, str]]:
-    made: dict[str, dict[str, str]] = {}
-    sql = "SELECT run, key, value FROM tag WHERE run IN (SELECT unnest(?::VARCHAR[])) ORDER BY run, key"
-    for run_id, key, value in db.execute(sql, [list(found)]).fetchall():
-        made.setdefault(run_id, {})[key] = value
-    return made
-
-
-def _run(row: Sequence[Any], parameters: dict[str, Any], metrics: dict[str, float]) -> Run:
+def _run(row: Sequence[Any], facts: Mapping[str, Mapping[str, Any]]) -> Run:
     id, name, kind, state, started, ended, took, message, error, commit, dirty, incomplete, targets = row
     return Run(
         id=id,
@@ -305,7 +312,9 @@ def _run(row: Sequence[Any], parameters: dict[str, Any], metrics: dict[str, floa
         commit=commit,
         dirty=bool(dirty),
         incomplete=bool(incomplete),
-        params=parameters,
-        metrics=metrics,
+        params=facts.get("param", {}),
+        metrics=facts.get("metric", {}),
         targets=tuple(targets or ()),
+        notes=tuple(facts.get("note", {}).values()),
+        tags=facts.get("tag", {}),
     )

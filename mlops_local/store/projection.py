@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlops_local.domain.errors import MlopsError
-from mlops_local.domain.plan import result_from_json
-from mlops_local.store import cache, files, history, journal, ledger
+from mlops_local.store import files, journal, ledger
 from mlops_local.store.database import Store
 from mlops_local.store.layout import Layout
 from mlops_local.store.tail import Tail
@@ -91,6 +90,9 @@ def rebuild(store: Store) -> int:
 
 def restore_cache(store: Store) -> None:
     """Write the step results and newest snapshots that the database knows back into the cache."""
+    from mlops_local.domain.plan import result_from_json  # noqa: PLC0415  (none of it is needed to fold, and folding is what all do)
+    from mlops_local.store import cache, history  # noqa: PLC0415
+
     layout = store.layout
     with store.reader() as db:
         results = db.execute(

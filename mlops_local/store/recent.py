@@ -33,7 +33,7 @@ def newest(store: Store, limit: int) -> tuple[list[Run], int]:
         except (KeyError, TypeError, ValueError):
             pass
     with store.reader() as db:
-        runs, total = history.runs(db, limit=KEPT), history.count_runs(db)
+        runs, total = history.page(db, limit=KEPT)
     files.replace(path, json.dumps({"state": state, "total": total, "runs": [_plain(run) for run in runs]}).encode())
     return runs[:limit], total
 

@@ -1,10 +1,18 @@
-"""Run a SELECT somebody typed: the store read only, no other file, no network, settings locked.
+"""Run a SELECT somebody typed: the store read only, no other file, no network, settings locked, time and memory bounded.
 
-The statement runs on a DuckDB instance of its own, which ends with it: the locks on its settings cannot be taken back.
+The statement runs on a DuckDB instance of its own, which ends with it: the locks on its settings cannot be taken back. The
+only files it can open are those that the views read, each by name; `allowed_directories` would let COPY write beside them.
 """
 
 from __future__ import annotations
 
+import os
+import secrets
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import duckdb
@@ -12,35 +20,71 @@ import duckdb
 from mlops_local.domain.errors import UsageError
 from mlops_local.store.database import Db, Store, quote
 
+MEMORY_MIB = min(4096, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2 >> 20)
+"""A query that needs more spills to the store's tmp/, up to SPILL: half the machine's, and no more than 4 GiB."""
+SPILL = "16GiB"
+
 _SEE = "`mlops schema` lists the tables and their columns"
+_NEVER = 1e9
 
 
-def select(store: Store, text: str, limit: int | None) -> tuple[list[str], list[str], list[tuple[Any, ...]], bool]:
+@dataclass(frozen=True)
+class Extra:
+    """What a SELECT may see beside the store's views."""
+
+    statements: tuple[str, ...] = ()
+    """Run before the instance is sealed; trusted: CREATE TEMP VIEW …"""
+    files: tuple[str, ...] = ()
+    """Absolute paths those views read."""
+
+
+NOTHING = Extra()
+
+
+def select(
+    store: Store, text: str, limit: int | None, *, timeout_s: float | None = None, extra: Extra = NOTHING
+) -> tuple[list[str], list[str], list[tuple[Any, ...]], bool]:
     """Run one SELECT.
 
     Args:
         store: the project's store.
         text: the statement.
         limit: fetch at most so many rows; None for all.
+        timeout_s: give up after so many seconds; None: never.
+        extra: further views.
 
     Returns:
         Names, types, rows, and whether there were more rows.
 
     Raises:
-        UsageError: not exactly one SELECT, or DuckDB refuses it.
+        UsageError: not exactly one SELECT, DuckDB refuses it, or it took too long or too much memory.
     """
-    with store.apart() as db:
-        try:
-            _seal(db, store)
-            statement = _one(db, text)
-            result = db.execute(_zoneless(db, statement))
-            names = [column[0] for column in result.description or ()]
-            types = [str(column[1]) for column in result.description or ()]
-            rows = result.fetchall() if limit is None else result.fetchmany(limit + 1)
-        except duckdb.Error as error:
-            raise _refused(error) from error
+    with _opened(store, extra, timeout_s) as db:
+        statement = _one(db, text)
+        result = db.execute(_zoneless(db, statement))
+        names = [column[0] for column in result.description or ()]
+        types = [str(column[1]) for column in result.description or ()]
+        rows = result.fetchall() if limit is None else result.fetchmany(limit + 1)
     more = limit is not None and len(rows) > limit
     return names, types, rows[:limit] if more else rows, more
+
+
+@contextmanager
+def parquet(store: Store, text: str, *, timeout_s: float | None = None, extra: Extra = NOTHING) -> Iterator[tuple[Path, int]]:
+    """Run one SELECT into a Parquet file of ours, which is gone after the block; yield it and the number of rows.
+
+    Raises:
+        UsageError: as `select`.
+    """
+    made = store.layout.tmp / f"sql.{secrets.token_hex(8)}.parquet"
+    try:
+        with _opened(store, Extra(extra.statements, (*extra.files, str(made))), timeout_s) as db:
+            # Only text that is by itself one whole SELECT comes here, so it cannot close the bracket it stands in.
+            statement = _one(db, text)
+            ((rows,),) = db.execute(f"COPY (\n{statement}\n) TO {quote(str(made))} (FORMAT parquet)").fetchall()
+        yield made, int(rows)
+    finally:
+        made.unlink(missing_ok=True)
 
 
 def relations(db: Db) -> dict[str, list[tuple[str, str]]]:
@@ -54,18 +98,55 @@ def relations(db: Db) -> dict[str, list[tuple[str, str]]]:
     return found
 
 
-def _seal(db: Db, store: Store) -> None:
-    # Paths in the view are relative to the store; a sealed instance opens absolute ones only.
-    row = db.execute("SELECT sql FROM duckdb_views() WHERE database_name = current_database() AND view_name = 'evaluation'")
-    found = row.fetchone()
-    if found is not None:
-        _, _, body = str(found[0]).partition(" AS ")
-        absolute = body.rstrip().rstrip(";").replace("'objects/", quote(f"{store.layout.objects}/")[:-1])
-        db.execute(f"CREATE TEMP VIEW evaluation AS {absolute}")
-    db.execute("SET TimeZone = 'UTC'")
-    db.execute(f"SET allowed_directories = [{quote(str(store.layout.objects))}]")
+@contextmanager
+def _opened(store: Store, extra: Extra, timeout_s: float | None) -> Iterator[Db]:
+    """A sealed instance; what DuckDB says against the statement becomes ours, and time is up when it is."""
+    with store.apart() as db:
+        late = threading.Event()
+
+        def stop() -> None:
+            late.set()
+            db.interrupt()
+
+        timer = threading.Timer(min(timeout_s or _NEVER, threading.TIMEOUT_MAX), stop)
+        timer.daemon = True
+        try:
+            _seal(db, store, extra)
+            timer.start()
+            yield db
+        except duckdb.Error as error:
+            if late.is_set():
+                raise UsageError(
+                    f"the query was not done after {timeout_s:g} s", hint="ask for less, or give it longer: --timeout SECONDS"
+                ) from error
+            raise _refused(error) from error
+        finally:
+            timer.cancel()
+
+
+def _seal(db: Db, store: Store, extra: Extra) -> None:
+    readable = [*_absolute(db, store), *extra.files]
+    for statement in extra.statements:
+        db.execute(statement)
+    for setting, value in (("TimeZone", "UTC"), ("memory_limit", f"{MEMORY_MIB}MiB"), ("max_temp_directory_size", SPILL)):
+        db.execute(f"SET {setting} = {quote(value)}")
+    db.execute(f"SET temp_directory = {quote(str(store.layout.tmp / 'spill'))}")
+    db.execute(f"SET allowed_paths = [{', '.join(map(quote, readable))}]")
     db.execute("SET enable_external_access = false")
     db.execute("SET lock_configuration = true")
+
+
+def _absolute(db: Db, store: Store) -> list[str]:
+    """Paths in the view are relative to the store; a sealed instance opens absolute ones only. Returns those."""
+    row = db.execute("SELECT sql FROM duckdb_views() WHERE database_name = current_database() AND view_name = 'evaluation'")
+    found = row.fetchone()
+    if found is None:
+        return []
+    _, _, body = str(found[0]).partition(" AS ")
+    first, *pieces = body.rstrip().rstrip(";").split("'objects/")
+    start = f"{store.layout.objects}/"
+    db.execute(f"CREATE TEMP VIEW evaluation AS {first}" + "".join(quote(start)[:-1] + piece for piece in pieces))
+    return [start + piece.partition("'")[0] for piece in pieces]
 
 
 def _one(db: Db, text: str) -> str:
@@ -87,7 +168,7 @@ def _zoneless(db: Db, statement: str) -> str:
     if not zoned:
         return statement
     replaced = ", ".join(f'"{name}" AT TIME ZONE \'UTC\' AS "{name}"' for name in zoned)
-    return f"SELECT * REPLACE ({replaced}) FROM ({statement})"
+    return f"SELECT * REPLACE ({replaced}) FROM (\n{statement}\n)"
 
 
 def _refused(error: duckdb.Error) -> UsageError:
@@ -96,4 +177,8 @@ def _refused(error: duckdb.Error) -> UsageError:
     place = "".join(f"\n       {line}" for line in rest.splitlines()) if rest.startswith("LINE") else ""
     if "disabled by configuration" in message or "disabled through configuration" in message:
         return UsageError("`mlops sql` reads the project's tables only, no other file and nothing over the network", hint=_SEE)
+    if isinstance(error, duckdb.OutOfMemoryException):
+        return UsageError(
+            f"the query needs more than {MEMORY_MIB} MiB of memory and {SPILL} of disk", hint="ask for less at once"
+        )
     return UsageError(message.replace("\n", " ") + place, hint=_SEE)

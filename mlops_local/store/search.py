@@ -55,6 +55,12 @@ class Question:
     """UTC, without a zone."""
     joins: dict[str, str] = field(default_factory=dict)
     """Full field name -> alias of its join."""
+    where: str = ""
+    """The filter's condition; empty: everything."""
+    parameters: list[Any] = field(default_factory=list)
+    """The condition's."""
+    asked: tuple[str, ...] = ()
+    """The filter's fields, by full name."""
 
     def value(self, name: str) -> str:
         """Return the SQL for a field's value as it is stored: parameters as text, null where there is none."""
@@ -63,6 +69,10 @@ class Question:
             return _COLUMNS[name]
         alias = self._joined(name)
         return f"json_extract_string({alias}.value, '$')" if space == "param" else f"{alias}.value"
+
+    def stored(self, name: str) -> str:
+        """Return the SQL for a field's value as its table holds it: parameters as JSON."""
+        return f"{self._joined(name)}.value" if split(name)[0] == "param" else self.value(name)
 
     def has(self, name: str) -> str:
         """Return the SQL that asks whether a run has a field."""
@@ -179,10 +189,21 @@ class Question:
             raise UsageError(f"{name}: {value!r} is not a date or time", hint=hint) from None
 
 
+@dataclass(frozen=True)
+class Found:
+    """Runs a filter chose."""
+
+    runs: list[Run]
+    total: int
+    """How many match in all."""
+    asked: tuple[str, ...]
+    """The fields of the filter and the order, by full name."""
+
+
 def runs(
     db: Db, where: str = "", *, sort: str = "", limit: int | None = None, offset: int = 0, now: datetime | None = None
-) -> tuple[list[Run], int]:
-    """Return the runs a filter chooses, newest first unless sorted otherwise, and how many there are in all.
+) -> Found:
+    """Return the runs a filter chooses, newest first unless sorted otherwise.
 
     Args:
         db: from `Store.reader`.
@@ -195,26 +216,32 @@ def runs(
     Raises:
         UsageError: the filter or the field cannot be read, or no run has it.
     """
-    question, condition, parameters = ask(db, where, now=now)
-    counted, counted_with = question.source()
-    order = question.order(sorting(sort, Names(db)))
+    question = ask(db, where, now=now)
+    sort = sorting(sort, Names(db))
+    order = question.order(sort)
     source, joined = question.source()
-    found = history.runs(
-        db, where=condition, params=[*joined, *parameters], source=source, order=order, limit=limit, offset=offset
+    found, total = history.page(
+        db, where=question.where, params=[*joined, *question.parameters], source=source, order=order, limit=limit, offset=offset
     )
-    if not offset and (limit is None or len(found) < limit):
-        return found, len(found)
-    return found, history.count_runs(db, condition, [*counted_with, *parameters], source=counted)
+    asked = dict.fromkeys([*question.asked, *([sort.removeprefix("-")] if sort else [])])
+    return Found(found, total, tuple(asked))
 
 
-def ask(db: Db, where: str, *, now: datetime | None = None) -> tuple[Question, str, list[Any]]:
-    """Read a filter; return what it joins, its SQL condition (empty: everything) and that one's parameters."""
+def ask(db: Db, where: str, *, now: datetime | None = None) -> Question:
+    """Read a filter. Raises UsageError."""
     question = Question((now or datetime.now(timezone.utc)).replace(tzinfo=None))
     expression = filters.parse(where)
-    if expression is None:
-        return question, "", []
-    condition, parameters = question.condition(resolve(expression, Names(db)))
-    return question, condition, parameters
+    if expression is not None:
+        expression = resolve(expression, Names(db))
+        question.where, question.parameters = question.condition(expression)
+        question.asked = tuple(dict.fromkeys(condition.field for condition in filters.conditions(expression)))
+    return question
+
+
+def full(db: Db, fields: Sequence[str]) -> tuple[str, ...]:
+    """Return fields by full name. Raises UsageError."""
+    names = Names(db)
+    return tuple(named(field, names) for field in fields)
 
 
 def sorting(sort: str, names: Names) -> str:

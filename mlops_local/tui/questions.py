@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from mlops_local.domain.errors import Conflict
-from mlops_local.services import compare, history, judging, model, status
+from mlops_local.services import compare, history, judging, model, query, status
 from mlops_local.services.model import VersionView
 from mlops_local.services.project import Project
 from mlops_local.tui import words
@@ -81,7 +81,7 @@ def filter_of(text: str) -> str:
 def _home(project: Project) -> HomeView:
     found = status.status(project)
     versions = {view.version.id: view for view in model.versions(project)}
-    newest, total = history.runs(project, limit=NEWEST)
+    newest = query.listing(project, limit=NEWEST)
     models = []
     for champion in found.champions:
         view = versions.get(champion.version)
@@ -98,16 +98,16 @@ def _home(project: Project) -> HomeView:
         project=found.project,
         models=tuple(models),
         attention=tuple(Advice(item.text, item.command) for item in found.attention),
-        newest=tuple(newest),
+        newest=newest.runs,
         next=tuple(Advice(item.why, item.command) for item in found.next if item.command != "mlops ui"),
-        runs=total,
+        runs=newest.total,
     )
 
 
 def _runs(project: Project, request: AskRuns) -> RunsPage:
-    query = request.query
-    rows, total = history.runs(project, filter_of(query.text), sort=query.sort, limit=request.limit, offset=request.start)
-    return RunsPage(query, total, request.start, tuple(rows))
+    asked = request.query
+    found = query.listing(project, filter_of(asked.text), sort=asked.sort, limit=request.limit, offset=request.start)
+    return RunsPage(asked, found.total, request.start, found.runs)
 
 
 def _run(project: Project, identifier: str) -> RunView:

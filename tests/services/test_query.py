@@ -1,12 +1,11 @@
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from mlops_local.domain.errors import UsageError
-from mlops_local.services import history, query
+from mlops_local.services import query
 
 
 def _four(story: Any) -> Any:
@@ -76,8 +75,8 @@ def kept(shared_story: Any) -> Any:
 )
 def test_a_filter_finds_what_it_says(kept: Any, text: str, names: list[str]) -> None:
     """Fields, metrics, parameters and tags compare as a person means them; newest first."""
-    found, total = history.runs(kept.project, text)
-    assert [run.name for run in found] == names and total == len(names)
+    found = query.listing(kept.project, text)
+    assert [run.name for run in found.runs] == names and found.total == len(names)
 
 
 @pytest.mark.parametrize(
@@ -92,13 +91,13 @@ def test_a_filter_finds_what_it_says(kept: Any, text: str, names: list[str]) -> 
 )
 def test_runs_sort_by_any_field_and_what_lacks_it_comes_last(kept: Any, sort: str, names: list[str]) -> None:
     """`-` is largest first; a run without the value is never first."""
-    assert [run.name for run in history.runs(kept.project, sort=sort)[0]] == names
+    assert [run.name for run in query.listing(kept.project, sort=sort).runs] == names
 
 
 def test_a_limit_still_counts_all(kept: Any) -> None:
     """The list is cut, the count is not."""
-    found, total = history.runs(kept.project, "metric.auc", limit=1)
-    assert ([run.name for run in found], total) == (["dapper-ash"], 3)
+    found = query.listing(kept.project, "metric.auc", limit=1)
+    assert ([run.name for run in found.runs], found.total) == (["dapper-ash"], 3)
 
 
 @pytest.mark.parametrize(
@@ -135,7 +134,7 @@ def test_a_limit_still_counts_all(kept: Any) -> None:
 def test_a_filter_that_cannot_be_meant_names_the_way_out(kept: Any, text: str, message: str, hint: str) -> None:
     """A typo names the nearest field; a broken comparison says what is missing and shows one that works."""
     with pytest.raises(UsageError) as caught:
-        history.runs(kept.project, text)
+        query.listing(kept.project, text)
     assert message in caught.value.message and hint in caught.value.hint
 
 
@@ -146,111 +145,47 @@ def test_a_row_holds_all_a_run_has(kept: Any) -> None:
     assert row["metric.auc"] == 0.74 and row["param.gbm.num_leaves"] == 95 and row["tag.baseline"] == "yes"
 
 
-def test_one_select_sees_everything(kept: Any) -> None:
-    """`mlops sql` answers over the views, with names and types."""
-    answer = query.sql(kept.project, "WITH r AS (FROM run) SELECT name, seconds FROM r WHERE kind = 'script';")
-    assert (answer.columns, answer.types, answer.rows) == (("name", "seconds"), ("VARCHAR", "DOUBLE"), (("dapper-ash", 1.5),))
-
-
-def test_times_with_a_zone_come_as_utc(kept: Any) -> None:
-    """now() works without another package, and is UTC."""
-    answer = query.sql(kept.project, "SELECT now() AS at, TIMESTAMPTZ '2026-01-01 00:00:00+01' AS zoned")
-    assert answer.rows[0][1].isoformat() == "2025-12-31T23:00:00"
-
-
-def test_a_limit_says_when_there_was_more(kept: Any) -> None:
-    """A cut answer is never taken for a whole one."""
-    cut = query.sql(kept.project, "SELECT * FROM range(10)", limit=3)
-    assert len(cut.rows) == 3 and cut.more
-    whole = query.sql(kept.project, "SELECT * FROM range(3)", limit=3)
-    assert len(whole.rows) == 3 and not whole.more
-
-
 @pytest.mark.parametrize(
-    "statement",
+    ("by", "sort", "expected"),
     [
-        "DROP VIEW run",
-        "DELETE FROM store.metric",
-        "INSERT INTO store.tag VALUES ('a', 'b', 'c', now(), 1)",
-        "SELECT 1; SELECT 2",
-        "SELECT 1; DROP TABLE store.metric",
-        "ATTACH 'other.duckdb'",
-        "COPY (SELECT 1) TO 'out.csv'",
-        "COPY (SELECT 1) TO '{objects}/out.csv'",
-        "SET threads = 1",
-        "SET enable_external_access = true",
-        "PRAGMA version",
-        "INSTALL httpfs",
-        "CALL pragma_version()",
-        "CREATE TEMP TABLE t AS SELECT 1",
-        "EXPORT DATABASE 'x'",
-        "CHECKPOINT",
-        "",
-        "-- nothing",
+        (["kind"], "", [(("script",), 1, 0.72, None, 1), (("train",), 3, 0.72, 0.02828, 2)]),
+        (["param.gbm.num_leaves"], "-auc", [((95,), 1), ((None,), 1), ((31,), 1), ((127,), 1)]),
+        (["param.gbm.num_leaves"], "-param.gbm.num_leaves", [((127,), 1), ((95,), 1), ((31,), 1), ((None,), 1)]),
+        (["tag.baseline", "dirty"], "-runs", [((None, False), 2), (("yes", False), 1), ((None, True), 1)]),
     ],
 )
-def test_anything_but_one_select_is_refused(kept: Any, statement: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No statement changes the store, a file or a setting."""
-    monkeypatch.chdir(tmp_path)
-    held = query.sql(kept.project, "FROM run").rows
-    before = sorted(tmp_path.rglob("*"))
-    with pytest.raises(UsageError):
-        query.sql(kept.project, statement.format(objects=kept.project.layout.objects))
-    assert query.sql(kept.project, "FROM run").rows == held and sorted(tmp_path.rglob("*")) == before
+def test_runs_are_taken_together(kept: Any, by: list[str], sort: str, expected: list[tuple[Any, ...]]) -> None:
+    """How many have the same values, each metric's mean and sample deviation over those that have it, in any order."""
+    answer = query.groups(kept.project, by, metrics=["auc"], sort=sort)
+    assert answer.metrics == ("auc",) and answer.total == len(expected)
+    for group, (values, runs, *spread) in zip(answer.groups, expected, strict=True):
+        assert (group.values, group.runs) == (values, runs)
+        if spread:
+            found = group.metrics["auc"]
+            assert found.mean == pytest.approx(spread[0]) and found.count == spread[2]
+            assert found.std == (spread[1] and pytest.approx(spread[1], rel=1e-3))
 
 
-@pytest.mark.parametrize(
-    "statement",
-    [
-        "SELECT * FROM read_text('/etc/hostname')",
-        "SELECT * FROM read_csv('secret.csv')",
-        "FROM 'secret.csv'",
-        "SELECT * FROM glob('/etc/*')",
-        "SELECT * FROM read_text('{state}/config')",
-        "SELECT * FROM read_text('{state}/objects/../config')",
-        "SELECT * FROM 'https://example.org/x.parquet'",
-        "SELECT * FROM query('SELECT * FROM read_text(''/etc/hostname'')')",
-    ],
-)
-def test_no_other_file_and_no_network_can_be_read(
-    kept: Any, statement: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The store's key, the user's files and the network are out of reach of a SELECT somebody pasted."""
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "secret.csv").write_text("a\nsecret\n")
-    with pytest.raises(UsageError) as caught:
-        query.sql(kept.project, statement.format(state=kept.project.layout.state))
-    assert "secret\n" not in caught.value.message
+def test_a_metric_that_is_no_number_does_not_count(kept: Any) -> None:
+    """NaN is left out of a mean, and a group whose every value is NaN has none; the commonest metrics are shown."""
+    answer = query.groups(kept.project, ["state"], "kind = train", limit=1)
+    assert answer.metrics == ("auc", "loss") and answer.total == 2 and len(answer.groups) == 1
+    assert set(answer.groups[0].metrics) == {"auc"}
 
 
-def test_python_variables_are_not_tables(kept: Any) -> None:
-    """A name in this process is never read as a table."""
-    secret = {"a": [1]}  # the name DuckDB would look for
-    with pytest.raises(UsageError):
-        query.sql(kept.project, "SELECT * FROM secret")
-    assert secret
+@pytest.mark.parametrize(("metrics", "sort", "words"), [(["name"], "", "no metric"), ([], "message", "cannot be sorted by")])
+def test_groups_have_metrics_only(kept: Any, metrics: list[str], sort: str, words: str) -> None:
+    """What has no mean is refused."""
+    with pytest.raises(UsageError, match=words):
+        query.groups(kept.project, ["kind"], metrics=metrics, sort=sort)
 
 
-def test_a_mistake_in_sql_shows_its_place(kept: Any) -> None:
-    """DuckDB's own words and the line, as a usage error."""
-    with pytest.raises(UsageError) as caught:
-        query.sql(kept.project, "SELECT nmae FROM run")
-    assert "nmae" in caught.value.message and "LINE 1" in caught.value.message and "mlops schema" in caught.value.hint
-
-
-def test_the_store_is_writable_again_after_a_query(runs: Any) -> None:
-    """Locked settings end with the query: this process can fold and read as before."""
-    query.sql(runs.project, "SELECT 1")
-    runs.run("eager-bee")
-    assert history.runs(runs.project)[0][0].name == "eager-bee"
-
-
-def test_the_schema_lists_tables_and_columns(kept: Any) -> None:
-    """Every public view with its columns; one table by name; a typo names the nearest."""
-    tables = {relation.name: {column.name for column in relation.columns} for relation in query.schema(kept.project)}
-    assert {"run", "metric", "param", "snapshot", "version", "alias", "gate_result", "evaluation", "lineage"} <= set(tables)
-    assert {"id", "name", "state", "started", "seconds"} <= tables["run"]
-    assert {column.name for column in query.schema(kept.project, "param")} == {"run", "name", "value"}
-    with pytest.raises(UsageError, match="no table 'metrics'") as caught:
-        query.schema(kept.project, "metrics")
-    assert "metric" in caught.value.hint
+def test_a_listing_says_what_was_asked_and_what_differs(kept: Any) -> None:
+    """Fields by full name, for the columns of a table; parameters that are the same in all runs are not changed."""
+    found = query.listing(
+        kept.project, "auc > 0.7 or num_leaves = 31".replace("num", "param.gbm.num"), sort="-auc", columns=["auc", "name"]
+    )
+    assert found.asked == ("metric.auc", "param.gbm.num_leaves") and found.columns == ("metric.auc", "name")
+    assert query.changed(found.runs) == ("param.gbm.kind", "param.gbm.num_leaves")
+    assert query.changed(found.runs[:1]) == ()
+    assert query.present([query.row(run) for run in found.runs])[-3:] == ("metric.auc", "metric.loss", "tag.baseline")

@@ -11,9 +11,10 @@ import pytest
 
 from mlops_local.domain.errors import UsageError
 from mlops_local.services import command, track
-from mlops_local.services.history import detail, runs
+from mlops_local.services.history import detail
 from mlops_local.services.meter import Meter
 from mlops_local.services.project import Project, find
+from mlops_local.services.query import listing
 from mlops_local.services.track import Wishes, answer_read_output, run_command, run_grid
 from mlops_local.store import objects
 
@@ -31,7 +32,7 @@ def python(code: str) -> list[str]:
 
 
 def newest(project: Project) -> Any:
-    return runs(project)[0][0]
+    return listing(project).runs[0]
 
 
 def test_a_full_disk_costs_the_log_not_the_command() -> None:

@@ -35,7 +35,7 @@ def test_runs_come_newest_first_in_pages(layout: Layout, store: Store) -> None:
         assert [run.id for run in history.runs(db, limit=None)] == made[::-1]
         assert [run.id for run in history.runs(db, limit=2, offset=3)] == [made[3], made[2]]
         assert history.count_runs(db) == 7
-        assert [run.name for run in history.runs(db, order="seconds", limit=2)] == ["run-0", "run-1"]
+        assert [run.name for run in history.page(db, order="seconds", limit=2)[0]] == ["run-0", "run-1"]
 
 
 def test_runs_can_be_filtered_by_what_they_are_and_logged(layout: Layout, store: Store) -> None:
@@ -48,8 +48,8 @@ def test_runs_can_be_filtered_by_what_they_are_and_logged(layout: Layout, store:
         assert [run.id for run in history.runs(db, where=where, params=["auc", 0.45])] == [made[6], made[5]]
         assert history.count_runs(db, where, ["auc", 0.45]) == 2
         source = "run LEFT JOIN (FROM metric_last WHERE key = ?) m ON m.run = run.id"
-        found = history.runs(db, source=source, params=["auc"], order="m.value", limit=1)
-        assert [run.id for run in found] == [made[0]]
+        found, total = history.page(db, source=source, params=["auc"], order="m.value", limit=1)
+        assert [run.id for run in found] == [made[0]] and total == 7
 
 
 def test_a_long_curve_is_thinned_but_its_spikes_stay(layout: Layout, store: Store) -> None:

@@ -203,9 +203,9 @@ def test_a_filter_finds_exactly_the_runs_its_rules_describe(runs: Any, question:
     """SQL and a reading of the documented rules in Python agree on every run, whatever is asked in whatever depth."""
     db, facts = runs
     text = filters.format(question)
-    found, total = search.runs(db, text, now=NOW)
-    assert {run.id for run in found} == {run for run, own in facts.items() if holds(question, own)}, text
-    assert total == len(found)
+    found = search.runs(db, text, now=NOW)
+    assert {run.id for run in found.runs} == {run for run, own in facts.items() if holds(question, own)}, text
+    assert found.total == len(found.runs)
 
 
 @given(st.text(max_size=40), st.text(min_size=1, max_size=20))
@@ -229,8 +229,8 @@ _SQL = search.Question(NOW).condition(Not(OneOf("param.a", ("b",), out=True)))[0
 def test_every_order_is_total_and_what_has_no_value_comes_last(runs: Any, sort: str) -> None:
     """Every run once, numbers in order, NaN and missing values at the end whichever way it is sorted."""
     db, facts = runs
-    found, _ = search.runs(db, sort=sort)
-    paged = [run.id for start in range(0, 40, 13) for run in search.runs(db, sort=sort, limit=13, offset=start)[0]]
+    found = search.runs(db, sort=sort).runs
+    paged = [run.id for start in range(0, 40, 13) for run in search.runs(db, sort=sort, limit=13, offset=start).runs]
     assert sorted(run.id for run in found) == sorted(facts) and paged == [run.id for run in found]
     if sort.endswith("m"):
         values = [facts[run.id].get("metric.m") for run in found]

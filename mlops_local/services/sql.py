@@ -1,0 +1,107 @@
+"""One SELECT over everything, on a sealed connection: the store read only, no other file or network, settings locked."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import shutil
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mlops_local.domain.errors import UsageError
+from mlops_local.services.project import Project
+from mlops_local.store import meanings, projection, sealed
+
+TIMEOUT_S = 60.0
+"""A query that takes longer keeps what others log from being folded."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """What a SELECT answered."""
+
+    columns: tuple[str, ...]
+    types: tuple[str, ...]
+    """As DuckDB names them."""
+    rows: tuple[tuple[Any, ...], ...]
+    more: bool = False
+    """There were further rows beyond the limit."""
+
+
+@dataclass(frozen=True)
+class ColumnInfo:
+    """One column of a table `sql` can see."""
+
+    name: str
+    type: str
+    about: str = ""
+
+
+@dataclass(frozen=True)
+class Relation:
+    """One table `sql` can see."""
+
+    name: str
+    columns: tuple[ColumnInfo, ...]
+    about: str = ""
+
+
+def sql(project: Project, text: str, *, limit: int | None = None, timeout_s: float | None = TIMEOUT_S) -> Table:
+    """Run exactly one SELECT over the project's views.
+
+    Args:
+        project: the project.
+        text: the statement; WITH, FROM-first, DESCRIBE and SUMMARIZE are SELECTs too.
+        limit: fetch at most so many rows; None for all.
+        timeout_s: give up after so many seconds; None: never.
+
+    Raises:
+        UsageError: it is not one SELECT, DuckDB refuses it, or it took too long or too much memory.
+        StoreBusy: the store stayed in use.
+    """
+    projection.fold(project.store)
+    columns, types, rows, more = sealed.select(project.store, text, limit, timeout_s=timeout_s)
+    return Table(tuple(columns), tuple(types), tuple(rows), more)
+
+
+def to_parquet(project: Project, text: str, target: str | Path, *, timeout_s: float | None = TIMEOUT_S) -> int:
+    """Write every row of one SELECT to a Parquet file, whole or not at all; return how many.
+
+    Raises:
+        UsageError: as for `sql`, or the file cannot be written.
+    """
+    projection.fold(project.store)
+    with sealed.parquet(project.store, text, timeout_s=timeout_s) as (made, rows):
+        put(made, Path(target))
+    return rows
+
+
+def put(made: Path, target: Path) -> None:
+    """Move a file of ours to where somebody wants it: complete under its name, or not there. Raises UsageError."""
+    draft = target.with_name(f".{target.name}.{os.getpid()}.part")
+    try:
+        shutil.copyfile(made, draft)
+        draft.replace(target)
+    except OSError as error:
+        with suppress(OSError):
+            draft.unlink()
+        raise UsageError(
+            f"cannot write {target}: {error.strerror or error}", hint="name a file in a folder you may write to"
+        ) from error
+
+
+def schema(project: Project, table: str = "") -> tuple[Relation, ...]:
+    """Return every table `sql` can see with its columns, or the one of that name. Raises UsageError for an unknown one."""
+    projection.fold(project.store)
+    with project.store.reader() as db:
+        found = sealed.relations(db)
+    if table and table not in found:
+        near = difflib.get_close_matches(table, found, n=1)
+        raise UsageError(f"there is no table {table!r}", hint=f"did you mean {near[0]!r}?" if near else "see `mlops schema`")
+    return tuple(
+        Relation(name, tuple(ColumnInfo(*column, meanings.of(name, column[0])) for column in columns), meanings.of(name))
+        for name, columns in found.items()
+        if table in {"", name}
+    )
