@@ -141,7 +141,12 @@ COLUMNS: dict[str, dict[str, str]] = {
         "interpreter": "which environment ran the steps",
         "packages": "installed versions, as JSON",
     },
-    "snapshot": {"id": "hash of its contents", "created": "first seen, UTC", "seen": "last seen, UTC"},
+    "snapshot": {
+        "id": "hash of its contents",
+        "created": "first seen, UTC",
+        "seen": "last seen, UTC",
+        "kept": "how its contents are kept",
+    },
     "snapshot_file": {"path": "relative to the project", "hash": "of its content"},
     "step": {
         "name": "the step's name",
