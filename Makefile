@@ -49,6 +49,10 @@ bench-pipeline: $(STAMP)
 		if [ -f benchmarks/$$name.py ]; then echo "== $$name"; $(BIN)/python benchmarks/$$name.py || exit 1; fi; \
 	done
 
+## One project under fire for five minutes: killed writers, a full disk, stopped readers, jumping clocks, torn files.
+torture: $(STAMP)
+	$(BIN)/python -m tests.torture --seconds 300
+
 ## The tools the benchmarks stand beside, pinned, in an environment of their own.
 bench-peers: benchmarks/peers.txt
 	$(PYTHON) -m venv benchmarks/.peers

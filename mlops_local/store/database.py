@@ -120,10 +120,11 @@ class Store:
     @contextmanager
     def apart(self) -> Iterator[Db]:
         """As `reader`, on an instance that ends with the block: its settings may be locked, nobody else meets them."""
+        deadline = time.monotonic() + self.wait_s
         with self._alone() as instance:
             instance.close()
             try:
-                with self._attached(instance, read_only=True) as db:
+                with self._attached(instance, deadline, read_only=True) as db:
                     yield db
             finally:
                 instance.close()
@@ -150,13 +151,14 @@ class Store:
 
     @contextmanager
     def _use(self, *, read_only: bool) -> Iterator[Db]:
-        with self._alone() as instance, self._attached(instance, read_only=read_only) as db:
+        deadline = time.monotonic() + self.wait_s  # for both queues, of this process's threads and of all processes
+        with self._alone() as instance, self._attached(instance, deadline, read_only=read_only) as db:
             yield db
 
     @contextmanager
-    def _attached(self, instance: _Instance, *, read_only: bool) -> Iterator[Db]:
+    def _attached(self, instance: _Instance, deadline: float, *, read_only: bool) -> Iterator[Db]:
         db = instance.connection(self.layout)
-        descriptor = self._attach(db, read_only, time.monotonic() + self.wait_s)
+        descriptor = self._attach(db, read_only, deadline)
         try:
             with translated():
                 yield db

@@ -27,14 +27,22 @@ def clean(value: Any) -> str:
     return text if text.isascii() else text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
-def check_version(line: Mapping[str, Any]) -> None:
-    """Refuse a line that a newer program wrote: reading it half would lose it. Raises NewerStore."""
-    known = events.VERSIONS.get(str(line["k"]))
-    if known is not None and int(line.get("v", 1)) > known:
+_NEWEST_VERSION = 10_000
+"""No kind of line will ever have had more forms; a larger number is damage, not a newer program's."""
+
+
+def check_version(line: Mapping[str, Any]) -> bool:
+    """Say whether a line's kind and version can be. Raises NewerStore where only a newer program reads it."""
+    kind, version = line["k"], line.get("v", 1)
+    if not isinstance(kind, str) or type(version) is not int or not 0 < version <= _NEWEST_VERSION:
+        return False
+    known = events.VERSIONS.get(kind)
+    if known is not None and version > known:
         raise NewerStore(
-            f"a journal holds {line['k']} lines of version {line['v']}, this program knows {known}",
+            f"a journal holds {kind} lines of version {version}, this program knows {known}",
             hint="upgrade with `pip install --upgrade mlops-local`",
         )
+    return True
 
 
 class Rows:
@@ -53,14 +61,17 @@ class Rows:
         Raises:
             NewerStore: its version is newer.
         """
-        check_version(line)
+        if not check_version(line):
+            return False
         take = _KINDS.get(line["k"])
         if take is None:
             return True
+        if not isinstance(line.get("run", ""), str):  # one NULL among the runs would hide all of them from NOT IN
+            return False
         trial = Rows()
         try:
             take(trial, journal, line, moment(line.get("t")), int(line.get("n", 0)))
-        except (KeyError, TypeError, ValueError, AttributeError):
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
             return False
         for table, rows in trial.tables.items():
             self.tables[table] += rows

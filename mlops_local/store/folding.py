@@ -6,21 +6,18 @@ everything of it is there, so that every line counts once.
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import duckdb
-import zstandard
 
 from mlops_local.domain import events
 from mlops_local.domain.errors import IntegrityError
-from mlops_local.store import decisions, facts, files, journal, ledger, registry, views
+from mlops_local.store import archive, decisions, facts, files, journal, ledger, registry, views
 from mlops_local.store.database import quote
 from mlops_local.store.layout import Layout
 
@@ -31,12 +28,24 @@ CHUNK_BYTES = 2 << 20
 REBUILD_CHUNK_BYTES = 8 << 20
 """The same while a new database is filled: a commit costs as much as inserting 20,000 rows."""
 
+_SEVERAL = 8
+"""From so many files on they are put away in archives of up to `_TOGETHER` files or `_TOGETHER_BYTES`."""
+_TOGETHER = 200
+_TOGETHER_BYTES = 1 << 20
+
 Db = duckdb.DuckDBPyConnection
+
+_REFUSED = (duckdb.DataError, duckdb.InvalidInputException, duckdb.InvalidTypeException, TypeError, ValueError, OverflowError)
+"""What inserting a value says that its column cannot hold."""
 
 _COLUMNS = (
     "columns = {k: 'VARCHAR', v: 'INTEGER', t: 'BIGINT', n: 'BIGINT', r: 'VARCHAR', key: 'VARCHAR', s: 'DOUBLE', "
     "x: 'DOUBLE', dropped: 'BIGINT'}"
 )
+
+
+_FIRST_US, _LAST_US = -62_135_596_800_000_000, 253_402_300_799_999_999
+"""The years 1 to 9999: what both Python and the table can hold as a time."""
 
 
 @dataclass
@@ -51,7 +60,8 @@ class Part:
     """-1: the state file."""
     final: bool
     """Nobody writes to it any more."""
-    packed: bool
+    kept: archive.Kept | None = None
+    """Where it was put away; None while it lies in journal/."""
     position: int = 0
     consumed: bool = False
     """Every whole line of it was read."""
@@ -67,6 +77,10 @@ class Step:
     parts: list[Part] = field(default_factory=list)
     ledger: list[int] = field(default_factory=list)
     """What the ledger looked like before it was read."""
+    settled: bool = True
+    """False: somebody was deciding at that moment, and the ledger was not read."""
+    over: list[Part] = field(default_factory=list)
+    """What is final and was read to its end: to be put away."""
 
 
 class Folder:
@@ -77,6 +91,7 @@ class Folder:
         self._layout = layout
         self._deadline = time.monotonic() + TRANSACTION_S
         self._rows = facts.Rows()
+        self._stated: list[tuple[Part, Mapping[str, Any]]] = []
         self._damage: list[tuple[str, int, int]] = []
         self._moved: dict[str, int] = {}
         self._chunk = bytearray()
@@ -97,7 +112,7 @@ class Folder:
         everything = all(part.consumed for part in parts)
         self._stage_points()
         self._db.execute("BEGIN")
-        self._rows.insert(self._db)
+        self._insert_states()
         self._metrics()
         self._ledger()
         self._crashed(parts)
@@ -105,7 +120,9 @@ class Folder:
         if everything and not whole:
             self._set_meta("whole", "1")
         self._db.execute("COMMIT")
-        self._step.finished = everything and self._retire(parts)
+        self._step.finished = everything
+        # Points before the states: a journal's state file is what says whether its writer lives.
+        self._step.over = [part for part in reversed(parts) if part.final and part.kept is None and part.consumed]
         return self._step
 
     # -- reading
@@ -118,16 +135,16 @@ class Folder:
         found = {part.name: part for part in _listing(self._layout.journal)}
         alive |= {part.journal for part in found.values()} - writers
         if not whole:  # a new database: what was put away counts too
-            for part in _listing(self._layout.done):
-                found.setdefault(part.name, part)
+            for kept in archive.listing(self._layout):
+                found.setdefault(kept.name, _part(kept.name, self._layout.journal / kept.name, kept))
         newest: dict[str, int] = {}
         for part in found.values():
             newest[part.journal] = max(newest.get(part.journal, -1), part.segment)
         positions = self._positions(list(found))
         for part in found.values():
             part.position = positions.get(part.name, 0)
-            part.final = part.packed or part.journal not in alive or -1 < part.segment < newest[part.journal]
-        return sorted(found.values(), key=lambda part: (part.segment >= 0, part.journal, part.segment))
+            part.final = part.kept is not None or part.journal not in alive or -1 < part.segment < newest[part.journal]
+        return sorted(found.values(), key=_order)
 
     def _positions(self, names: Sequence[str]) -> dict[str, int]:
         query = "SELECT file, position FROM store.position WHERE file IN (SELECT unnest(?::VARCHAR[]))"
@@ -161,7 +178,9 @@ class Folder:
     def _states(self, part: Part, data: bytes) -> None:
         lines, damaged = journal.decode(data)
         for line in lines:
-            if not self._rows.add(part.journal, line):
+            if self._rows.add(part.journal, line):
+                self._stated.append((part, line))
+            else:
                 damaged.append((0, len(facts.text(line))))
         self._damage += [(part.name, part.position + offset, size) for offset, size in damaged]
 
@@ -171,6 +190,41 @@ class Folder:
         """Load the collected points, before the transaction: a failed load would end it."""
         if self._chunk and not self._stage(bytes(self._chunk)) and not self._stage(self._mended()):
             raise IntegrityError("journal lines that were mended still do not load", hint="run `mlops doctor`")
+
+    def _insert_states(self) -> None:
+        """Insert what the state lines say. A line that no table takes, as a flipped bit leaves it, must not stop the others."""
+        try:
+            self._rows.insert(self._db)
+            return
+        except _REFUSED:
+            self._db.execute("ROLLBACK")
+        self._rows = facts.Rows()
+        for part, line in self._taken(self._stated):
+            self._rows.add(part.journal, line)
+        self._db.execute("BEGIN")
+        self._rows.insert(self._db)
+
+    def _taken(self, lines: Sequence[tuple[Part, Mapping[str, Any]]]) -> list[tuple[Part, Mapping[str, Any]]]:
+        """Those of the lines that the tables take; the others are damage, found by halving."""
+        trial = facts.Rows()
+        for part, line in lines:
+            trial.add(part.journal, line)
+        self._db.execute("BEGIN")
+        try:
+            trial.insert(self._db)
+        except _REFUSED:
+            taken = False
+        else:
+            taken = True
+        self._db.execute("ROLLBACK")
+        if taken:
+            return list(lines)
+        if len(lines) > 1:
+            middle = len(lines) // 2
+            return [*self._taken(lines[:middle]), *self._taken(lines[middle:])]
+        part, line = lines[0]
+        self._damage.append((part.name, part.position, len(facts.text(line))))
+        return []
 
     def _metrics(self) -> None:
         """Insert the staged points and keep each metric's newest value."""
@@ -203,7 +257,8 @@ class Folder:
             return False
         odd = self._db.execute(
             "SELECT count(*) FROM temp.batch WHERE k IS NULL OR r IS NULL OR t IS NULL OR n IS NULL OR v IS NULL OR v > ? "
-            "OR (k = 'm' AND (key IS NULL OR x IS NULL)) OR (k = 'gap' AND dropped IS NULL) OR k NOT IN ('m', 'gap')",
+            f"OR t NOT BETWEEN {_FIRST_US} AND {_LAST_US} OR (k = 'm' AND (key IS NULL OR x IS NULL)) "
+            "OR (k = 'gap' AND dropped IS NULL) OR k NOT IN ('m', 'gap')",
             [events.VERSIONS[events.METRIC]],
         ).fetchall()
         return odd == [(0,)]
@@ -214,8 +269,7 @@ class Folder:
         for name, position, data in self._pieces:
             lines, damaged = journal.decode(data)
             for line in lines:
-                facts.check_version(line)
-                mended = _mend(line)
+                mended = _mend(line) if facts.check_version(line) else None
                 if mended is None:
                     damaged.append((0, len(facts.text(line))))
                 else:
@@ -225,8 +279,12 @@ class Folder:
 
     def _ledger(self) -> None:
         """Copy new decisions, and make the tables anew that they amount to."""
-        self._step.ledger = ledger.key(self._layout)
-        lines = ledger.read(self._layout)
+        with ledger.settled(self._layout) as settled:
+            self._step.settled = settled
+            if not settled:  # a decision is on its way to the disk, and could still be taken back
+                return
+            key, lines = ledger.key(self._layout), ledger.read(self._layout)
+        self._step.ledger = key
         ((seq, hash),) = self._db.execute("SELECT coalesce(max(seq), 0), max_by(hash, seq) FROM store.ledger").fetchall()
         if seq and (len(lines) < seq or lines[seq - 1].hash != hash):
             raise IntegrityError(
@@ -254,8 +312,11 @@ class Folder:
             [list(gone)],
         ).fetchall()
         rows = []
+        written: dict[str, list[Part]] = {}
+        for part in parts:
+            written.setdefault(part.journal, []).append(part)
         for run, name, started in open_runs:
-            last = facts.moment(max(_last_time(part) for part in parts if part.journal == name))
+            last = facts.moment(max(_last_time(part) for part in written[name]))
             rows.append((run, "crashed", "", max(0.0, (last - started).total_seconds()), max(last, started), 0))
         facts.append(self._db, "run_end", rows)
 
@@ -272,69 +333,58 @@ class Folder:
     def _set_meta(self, name: str, value: str) -> None:
         self._db.execute("INSERT INTO store.meta VALUES (?, ?)", [name, value])
 
-    def _retire(self, parts: Sequence[Part]) -> bool:
-        """Compress final files away, state files last; False if time ran out."""
-        deadline = time.monotonic() + TRANSACTION_S
-        for part in reversed(parts):
-            if part.final and not part.packed and part.consumed:
-                if time.monotonic() > deadline:
-                    return False
-                retire(self._layout, part.path)
-        return True
-
 
 def sound(name: str, line: Mapping[str, Any]) -> bool:
     """Say whether a line of the journal file `name` is one that the fold takes."""
     if ".metric." in name:
-        return _mend(line) is not None
+        return facts.check_version(line) and _mend(line) is not None
     return facts.Rows().add("", line)
 
 
 def _listing(folder: Path) -> Iterator[Part]:
     for entry in folder.iterdir():
-        packed = entry.name.endswith(".jsonl.zst")
-        name = entry.name.removesuffix(".zst")
-        match = journal.NAME.match(name)
-        if match is not None:
-            segment = int(match["segment"]) if match["segment"] else -1
-            yield Part(name, entry, match["id"], segment, final=packed, packed=packed)
+        if journal.NAME.match(entry.name):
+            yield _part(entry.name, entry)
+
+
+def _part(name: str, path: Path, kept: archive.Kept | None = None) -> Part:
+    match = journal.NAME.match(name)
+    assert match is not None
+    return Part(name, path, match["id"], int(match["segment"]) if match["segment"] else -1, final=False, kept=kept)
+
+
+def _order(part: Part) -> tuple[bool, str, str, int]:
+    """States first; those of one archive together, so that it is unpacked once."""
+    return part.segment >= 0, part.kept.path.name if part.kept else "", part.journal, part.segment
 
 
 def _read(part: Part, limit: int) -> bytes:
     """Up to `limit` bytes from where the part was read to."""
-    if part.packed:
-        return unpack(part.path)[part.position : part.position + limit]
+    if part.kept is not None:
+        return part.kept.read()[part.position : part.position + limit]
     with part.path.open("rb") as file:
         file.seek(part.position)
         return file.read(limit)
 
 
-@lru_cache(maxsize=1)
-def unpack(path: Path) -> bytes:
-    """Return a retired file's content. A segment is 16 MiB, and is read in pieces.
+def retire(layout: Layout, parts: Sequence[Part]) -> list[Part]:
+    """Move final, folded files to done/, compressed, for about 50 ms; return those that are left. The store's lock is held.
 
-    Raises:
-        IntegrityError: it is damaged.
+    One file costs a flush of the disk; where many are over at once, they share one.
     """
-    try:
-        return zstandard.ZstdDecompressor().stream_reader(path.read_bytes()).read()
-    except zstandard.ZstdError as error:
-        raise IntegrityError(f"journal/done/{path.name} is damaged: {error}", hint="restore it from a backup") from error
-
-
-def retire(layout: Layout, path: Path) -> None:
-    """Move a final, folded file to done/, compressed; at every moment one whole copy is there."""
-    data = path.read_bytes()
-    if data:
-        pack(layout.done / f"{path.name}.zst", data)
-    path.unlink()
-
-
-def pack(path: Path, data: bytes) -> None:
-    """Write a retired file, durably."""
-    packed = zstandard.ZstdCompressor(level=3, write_checksum=True, write_content_size=True).compress(data)
-    files.replace(path, packed, sync=True)
-    unpack.cache_clear()
+    deadline = time.monotonic() + TRANSACTION_S
+    left = list(parts)
+    while left and time.monotonic() < deadline:
+        taken = [left.pop(0)]
+        if len(left) >= _SEVERAL:
+            while left and sum(part.position for part in taken) < _TOGETHER_BYTES and len(taken) < _TOGETHER:
+                taken.append(left.pop(0))
+        there = [(part, part.path.read_bytes()) for part in taken if part.path.exists()]
+        if contents := [(part.name, data) for part, data in there if data]:
+            archive.put(layout, contents)
+        for part, _ in there:
+            part.path.unlink()
+    return left
 
 
 def _last_time(part: Part) -> int:
@@ -345,8 +395,8 @@ def _last_time(part: Part) -> int:
 
 
 def _tail(part: Part, size: int = 1 << 16) -> bytes:
-    if part.packed:
-        data = unpack(part.path)
+    if part.kept is not None:
+        data = part.kept.read()
     else:
         with part.path.open("rb") as file:
             end = file.seek(0, os.SEEK_END)
@@ -360,17 +410,23 @@ def _tail(part: Part, size: int = 1 << 16) -> bytes:
 def _mend(line: Mapping[str, Any]) -> bytes | None:
     """A metric file's line as the bulk reader takes it; None if it is not one."""
     try:
-        made: dict[str, Any] = {"k": line["k"], "v": int(line["v"]), "t": int(line["t"]), "n": int(line["n"])}
+        made: dict[str, Any] = {"k": line["k"], "v": line["v"], "t": _whole(line["t"]), "n": _whole(line["n"])}
+        facts.moment(made["t"])
         made["r"] = facts.clean(line["r"])
         if line["k"] == events.METRIC:
-            float(line["x"])
-            made |= {"key": facts.clean(line["key"]), "s": line["s"], "x": line["x"]}
-            if line["s"] is not None:
-                float(line["s"])
+            made |= {"key": facts.clean(line["key"]), "s": facts.real(line["s"]), "x": float(line["x"])}
         elif line["k"] == events.GAP:
-            made["dropped"] = int(line["dropped"])
+            made["dropped"] = _whole(line["dropped"])
         else:
             return b""  # a kind of a newer program: it stays in the journal
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, OverflowError):
         return None
-    return json.dumps(made).encode() + b"\n"
+    return journal.dumps(made).encode() + b"\n"
+
+
+def _whole(value: Any) -> int:
+    """A number that a BIGINT holds. Raises TypeError, ValueError, OverflowError."""
+    made = int(value)
+    if not -(2**63) <= made < 2**63:
+        raise OverflowError
+    return made

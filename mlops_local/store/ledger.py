@@ -11,7 +11,8 @@ import json
 import os
 import pwd
 import socket
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -19,7 +20,7 @@ from typing import Any, Final
 
 from mlops_local.domain import events
 from mlops_local.domain.assets import ModelVersion
-from mlops_local.domain.errors import Conflict, IntegrityError
+from mlops_local.domain.errors import Conflict, IntegrityError, StoreBusy
 from mlops_local.store import files, lock
 from mlops_local.store.layout import Layout
 
@@ -35,6 +36,8 @@ ANY: Final = _Any()
 Value = str | None
 Expect = str | None | _Any
 
+_SETTLE_S = 0.02
+"""A decision takes a few milliseconds to reach the disk; whoever can do without it waits no longer."""
 FIRST = "0" * 64
 """What the first line names as its predecessor."""
 
@@ -178,6 +181,20 @@ def head(layout: Layout) -> Line | None:
     return lines[-1] if lines else None
 
 
+@contextmanager
+def settled(layout: Layout) -> Iterator[bool]:
+    """Hold the ledger still for the block, if nobody is deciding: what it holds then is on the disk. False if somebody is."""
+    try:
+        descriptor = lock.acquire(layout.ledger_lock, shared=True, wait_s=_SETTLE_S, on_wait=lambda holder: None)
+    except StoreBusy:
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        lock.release(descriptor, shared=True)
+
+
 def key(layout: Layout) -> list[int]:
     """What the ledger looks like by stat: equal means nothing was decided in between."""
     try:
@@ -203,7 +220,7 @@ def verify(layout: Layout) -> list[str]:
         return []
     problems: list[str] = []
     before = FIRST
-    for number, text in enumerate(raw[: raw.rfind(b"\n") + 1].splitlines(), start=1):
+    for number, text in enumerate(raw[: _decided(raw)].splitlines(), start=1):
         try:
             value = json.loads(text)
             line = _line(value)
@@ -341,7 +358,7 @@ def _read(path: Path) -> tuple[list[Line], int]:
     raw = path.read_bytes()
     lines: list[Line] = []
     whole = end = position = 0
-    for number, text in enumerate(raw[: raw.rfind(b"\n") + 1].splitlines(keepends=True), start=1):
+    for number, text in enumerate(raw[: _decided(raw)].splitlines(keepends=True), start=1):
         position += len(text)
         try:
             line = _line(json.loads(text))
@@ -356,6 +373,14 @@ def _read(path: Path) -> tuple[list[Line], int]:
     if len(raw) == stat.st_size:
         _kept[path] = key, lines, end
     return lines, end
+
+
+def _decided(raw: bytes) -> int:
+    """Where the whole lines end. Those at the end with NULs are none: lost power leaves NULs where bytes never arrived."""
+    end = raw.rfind(b"\n") + 1
+    while end and b"\x00" in raw[(start := raw.rfind(b"\n", 0, end - 1) + 1) : end]:
+        end = start
+    return end
 
 
 _kept: dict[Path, tuple[tuple[int, int, int], list[Line], int]] = {}

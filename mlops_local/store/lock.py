@@ -6,6 +6,7 @@ The wait is a *blocking* flock in a helper thread: six processes that polled wit
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import sys
@@ -86,7 +87,7 @@ def acquire(
 ) -> int:
     """Take the lock and return its descriptor for `release`. Raises StoreBusy."""
     try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        descriptor = _open(path, shared=shared)
     except OSError as error:
         raise files.cannot_write(path, error) from error
     mode = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
@@ -95,6 +96,16 @@ def acquire(
     except BlockingIOError:
         _Waiter(descriptor, mode, stop).wait(path, wait_s, on_wait)
     return descriptor
+
+
+def _open(path: Path, *, shared: bool) -> int:
+    try:
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        if shared and error.errno in {errno.EROFS, errno.EACCES}:  # who may only look can still queue
+            with suppress(FileNotFoundError):
+                return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        raise
 
 
 def release(descriptor: int, *, shared: bool) -> None:

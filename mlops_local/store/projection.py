@@ -7,13 +7,15 @@ no lock, no DuckDB.
 from __future__ import annotations
 
 import json
+import os
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlops_local.domain.errors import MlopsError
-from mlops_local.store import files, journal, ledger
+from mlops_local.store import files, journal, ledger, lock
 from mlops_local.store.database import Store
 from mlops_local.store.layout import Layout
 from mlops_local.store.tail import Tail
@@ -24,10 +26,12 @@ if TYPE_CHECKING:
 __all__ = ["Tail", "expect", "fold", "rebuild", "settle"]
 
 _SEEN = "folded.json"
+_UNSETTLED = 20
+"""How often the ledger is looked at again while somebody is deciding; then its news is left to the next fold."""
 
 
 def fold(store: Store, *, budget_s: float | None = None) -> int:
-    """Fold what is new. Many processes may do it at once; every line counts once.
+    """Fold what is new. Many processes may do it at once; every line counts once. In a folder that is read-only: nothing.
 
     Args:
         store: the project's store.
@@ -40,16 +44,25 @@ def fold(store: Store, *, budget_s: float | None = None) -> int:
         StoreBusy, NewerStore, IntegrityError: see `Store.writer`; IntegrityError also when the ledger was cut or altered.
         MlopsError: the disk is full; nothing is lost.
     """
-    lines = 0
+    lines = unsettled = 0
     started = time.monotonic()
+    if not os.access(store.layout.state, os.W_OK):  # who may only look (a read-only mount) sees what others folded
+        return 0
     while _anything_new(store.layout):
-        from mlops_local.store.folding import Folder  # noqa: PLC0415  (loads DuckDB: only when there is something to fold)
+        from mlops_local.store import folding  # noqa: PLC0415  (loads DuckDB: only when there is something to fold)
 
         with store.writer() as db:
-            step = Folder(db, store.layout).run()
+            step = folding.Folder(db, store.layout).run()
             if step.finished:
                 _remember(store.layout, step)
+        over = step.over
+        while over and (budget_s is None or time.monotonic() - started < budget_s):
+            with lock.hold(store.layout.store_lock, wait_s=store.wait_s, on_wait=store.on_wait):
+                over = folding.retire(store.layout, over)
         lines += step.lines
+        unsettled += not step.settled
+        if step.finished and not step.settled and unsettled < _UNSETTLED:
+            continue
         if step.finished or (budget_s is not None and time.monotonic() - started > budget_s):
             break
     return lines
@@ -104,7 +117,8 @@ def restore_cache(store: Store) -> None:
         ).fetchall()
         snapshots = [found for source, identity in seen for found in history.snapshots(db, source) if found.id == identity]
     for (text,) in results:
-        cache.record(layout, result_from_json(json.loads(text)))
+        with suppress(KeyError, TypeError, ValueError, AttributeError):  # a damaged result is none: its step runs again
+            cache.record(layout, result_from_json(json.loads(text)))
     for snapshot in snapshots:
         cache.save_snapshot(layout, snapshot)
 
@@ -136,7 +150,7 @@ def _remember(layout: Layout, step: Step) -> None:
     value: dict[str, Any] = {
         "database": layout.database.stat().st_ino,
         "ledger": step.ledger,
-        "files": {part.name: part.position for part in step.parts if part.path.exists() and not part.packed},
+        "files": {part.name: part.position for part in step.parts if part.kept is None and part not in step.over},
     }
     files.replace(layout.cache / _SEEN, json.dumps(value).encode())
 

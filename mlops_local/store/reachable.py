@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from mlops_local.domain import events
-from mlops_local.store import folding, journal, ledger, registry
+from mlops_local.store import archive, journal, ledger, registry
 from mlops_local.store.layout import Layout
 from mlops_local.store.ledger import Line
 
@@ -131,9 +131,8 @@ def _journals(layout: Layout) -> Iterator[bytes]:
             yield path.read_bytes()
         except FileNotFoundError:
             continue  # put away meanwhile: it is met below
-    for path in sorted(layout.done.glob("*.zst")):
-        if ".metric." not in path.name:
-            yield folding.unpack(path)
+    for _, data in archive.contents(layout, points=False):
+        yield data
 
 
 def _texts(layout: Layout) -> Iterator[Path]:

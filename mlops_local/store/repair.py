@@ -15,7 +15,7 @@ from pathlib import Path
 from mlops_local.domain import events
 from mlops_local.domain.errors import Conflict, IntegrityError, NewerStore
 from mlops_local.domain.names import counted
-from mlops_local.store import files, folding, journal, ledger, lock, objects, packing, packs, projection, sweeping
+from mlops_local.store import archive, files, folding, journal, ledger, lock, objects, packing, packs, projection, sweeping
 from mlops_local.store.database import Store
 from mlops_local.store.layout import Layout
 
@@ -102,18 +102,18 @@ def check_journals(store: Store, *, fix: bool) -> Iterator[Finding]:
         yield Finding("journal", f"{name}: {count} damaged lines; its runs count as incomplete{later}", fixed=fixed)
     for path in sorted(store.layout.done.glob("*.zst")):
         try:
-            folding.unpack(path)
+            archive.unpack(path)
         except IntegrityError as error:
             yield Finding("journal", f"{error.message}; a rebuild would lose its lines, the database still has them")
 
 
 def _mend(store: Store, name: str) -> bool:
     """Rewrite a final journal without its damaged lines; a gap line in their place says how many there were."""
-    path = store.layout.done / f"{name}.zst"
-    if not path.exists():
-        return False
     with store.writer() as db:
-        raw = folding.unpack(path)
+        home = next((kept for kept in archive.listing(store.layout) if kept.name == name), None)
+        if home is None:
+            return False
+        raw = home.read()
         kept: list[bytes] = []
         runs: set[str] = {
             run for (run,) in db.execute("SELECT run FROM store.run_start WHERE journal = ?", [name[:32]]).fetchall()
@@ -130,7 +130,7 @@ def _mend(store: Store, name: str) -> bool:
                 runs.add(str(lines[0]["r"]))
         gaps = [{"k": events.GAP, "v": 1, "t": last, "n": 0, "r": run, "dropped": dropped} for run in sorted(runs)]
         data = b"".join(kept) + b"".join(json.dumps(gap).encode() + b"\n" for gap in gaps)
-        folding.pack(path, data)
+        archive.replace(store.layout, home, data)
         db.execute("BEGIN")
         db.execute("DELETE FROM store.damage WHERE file = ?", [name])
         db.execute("UPDATE store.position SET position = ? WHERE file = ?", [len(data), name])

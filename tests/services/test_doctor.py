@@ -16,7 +16,7 @@ from mlops_local.domain.assets import FileEntry, ModelVersion, Snapshot
 from mlops_local.services import database, doctor, leases
 from mlops_local.services import project as projects
 from mlops_local.services.project import Project
-from mlops_local.store import cache, folding, history, journal, ledger, lock, objects, packfiles, packing, packs, projection
+from mlops_local.store import archive, cache, history, journal, ledger, lock, objects, packfiles, packing, packs, projection
 from mlops_local.store.journal import Journal
 from mlops_local.store.layout import Layout
 from mlops_local.store.repair import Finding
@@ -136,9 +136,9 @@ def test_a_changed_decision_cannot_be_mended(project: Project) -> None:
 def test_damaged_journal_lines_are_taken_out_and_the_run_stays_incomplete(project: Project, kind: str) -> None:
     """The rest of the journal is kept; before, after and in a rebuild the tables are the same."""
     (path,) = project.layout.done.glob(f"*.{kind}.*")
-    data = folding.unpack(path)
+    data = archive.unpack(path)
     lines = data.splitlines(keepends=True)
-    folding.pack(path, b"".join([lines[0], b"\x00\x00 torn\n", *lines[1:]]))
+    archive.put(project.layout, [(path.stem, b"".join([lines[0], b"\x00\x00 torn\n", *lines[1:]]))])
     database.rebuild(project)
     (found,) = doctor.doctor(project)
     assert found.kind == "journal" and "1 damaged lines" in found.text and not found.fixed
@@ -149,7 +149,7 @@ def test_damaged_journal_lines_are_taken_out_and_the_run_stays_incomplete(projec
         assert [run.incomplete for run in history.runs(db)] == [True]
     database.rebuild(project)
     assert tables(project) == mended and len(mended["metric"]) == 10
-    assert [line for line in lines if line not in folding.unpack(path)] == []
+    assert [line for line in lines if line not in archive.unpack(path)] == []
 
 
 def test_a_damaged_put_away_journal_is_said(project: Project) -> None:
@@ -158,7 +158,7 @@ def test_a_damaged_put_away_journal_is_said(project: Project) -> None:
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
     path.write_bytes(data)
-    folding.unpack.cache_clear()
+    archive.unpack.cache_clear()
     (found,) = doctor.doctor(project, fix=True)
     assert found.kind == "journal" and "the database still has them" in found.text and not found.fixed
 

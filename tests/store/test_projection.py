@@ -19,7 +19,7 @@ from mlops_local.domain import events
 from mlops_local.domain.assets import GateResult, ModelVersion, Verdict
 from mlops_local.domain.errors import IntegrityError, NewerStore
 from mlops_local.domain.plan import Output, StepResult, result_to_json
-from mlops_local.store import cache, folding, history, journal, ledger, objects, projection
+from mlops_local.store import archive, cache, folding, history, journal, ledger, objects, projection
 from mlops_local.store import layout as layouts
 from mlops_local.store.database import Store
 from mlops_local.store.journal import Journal
@@ -240,7 +240,7 @@ def test_torn_and_damaged_lines_are_stepped_over_and_counted(layout: Layout, sto
         assert db.execute("SELECT count(*) FROM metric").fetchone() == (31,)
     store.drop()
     for path in layout.done.iterdir():
-        data = folding.unpack(path)
+        data = archive.unpack(path)
         (layout.journal / path.name.removesuffix(".zst")).write_bytes(data)
         path.unlink()
     lines = metric.read_bytes().splitlines(keepends=True)

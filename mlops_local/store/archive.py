@@ -1,0 +1,132 @@
+"""Where folded journals go: compressed into done/, one file each, or many small ones in one archive.
+
+An archive is two zstd frames: one line of JSON that names its members and their lengths, then their bytes one after the other;
+`zstd -dc` of either kind gives JSON lines. At every moment one whole copy of a journal is there. Never decides what is folded.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import zstandard
+
+from mlops_local.domain.errors import IntegrityError
+from mlops_local.store import files, journal
+from mlops_local.store.layout import Layout
+
+_SUFFIX = ".archive.zst"
+ARCHIVE_BYTES = 16 << 20
+"""Uncompressed content of an archive, at most: it is unpacked into memory."""
+_LEVEL = 3
+
+
+@dataclass(frozen=True)
+class Kept:
+    """One journal that was put away."""
+
+    name: str
+    """As it was called in journal/."""
+    path: Path
+    begin: int = 0
+    """Where it begins in the unpacked file."""
+    size: int = -1
+    """Its bytes; -1: all of the file."""
+
+    def read(self) -> bytes:
+        """Return its content. Raises IntegrityError."""
+        data = unpack(self.path)
+        return data if self.size < 0 else data[self.begin : self.begin + self.size]
+
+
+def listing(layout: Layout) -> Iterator[Kept]:
+    """Yield every journal in done/, those of archives too. Raises IntegrityError where an archive is damaged."""
+    for path in layout.done.iterdir():
+        yield from members(path)
+
+
+def contents(layout: Layout, *, states: bool = True, points: bool = True) -> Iterator[tuple[str, bytes]]:
+    """Yield name and content of every journal in done/, also while others put theirs away together. Raises IntegrityError."""
+    seen: set[str] = set()
+    while True:
+        try:
+            for kept in sorted(listing(layout), key=lambda kept: (kept.path.name, kept.begin)):
+                if kept.name not in seen and (points if ".metric." in kept.name else states):
+                    data = kept.read()
+                    seen.add(kept.name)
+                    yield kept.name, data
+            return
+        except FileNotFoundError:
+            continue  # it went into an archive: look again
+
+
+def members(path: Path) -> list[Kept]:
+    """Return the journals in one file of done/; none if it is no such file. Raises IntegrityError."""
+    if not path.name.endswith(_SUFFIX):
+        name = path.name.removesuffix(".zst")
+        return [Kept(name, path)] if name != path.name and journal.NAME.match(name) else []
+    head = _head(path)
+    found, begin = [], len(head)
+    try:
+        for name, size in json.loads(head)["files"]:
+            found.append(Kept(str(name), path, begin, int(size)))
+            begin += int(size)
+    except (ValueError, KeyError, TypeError) as error:
+        raise _damaged(path, error) from error
+    return found
+
+
+def put(layout: Layout, contents: Sequence[tuple[str, bytes]]) -> None:
+    """Put journals away, durably, together where they are several. Those of the same names elsewhere in done/ stay.
+
+    Raises:
+        MlopsError: the disk is full.
+    """
+    packer = zstandard.ZstdCompressor(level=_LEVEL, write_checksum=True, write_content_size=True)
+    if len(contents) == 1:
+        ((name, data),) = contents
+        path, packed = layout.done / f"{name}.zst", packer.compress(data)
+    else:
+        head = json.dumps({"k": "archive", "v": 1, "files": [[name, len(data)] for name, data in contents]}).encode() + b"\n"
+        path = layout.done / f"{journal.new_id()}{_SUFFIX}"
+        packed = packer.compress(head) + packer.compress(b"".join(data for _, data in contents))
+    files.replace(path, packed, sync=True)
+    unpack.cache_clear()
+
+
+def replace(layout: Layout, kept: Kept, data: bytes) -> None:
+    """Put `data` in the place of a journal's content. Raises MlopsError, IntegrityError."""
+    contents = [(other.name, data if other.name == kept.name else other.read()) for other in members(kept.path)]
+    put(layout, contents)
+    if len(contents) > 1:
+        kept.path.unlink()
+
+
+@lru_cache(maxsize=1)
+def unpack(path: Path) -> bytes:
+    """Return the whole content of a file in done/; a segment is 16 MiB, and is read in pieces.
+
+    Raises:
+        IntegrityError: it is damaged.
+    """
+    try:
+        return zstandard.ZstdDecompressor().stream_reader(path.read_bytes(), read_across_frames=True).read()
+    except zstandard.ZstdError as error:
+        raise _damaged(path, error) from error
+
+
+def _head(path: Path) -> bytes:
+    """An archive's first line."""
+    try:
+        with path.open("rb") as file:
+            return io.BufferedReader(zstandard.ZstdDecompressor().stream_reader(file, read_across_frames=True)).readline()
+    except zstandard.ZstdError as error:
+        raise _damaged(path, error) from error
+
+
+def _damaged(path: Path, error: Exception) -> IntegrityError:
+    return IntegrityError(f"journal/done/{path.name} is damaged: {error}", hint="restore it from a backup")
