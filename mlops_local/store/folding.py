@@ -89,7 +89,7 @@ class Folder:
     def __init__(self, db: Db, layout: Layout) -> None:
         self._db = db
         self._layout = layout
-        self._deadline = time.monotonic() + TRANSACTION_S
+        self._deadline = 0.0
         self._rows = facts.Rows()
         self._stated: list[tuple[Part, Mapping[str, Any]]] = []
         self._damage: list[tuple[str, int, int]] = []
@@ -105,6 +105,7 @@ class Folder:
         if not whole:
             self._limit = REBUILD_CHUNK_BYTES
         parts = self._step.parts = self._parts(whole)
+        self._deadline = time.monotonic() + TRANSACTION_S  # from here: looking at a thousand files must leave time to read some
         for part in parts:
             if self._full():
                 break
