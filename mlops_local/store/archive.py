@@ -49,13 +49,23 @@ def listing(layout: Layout) -> Iterator[Kept]:
         yield from members(path)
 
 
-def contents(layout: Layout, *, states: bool = True, points: bool = True) -> Iterator[tuple[str, bytes]]:
-    """Yield name and content of every journal in done/, also while others put theirs away together. Raises IntegrityError."""
+def contents(layout: Layout, *, points: bool = True, since_us: int = 0) -> Iterator[tuple[str, bytes]]:
+    """Yield name and content of every journal in done/, also while others put theirs away together.
+
+    Args:
+        layout: the store.
+        points: also the files of points.
+        since_us: of those only what was put away after this moment, in microseconds since 1970.
+
+    Raises:
+        IntegrityError: one is damaged.
+    """
     seen: set[str] = set()
     while True:
         try:
             for kept in sorted(listing(layout), key=lambda kept: (kept.path.name, kept.begin)):
-                if kept.name not in seen and (points if ".metric." in kept.name else states):
+                old = ".metric." in kept.name and (not points or kept.path.stat().st_mtime_ns // 1000 < since_us)
+                if not old and kept.name not in seen:
                     data = kept.read()
                     seen.add(kept.name)
                     yield kept.name, data

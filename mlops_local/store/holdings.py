@@ -15,7 +15,7 @@ import blake3
 from mlops_local.domain import events
 from mlops_local.domain.assets import Snapshot
 from mlops_local.domain.plan import StepResult, pickled, result_from_json
-from mlops_local.store import cache, files, folding, journal
+from mlops_local.store import archive, cache, files, journal
 from mlops_local.store.layout import Layout
 from mlops_local.store.parcel import JournalNote
 
@@ -80,11 +80,8 @@ def journals(layout: Layout, wanted: Wanted = EVERYTHING) -> Iterator[tuple[str,
     ids = [identity.encode() for identity in (*wanted.runs, *wanted.snapshots)]
     # Points put away before the first wanted run began are of none.
     since_us = 0 if wanted.everything else min((int(run[:16], 16) for run in wanted.runs), default=1 << 62)
-    for path in sorted(layout.done.glob("*.zst")):
-        name = path.name.removesuffix(".zst")
-        if journal.NAME.match(name) is None or (".metric." in name and path.stat().st_mtime_ns // 1000 < since_us):
-            continue
-        data = _without(folding.unpack(path), wanted.without)
+    for name, content in archive.contents(layout, since_us=since_us):
+        data = _without(content, wanted.without)
         if data and (wanted.everything or any(identity in data for identity in ids)):
             yield name, data
 
@@ -165,8 +162,8 @@ def settle(layout: Layout) -> None:
 
 def known(layout: Layout) -> set[str]:
     """The names of all journal files that are here, live ones too."""
-    names = {path.name.removesuffix(".zst") for folder in (layout.journal, layout.done) for path in folder.iterdir()}
-    return {name for name in names if journal.NAME.fullmatch(name)}
+    there = {path.name for path in layout.journal.iterdir() if journal.NAME.fullmatch(path.name)}
+    return there | {kept.name for kept in archive.listing(layout)}
 
 
 def _snapshot(named: Named, line: dict[str, Any], there: Collection[str]) -> None:
