@@ -135,6 +135,7 @@ def table(columns: Sequence[Column | str], rows: Iterable[Sequence[Any]], *, emp
         empty: said instead of titles over nothing.
     """
     heads = [column if isinstance(column, Column) else Column(column) for column in columns]
+    heads = [head._replace(title=escape(head.title)) for head in heads]
     cells = [[escape(text(value)) for value in row] for row in rows]
     if not cells and empty:
         line(empty)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import click
 
 
-def _assignments(context: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
+def assignments(context: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
+    """Read `name=value` arguments."""
     found = {}
     for value in values:
         name, equals, text = value.partition("=")
@@ -16,5 +17,5 @@ def _assignments(context: click.Context, parameter: click.Parameter, values: tup
 
 
 set_option = click.option(
-    "-S", "params", multiple=True, metavar="NAME=VALUE", callback=_assignments, help="Set a parameter: -S gbm.num_leaves=31."
+    "-S", "params", multiple=True, metavar="NAME=VALUE", callback=assignments, help="Set a parameter: -S gbm.num_leaves=31."
 )

@@ -93,6 +93,14 @@ def notes(db: Db, run: str) -> list[tuple[str, str]]:
     return [(utc(time), text) for time, text in rows]
 
 
+def removed(db: Db) -> list[tuple[str, str]]:
+    """Return the runs that were removed and not taken back, newest first: (id, name)."""
+    return db.execute(
+        "SELECT s.run, coalesce(r.name, s.name) FROM store.run_start s LEFT JOIN store.renamed r ON r.run = s.run "
+        "WHERE s.run IN (SELECT subject FROM store.deleted) ORDER BY s.started DESC, s.run DESC"
+    ).fetchall()
+
+
 def environment(db: Db, run: str) -> dict[str, Any]:
     """Return where and how a run ran: argv, env, python, host, pid, diff (an object's hash or empty), interpreter, packages."""
     rows = db.execute(

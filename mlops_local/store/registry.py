@@ -107,7 +107,7 @@ def removed(lines: Sequence[Line]) -> frozenset[str]:
     """Return what was removed and not taken back: runs, by id."""
     found: set[str] = set()
     for line in lines:
-        if line.kind == events.DELETION:
+        if line.kind == events.DELETION:  # "kept": taken back
             (found.discard if line.value == "kept" else found.add)(line.subject)
     return frozenset(found)
 
