@@ -74,6 +74,7 @@ SECTIONS: dict[str, dict[str, Entry]] = {
         "pull": Entry("sharing:pull", "Take them from it; a clone has the same champion."),
         "pack": Entry("sharing:pack", "Runs and versions as one file."),
         "unpack": Entry("sharing:unpack", "Take in, or list, what such a file holds."),
+        "checkout": Entry("sharing:checkout", "A run's code, data and packages in a new folder."),
     },
     "Maintain": {
         "doctor": Entry("maintaining:doctor", "Check the store; --fix repairs it."),

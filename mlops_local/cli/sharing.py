@@ -103,6 +103,39 @@ def unpack(settings: Settings, file: Path, only_list: bool, data: bool, dry_run:
     _show(settings, "unpack", moved, "unpacked from")
 
 
+@click.command(epilog="\b\nExamples:\n  mlops checkout @latest --to ../again\n  mlops checkout delay@3 --to ../delay-3 --env")
+@click.argument("ref", metavar="RUN")
+@click.option("--to", "folder", type=_FOLDER, required=True, metavar="DIR", help="A new or empty folder.")
+@click.option("--env", is_flag=True, help="Also make a virtual environment with the packages the run had.")
+@json_option
+@click.pass_obj
+def checkout(settings: Settings, ref: str, folder: Path, env: bool) -> None:
+    """Put what a run was made of into a new folder: code with uncommitted changes, data, parameters, package versions.
+
+    What cannot be had back is listed. The project itself is not touched.
+    """
+    from mlops_local.cli import output
+    from mlops_local.services.checkout import checkout as verb
+
+    with settings.progress() as emit:
+        made = verb(settings.project(), ref, folder, env=env, emit=emit)
+    if settings.json:
+        output.fields("checkout", made)
+        return
+    output.pairs(
+        [
+            ("folder", made.folder),
+            ("code", made.commit and made.commit[:8] + (" with its uncommitted changes" if made.changed else "")),
+            ("data", made.files and _many(made.files, "file")),
+            ("packages", made.pins and f"{len(made.packages)} in {made.pins}"),
+            ("environment", made.environment),
+            ("run again", made.command),
+        ]
+    )
+    for text in made.missing:
+        diagnostics.warn(f"not restored: {text}")
+
+
 def _show(settings: Settings, what: str, moved: Moved, done: str) -> None:
     from mlops_local.cli import output
 

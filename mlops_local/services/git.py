@@ -118,6 +118,28 @@ def dirty_diff(root: Path, limit: int = DIFF_LIMIT) -> tuple[bytes, bool]:
     return _without_secrets(text)[:limit], True
 
 
+def clone_at(top: Path, commit: str, folder: Path) -> str:
+    """Clone a repository of this machine into a new or empty folder, at a commit. Returns git's reason why not, or nothing."""
+    quiet = ["-c", "advice.detachedHead=false"]
+    for place, words in (
+        (top, ["clone", "--quiet", "--no-checkout", str(top), str(folder)]),
+        (folder, [*quiet, "checkout", "--quiet", "--detach", commit]),
+    ):
+        result = _run(place, *words, timeout_s=None)
+        if result is None:
+            return "git is not installed, or not on PATH"
+        if result.returncode:
+            return (result.stderr.decode(errors="replace").strip().splitlines() or ["git gave no reason"])[-1]
+    return ""
+
+
+def apply(folder: Path, diff: bytes, without: Sequence[str] = ()) -> bool:
+    """Make the changes of a diff in a working tree, all of them or none; says whether it did. `without`: paths to leave out."""
+    left = [f"--exclude={path}" for path in without]
+    result = _run(folder, "apply", "--whitespace=nowarn", *left, "-", feed=diff)
+    return result is not None and result.returncode == 0
+
+
 def hooks_path(root: Path) -> Path:
     """Return the folder git runs this repository's hooks from: core.hooksPath, else the common folder of all worktrees.
 
@@ -320,11 +342,15 @@ def _ask(root: Path, *arguments: str) -> bytes:
 
 
 def _run(
-    root: Path, *arguments: str, env: Mapping[str, str] | None = None, feed: bytes = b""
+    root: Path,
+    *arguments: str,
+    env: Mapping[str, str] | None = None,
+    feed: bytes = b"",
+    timeout_s: float | None = _TIMEOUT_S,
 ) -> subprocess.CompletedProcess[bytes] | None:
     try:
         return subprocess.run(
-            ["git", "-C", str(root), *arguments], env=env or environment(), input=feed, capture_output=True, timeout=_TIMEOUT_S
+            ["git", "-C", str(root), *arguments], env=env or environment(), input=feed, capture_output=True, timeout=timeout_s
         )
     except FileNotFoundError:
         return None

@@ -15,13 +15,14 @@ from mlops_local.store.layout import Layout
 _SHOWN = 5
 
 
-def put_back(layout: Layout, root: Path, snapshots: Iterable[Snapshot]) -> list[str]:
+def put_back(layout: Layout, root: Path, snapshots: Iterable[Snapshot], *, ours: bool = False) -> list[str]:
     """Write the files that are missing below `root`.
 
     Args:
         layout: the store, which has their contents.
         root: the project's folder, or one to make a copy in.
         snapshots: what to write; a file whose content is not in the store is left out.
+        ours: the folder was made a moment ago and holds nobody's work: what differs is replaced.
 
     Returns:
         The paths written, relative to `root`.
@@ -35,13 +36,18 @@ def put_back(layout: Layout, root: Path, snapshots: Iterable[Snapshot]) -> list[
     places = {path: inside(root, path) for path in wanted}
     there = {path for path, place in places.items() if place.exists() or place.is_symlink()}
     other = sorted(path for path in there if not places[path].is_file() or files.digest(places[path]) != wanted[path].hash)
-    if other:
+    if ours:
+        places = {path: place for path, place in places.items() if not leaves(root, place)}
+        for path in places.keys() & set(other):
+            places[path].unlink()
+        there -= set(other)
+    elif other:
         shown = ", ".join(other[:_SHOWN]) + (" …" if len(other) > _SHOWN else "")
         raise UsageError(
             f"{len(other)} data file{'s' if len(other) > 1 else ''} differ from what is to be put back: {shown}",
             hint="nothing was written; move them away, or leave out --data",
         )
-    missing = [entry for path, entry in wanted.items() if path not in there and contents.has(layout, entry.hash)]
+    missing = [wanted[path] for path in places if path not in there and contents.has(layout, wanted[path].hash)]
     for entry in missing:
         _write(layout, places[entry.path], entry)
     return [entry.path for entry in missing]
@@ -53,6 +59,11 @@ def inside(root: Path, path: str) -> Path:
     if not parts.parts or parts.is_absolute() or ".." in parts.parts or "\0" in path:
         raise IntegrityError(f"a snapshot names {path!r}, which is not in the project", hint="nothing was written")
     return root / path
+
+
+def leaves(root: Path, place: Path) -> bool:
+    """Whether a place below a folder is behind a link that leads out of it."""
+    return not place.parent.resolve().is_relative_to(root.resolve())
 
 
 def _write(layout: Layout, place: Path, entry: FileEntry) -> None:
