@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from mlops_local.domain import events
 from mlops_local.domain.assets import FileEntry, Snapshot
@@ -38,6 +38,13 @@ class SourceLine:
     files: int | None = None
     rows: int | None = None
     bytes: int | None = None
+
+
+class _Files(NamedTuple):
+    """A source's files at one moment, by path."""
+
+    hashes: dict[str, str]
+    sizes: dict[str, int]
 
 
 def snapshot(project: Project, source: Source, *, emit: Emit = ignore, run: str = "") -> Snapshot:
@@ -72,9 +79,26 @@ def snapshot(project: Project, source: Source, *, emit: Emit = ignore, run: str 
             'mlops.data(..., store="full")'
         )
         emit(Progress("note", text, data=_said(made, new=True)))
-    _record(project, made, run)
+    journal(project, made, run)
+    cache.save_snapshot(project.layout, made)
     change = _difference(before, made) if before is not None else "new"
     emit(Progress("snapshot", f"{_line(made)}: {change}", data=_said(made, new=True)))
+    return made
+
+
+def keep_files(project: Project, source: str, paths: Sequence[str]) -> Snapshot:
+    """Keep the bytes of some files as a snapshot of their own, without looking into them; it is not the source's newest.
+
+    Raises:
+        DataError: one cannot be read.
+    """
+    with packing.writer(project.layout, chunks.cut, wait_s=project.store.wait_s) as writer:
+        read = {path: writer.add(project.root / path, said=path) for path in paths}
+        writer.commit()
+    entries = tuple(FileEntry(path, found.hash, found.size) for path, found in read.items())
+    id = files.identity((entry.path, entry.hash) for entry in entries)
+    made = Snapshot(id, source, entries, rows=0, bytes=sum(entry.bytes for entry in entries))
+    journal(project, made)
     return made
 
 
@@ -92,35 +116,36 @@ def _store(
 ) -> Snapshot:
     """Read each file that is not known and put its bytes into the packs in the same pass; a refused source leaves none."""
     fresh: dict[str, Any] = {}
+    sizes = {path: stamp[1] for path, stamp in stamps.items()}
     with packing.writer(project.layout, chunks.cut, wait_s=project.store.wait_s) as writer:
         for path in stamps:
             if path in found and writer.contains(found[path]):
                 continue
-            read = writer.add(project.root / path, said=f"source {source.name}: {path}")
+            read = writer.add(f"{project.root}/{path}", said=f"source {source.name}: {path}")
             fresh[path] = [*read.stamp, time.time_ns(), read.hash]
-            found[path] = read.hash
+            found[path], sizes[path] = read.hash, read.size
         _remember(project, fresh)
-        made = _described(project, source, {path: found[path] for path in stamps}, before)
+        made = _described(project, source, _Files({path: found[path] for path in stamps}, sizes), before)
         writer.commit()
     return replace(made, kept="full")
 
 
-def _described(project: Project, source: Source, found: Mapping[str, str], before: Snapshot | None) -> Snapshot:
+def _described(project: Project, source: Source, found: _Files, before: Snapshot | None) -> Snapshot:
     """The snapshot of these files: the one before when it is the same, else with rows and columns read."""
-    identity = _identity(found, before)
+    identity = _identity(found.hashes, before)
     if before is not None and before.id == identity:
         _require(source, before)
         return before
-    return _read(project, source, identity, found, before)
+    return _read(project, source, identity, found)
 
 
-def _record(project: Project, made: Snapshot, run: str) -> None:
-    journal = Journal.open(project.layout.journal)
+def journal(project: Project, made: Snapshot, run: str = "") -> None:
+    """Say that a source's files are, or were, what a snapshot has."""
+    writer = Journal.open(project.layout.journal)
     try:
-        journal.state(events.SNAPSHOT, run=run, snapshot=cache.snapshot_to_json(made))
+        writer.state(events.SNAPSHOT, run=run, snapshot=cache.snapshot_to_json(made))
     finally:
-        journal.close()
-    cache.save_snapshot(project.layout, made)
+        writer.close()
 
 
 def identify(project: Project, source: Source) -> str:
@@ -130,8 +155,7 @@ def identify(project: Project, source: Source) -> str:
         DataError: no file matches, one cannot be read, or a declared column is not in the files.
     """
     before = cache.snapshot(project.layout, source.name)
-    found = _hash(project, source)
-    identity = _identity(found, before)
+    identity = _identity(_hash(project, source).hashes, before)
     if before is not None and before.id == identity:
         _require(source, before)
     return identity
@@ -150,13 +174,7 @@ def current(project: Project, source: Source) -> Snapshot:
     Raises:
         DataError: as `snapshot`.
     """
-    before = cache.snapshot(project.layout, source.name)
-    found = _hash(project, source)
-    identity = _identity(found, before)
-    if before is not None and before.id == identity:
-        _require(source, before)
-        return before
-    return _read(project, source, identity, found, before)
+    return _described(project, source, _hash(project, source), cache.snapshot(project.layout, source.name))
 
 
 def hashes(project: Project, source: Source) -> dict[str, str]:
@@ -165,7 +183,7 @@ def hashes(project: Project, source: Source) -> dict[str, str]:
     Raises:
         DataError: no file matches.
     """
-    return _hash(project, source)
+    return _hash(project, source).hashes
 
 
 def overview(project: Project, sources: Sequence[Source]) -> list[SourceLine]:
@@ -226,33 +244,34 @@ def _remember(project: Project, fresh: Mapping[str, Any]) -> None:
         cache.save_stats(project.layout, {**cache.stats(project.layout), **fresh})
 
 
-def _hash(project: Project, source: Source) -> dict[str, str]:
-    """Content hash of each file of the source; files whose stat is remembered are not read."""
+def _hash(project: Project, source: Source) -> _Files:
+    """The source's files as they are now; those whose stat is remembered are not read."""
     stamps = files.stamps(project.root, source.pattern, source=source.name)
     found = _remembered(project, stamps)
+    sizes = {path: stamp[1] for path, stamp in stamps.items()}
     fresh: dict[str, Any] = {}
     for path in [path for path in stamps if path not in found]:
         value, stamp = files.settled_digest(project.root / path, source=source.name)
         fresh[path] = [*stamp, time.time_ns(), value]
-        found[path] = value
+        found[path], sizes[path] = value, stamp[1]
     _remember(project, fresh)
-    return {path: found[path] for path in stamps}
+    return _Files({path: found[path] for path in stamps}, sizes)
 
 
-def _read(project: Project, source: Source, identity: str, found: Mapping[str, str], before: Snapshot | None) -> Snapshot:
-    with profiles.known(project, source, found) as known:
-        rows, columns = profile.read(project.root, list(found), source=source.name, kind=source.kind, known=known)
-    sizes = {path: (project.root / path).stat().st_size for path in found}
+def _read(project: Project, source: Source, identity: str, found: _Files) -> Snapshot:
+    with profiles.known(project, source, found.hashes) as known:
+        rows, columns = profile.read(project.root, list(found.hashes), source=source.name, kind=source.kind, known=known)
     made = Snapshot(
         id=identity,
         source=source.name,
-        files=tuple(FileEntry(path, value, sizes[path], rows[path]) for path, value in found.items()),
+        files=tuple(FileEntry(path, value, found.sizes[path], rows[path]) for path, value in found.hashes.items()),
         rows=sum(count or 0 for count in rows.values()),
-        bytes=sum(sizes.values()),
+        bytes=sum(found.sizes.values()),
         columns=columns,
     )
     _require(source, made)
-    if files.identity(_hash(project, source).items()) != identity:
+    # A table was read twice, for its bytes and for its columns.
+    if source.kind == "table" and files.identity(_hash(project, source).hashes.items()) != identity:
         raise DataError(
             f"source {source.name}: its files changed while they were read",
             hint="run the command again when the writer is done",

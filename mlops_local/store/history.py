@@ -241,6 +241,21 @@ def snapshots(db: Db, source: str | None = None, id: str | None = None) -> list[
     ]
 
 
+def snapshots_of_file(db: Db, hash: str) -> list[tuple[str, str]]:
+    """Return (source, id) of every snapshot that has a file of that content, newest seen first."""
+    sql = (
+        "SELECT source, id FROM snapshot WHERE (id, source) IN (SELECT snapshot, source FROM snapshot_file WHERE hash = ?) "
+        "ORDER BY seen DESC, id"
+    )
+    return db.execute(sql, [hash]).fetchall()
+
+
+def snapshot_contents(db: Db) -> dict[tuple[str, str], list[str]]:
+    """Return (source, id) -> the hashes of its files, each once."""
+    sql = "SELECT source, snapshot, list(DISTINCT hash) FROM snapshot_file GROUP BY source, snapshot"
+    return {(source, id): hashes for source, id, hashes in db.execute(sql).fetchall()}
+
+
 def _column(*held: Any) -> ColumnProfile:
     """A profile's row as the snapshot's own JSON had it."""
     from mlops_local.domain.assets import ColumnProfile  # noqa: PLC0415  (as above)

@@ -20,8 +20,8 @@ from bisect import bisect_left
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from mlops_local.domain.errors import IntegrityError
 from mlops_local.store import files
@@ -36,8 +36,7 @@ _SYNC_EVERY = 32 << 20
 """Bytes after which the disk begins to be told, so that it has little left to write at the end."""
 
 
-@dataclass(frozen=True)
-class Stretch:
+class Stretch(NamedTuple):
     """Some frames in a row."""
 
     pack: str
@@ -50,8 +49,7 @@ class Stretch:
         return self.offset + self.length
 
 
-@dataclass(frozen=True)
-class Chunk:
+class Chunk(NamedTuple):
     """One frame."""
 
     hash: bytes
@@ -61,8 +59,7 @@ class Chunk:
     """Bytes of its content."""
 
 
-@dataclass(frozen=True)
-class Kept:
+class Kept(NamedTuple):
     """One file's line."""
 
     hash: str
@@ -181,22 +178,32 @@ class Pack:
         """Whether the next frame belongs into another pack."""
         return self._end >= FULL
 
-    def write(self, frame: bytes, hash: bytes, size: int, syncer: ThreadPoolExecutor) -> Stretch:
-        """Add a frame and return where it is. Raises MlopsError on a full disk."""
+    def write(self, chunks: Sequence[tuple[bytes, int, bytes]], syncer: ThreadPoolExecutor) -> list[Stretch]:
+        """Add frames and return where they are.
+
+        Args:
+            chunks: the hash of a content, its size, and its frame.
+            syncer: what to begin telling the disk with.
+
+        Raises:
+            MlopsError: the disk is full.
+        """
         try:
-            view, at = memoryview(frame), self._end
+            view, at = memoryview(b"".join([frame for _, _, frame in chunks])), self._end
             while view:
                 done = os.pwrite(self._descriptor, view, at)
                 view, at = view[done:], at + done
         except OSError as error:
             raise files.cannot_write(data(self._layout, self.name), error) from error
-        place = Stretch(self.name, self._end, len(frame))
-        self._records.append(_RECORD.pack(hash, place.offset, place.length, size))
-        self._end = place.end
+        places = []
+        for hash, size, frame in chunks:
+            places.append(Stretch(self.name, self._end, len(frame)))
+            self._records.append(_RECORD.pack(hash, self._end, len(frame), size))
+            self._end += len(frame)
         if self._end - self._told >= _SYNC_EVERY:
             self._told = self._end
             self._syncing.append(syncer.submit(os.fdatasync, self._descriptor))
-        return place
+        return places
 
     def settle(self) -> int:
         """Make the frames and then their records outlive a power cut; return their bytes. Raises MlopsError on a full disk."""

@@ -9,11 +9,12 @@ from __future__ import annotations
 import os
 import stat
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import blake3
 
@@ -33,8 +34,7 @@ _UNTRIED = 15
 """After a chunk that did not get smaller, so many of its kind are stored as they are before the next one is tried."""
 
 
-@dataclass(frozen=True)
-class Read:
+class Read(NamedTuple):
     """A file that was read and is kept once `commit` returns."""
 
     hash: str
@@ -43,7 +43,7 @@ class Read:
     """Inode, size, mtime_ns and ctime_ns it had before and after."""
 
 
-@dataclass
+@dataclass(slots=True)
 class _Entry:
     """A file on its way in."""
 
@@ -54,15 +54,13 @@ class _Entry:
     places: list[Stretch] = field(default_factory=list)
 
 
-@dataclass(frozen=True)
-class _Piece:
+class _Piece(NamedTuple):
     entry: _Entry
     data: memoryview
     hash: bytes = b""
 
 
-@dataclass(frozen=True)
-class _Pressed:
+class _Pressed(NamedTuple):
     entry: _Entry
     hash: bytes
     size: int
@@ -129,20 +127,21 @@ class Writer:
         self._relied.add(self._index.pack_of(hash))
         return True
 
-    def add(self, path: Path, *, said: str = "") -> Read:
+    def add(self, path: Path | str, *, said: str = "") -> Read:
         """Read a file and keep its content; `said` is what a message calls it.
 
         Raises:
             DataError: it cannot be read, or keeps changing.
             MlopsError: the disk is full.
         """
+        kind = os.path.splitext(path)[1]  # noqa: PTH122  (thousands of files: Path costs more than the reading)
         try:
             for _ in range(_TRIES):
                 descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
                 try:
                     before = _stamp(descriptor)
                     read = self._whole if before[1] <= WHOLE else self._long
-                    entry, piece = read(descriptor, path.suffix)
+                    entry, piece = read(descriptor, before[1], kind)
                     after = _stamp(descriptor)
                 finally:
                     os.close(descriptor)
@@ -151,10 +150,10 @@ class Writer:
                     return Read(entry.hash, entry.size, before)
         except OSError as error:
             raise DataError(
-                f"{said or path.name}: cannot be read: {error.strerror or error}",
+                f"{said or path}: cannot be read: {error.strerror or error}",
                 hint="check that the file exists and is yours",
             ) from error
-        raise DataError(f"{said or path.name} is being written right now", hint="run the command again when the writer is done")
+        raise DataError(f"{said or path} is being written right now", hint="run the command again when the writer is done")
 
     def adopt(self, hash: str, chunks: Iterable[tuple[str, bytes]]) -> None:
         """Keep a file from another store's frames, each checked against the hash that came with it.
@@ -222,14 +221,14 @@ class Writer:
 
     # -- reading
 
-    def _whole(self, descriptor: int, kind: str) -> tuple[_Entry, _Piece]:
-        """A file of one chunk."""
-        data = _read_all(descriptor, WHOLE + 1)
+    def _whole(self, descriptor: int, size: int, kind: str) -> tuple[_Entry, _Piece]:
+        """A file of one chunk, in one read; one that grew meanwhile shows by its stat."""
+        data = os.read(descriptor, size)
         digest = blake3.blake3(data).digest()
         entry = _Entry(digest.hex(), len(data), kind)
         return entry, _Piece(entry, memoryview(data), digest)
 
-    def _long(self, descriptor: int, kind: str) -> tuple[_Entry, None]:
+    def _long(self, descriptor: int, size: int, kind: str) -> tuple[_Entry, None]:
         """A file of several chunks, in one pass with a buffer's worth in memory."""
         self._load()
         entry, hasher, rest, final = _Entry(kind=kind), blake3.blake3(), b"", False
@@ -304,12 +303,15 @@ class Writer:
         if buffer is not None:
             self._spare.append(buffer)
 
-    def _write(self, pressed: Iterable[_Pressed]) -> None:
+    def _write(self, pressed: Sequence[_Pressed]) -> None:
+        new = list({one.hash: one for one in pressed if one.hash not in self._known}.values())
+        if new:
+            if not self._packs or self._packs[-1].full:
+                self._packs.append(packfiles.open_pack(self._layout))
+            chunks = [(one.hash, one.size, one.frame) for one in new]
+            places = self._packs[-1].write(chunks, self._syncer)
+            self._known.update(zip((one.hash for one in new), places, strict=True))
         for one in pressed:
-            if one.hash not in self._known:
-                if not self._packs or self._packs[-1].full:
-                    self._packs.append(packfiles.open_pack(self._layout))
-                self._known[one.hash] = self._packs[-1].write(one.frame, one.hash, one.size, self._syncer)
             one.entry.places.append(self._known[one.hash])
 
 
@@ -318,14 +320,6 @@ def _stamp(descriptor: int) -> tuple[int, int, int, int]:
     if not stat.S_ISREG(held.st_mode):
         raise IsADirectoryError(0, "it is no regular file")
     return (held.st_ino, held.st_size, held.st_mtime_ns, held.st_ctime_ns)
-
-
-def _read_all(descriptor: int, most: int) -> bytes:
-    """The file's bytes, and one more than there should be if it grew."""
-    data = os.read(descriptor, most)
-    while len(data) < most and (more := os.read(descriptor, most - len(data))):
-        data += more
-    return data
 
 
 def _fill(descriptor: int, view: memoryview) -> int:

@@ -51,6 +51,11 @@ class Index:
         """The pack whose listing names the file."""
         return self._lines[hash][1]
 
+    @property
+    def bytes(self) -> int:
+        """What all frames take."""
+        return sum(self._sizes.values())
+
     def named(self, hash: str) -> set[str]:
         """The packs that the file's line names, and the one it stands in. Raises IntegrityError when it is damaged."""
         line, name = self._lines[hash]

@@ -100,7 +100,7 @@ def _rewrite(layout: Layout, index: packs.Index, gone: set[str], kept: dict[str,
                 if not opened or opened[-1].full:
                     opened.append(packfiles.open_pack(layout, without=gone))
                 chunk = chunks[place]
-                moved[place] = opened[-1].write(packs.frame(layout, chunk), chunk.hash, chunk.size, syncer)
+                (moved[place],) = opened[-1].write([(chunk.hash, chunk.size, packs.frame(layout, chunk))], syncer)
             if homeless and not opened:
                 opened.append(packfiles.open_pack(layout, without=gone))
             for pack in opened:

@@ -5,6 +5,7 @@ Of a picture only its first bytes are read (PNG, JPEG, GIF, BMP, WebP), and thos
 
 from __future__ import annotations
 
+import os
 import struct
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -34,8 +35,9 @@ def table(
     """
     import polars as pl  # noqa: PLC0415  (141 ms, and only when a file changed)
 
-    types = [Path(path).suffix.lower().removeprefix(".") or "none" for path in paths]
-    found: dict[str, Any] = {"bytes": [(root / path).stat().st_size for path in paths], "type": types}
+    # Text and not Path, which costs more than the calls where there are thousands of files.
+    types = [os.path.splitext(path)[1].lower().removeprefix(".") or "none" for path in paths]  # noqa: PTH122
+    found: dict[str, Any] = {"bytes": [os.stat(f"{root}/{path}").st_size for path in paths], "type": types}  # noqa: PTH116
     if any("." + kind in SUFFIXES for kind in types):
         sizes = [_known(root, path, load, save) for path in paths]
         found["width"] = pl.Series([size[0] if size else None for size in sizes], dtype=pl.Int64)

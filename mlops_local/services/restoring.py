@@ -1,0 +1,209 @@
+"""Give a snapshot's files back, byte by byte.
+
+A file that is something else by now is never written over without `force`, and then what it holds is kept first, as a snapshot
+of its own. Files of the source that the snapshot does not have are left alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+
+from mlops_local.domain.assets import FileEntry, Snapshot
+from mlops_local.domain.errors import DataError, IntegrityError, UsageError
+from mlops_local.domain.graph import Source
+from mlops_local.domain.progress import Emit, Progress, ignore
+from mlops_local.engines.data import files
+from mlops_local.services import data, references
+from mlops_local.services.project import Project
+from mlops_local.store import cache, history, lockfile, packs, seen
+
+_LISTED = 5
+
+
+@dataclass(frozen=True)
+class Restored:
+    """What `restore` did."""
+
+    source: str
+    snapshot: str
+    written: tuple[str, ...]
+    """Paths that were written."""
+    same: int
+    """Files that were right already."""
+    kept: str = ""
+    """The snapshot that what was written over is in."""
+    beside: tuple[str, ...] = ()
+    """Files of the source that the snapshot does not have; left alone."""
+
+
+def named(project: Project, names: Sequence[str], *, locked: bool) -> list[Snapshot]:
+    """Return the snapshots that are meant.
+
+    Args:
+        project: the project.
+        names: references, as in `flights@~1`.
+        locked: the snapshots that mlops.lock names instead; of the sources `names`, or of all.
+
+    Raises:
+        UsageError: nothing is called so, or mlops.lock does not name it.
+    """
+    if not locked:
+        return [_exact(project, references.snapshot(project, name)) for name in names]
+    known = lockfile.read(project.layout.lockfile).sources
+    for name in names:
+        if name not in known:
+            raise UsageError(f"mlops.lock does not name {name}", hint=f"it names: {', '.join(known) or 'no source'}")
+    wanted = [f"{name}@{entry.snapshot}" for name, entry in known.items() if not names or name in names]
+    if not wanted:
+        raise UsageError("mlops.lock names no source", hint="`mlops train` writes it")
+    return [_exact(project, references.snapshot(project, name)) for name in wanted]
+
+
+def restore(
+    project: Project,
+    snapshot: Snapshot,
+    source: Source | None,
+    *,
+    to: Path | None = None,
+    force: bool = False,
+    emit: Emit = ignore,
+) -> Restored:
+    """Write the files of a snapshot.
+
+    Args:
+        project: the project.
+        snapshot: which.
+        source: the declaration of its source, if there is one.
+        to: a folder to write to; the files' own places when None.
+        force: write over files in their own places that are something else now, which are snapshotted first.
+        emit: told what is being done.
+
+    Raises:
+        UsageError: files would be written over.
+        DataError: bytes are not stored (a source by reference), or a file cannot be written.
+        IntegrityError: stored bytes are missing or altered; names the snapshots that need them.
+    """
+    root = project.root if to is None else to
+    places = {entry.path: root / _inside(entry.path) for entry in snapshot.files}
+    wanted = [entry for entry in snapshot.files if not _has(places[entry.path], entry)]
+    _require(project, snapshot, wanted)
+    over = [entry.path for entry in wanted if places[entry.path].exists() or places[entry.path].is_symlink()]
+    if over and not (force and to is None):
+        raise UsageError(
+            f"{_some(over)} would be written over: not what snapshot {snapshot.short} of {snapshot.source} has",
+            hint="--force keeps what is there as a snapshot first, or --to DIR writes elsewhere"
+            if to is None
+            else "name an empty folder",
+        )
+    kept = _keep(project, snapshot, source, over) if over else ""
+    if kept:
+        emit(Progress("note", f"what is written over is kept: {snapshot.source}@{kept[:8]}"))
+    for entry in wanted:
+        place = places[entry.path]
+        try:
+            place.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise DataError(f"cannot make {place.parent}: {error.strerror}", hint="something else is in the way") from error
+        try:
+            packs.restore(project.layout, entry.hash, place)
+        except IntegrityError as error:
+            raise _damaged(project, entry, error) from error
+    beside = _beside(project, snapshot, source) if to is None else ()
+    if to is None and wanted:  # the source's newest is what its files are now
+        data.journal(project, snapshot)
+        if not beside:
+            cache.save_snapshot(project.layout, snapshot)
+    written = tuple(entry.path for entry in wanted)
+    return Restored(snapshot.source, snapshot.id, written, len(snapshot.files) - len(written), kept, beside)
+
+
+def said(done: Restored, where: str = "") -> str:
+    """Say in one line what was done."""
+    count = len(done.written)
+    same = f", {done.same:,} {'was' if done.same == 1 else 'were'} right already" if done.same else ""
+    return f"{done.source} {done.snapshot[:8]}: {count:,} file{'' if count == 1 else 's'} written{where}{same}"
+
+
+def needed_by(project: Project, hash: str) -> str:
+    """Say in words which snapshots need a content."""
+    with project.store.reader() as db:
+        found = history.snapshots_of_file(db, hash)
+    return f"needed by {_some([f'{source} {id[:8]}' for source, id in found])}" if found else "no snapshot needs it"
+
+
+def _has(place: Path, entry: FileEntry) -> bool:
+    try:
+        return place.stat().st_size == entry.bytes and files.digest(place) == entry.hash
+    except OSError:
+        return False
+
+
+def _inside(path: str) -> PurePosixPath:
+    """The path, unless it leads out of the folder it is to be put under: a store that was fetched may say anything."""
+    parts = PurePosixPath(path)
+    if parts.is_absolute() or ".." in parts.parts or not parts.parts:
+        raise IntegrityError(f"a snapshot names a file outside its folder: {path!r}", hint="it is not written")
+    return parts
+
+
+def _require(project: Project, snapshot: Snapshot, wanted: Sequence[FileEntry]) -> None:
+    """Refuse before anything is written when bytes are missing."""
+    lost = set(packs.missing(project.layout, [entry.hash for entry in wanted]))
+    gone = [entry for entry in wanted if entry.hash in lost]
+    if gone and snapshot.kept == "reference":
+        raise DataError(
+            f"{snapshot.source} {snapshot.short} was kept by reference: the bytes of {_some([entry.path for entry in gone])} "
+            "are not stored",
+            hint='fetch them from where they came; mlops.data(..., store="full") keeps bytes from now on',
+        )
+    if gone:
+        raise IntegrityError(
+            f"the stored content of {gone[0].path} is missing, {needed_by(project, gone[0].hash)}",
+            hint="run `mlops doctor`, or `mlops pull` it from where it is kept",
+        )
+
+
+def _damaged(project: Project, entry: FileEntry, error: IntegrityError) -> IntegrityError:
+    return IntegrityError(f"{entry.path}: {error.message}, {needed_by(project, entry.hash)}", hint=error.hint)
+
+
+def _keep(project: Project, snapshot: Snapshot, source: Source | None, over: Sequence[str]) -> str:
+    """Snapshot what is about to be written over and return the snapshot's id.
+
+    The whole source where it can be read as one; else (a damaged file, a source that is declared no more) those files alone.
+    """
+    if source is not None:
+        try:
+            taken = data.snapshot(project, replace(source, store="full"))
+            if set(over) <= {entry.path for entry in taken.files}:
+                return taken.id
+        except DataError:
+            pass
+    return data.keep_files(project, snapshot.source, over).id
+
+
+def _beside(project: Project, snapshot: Snapshot, source: Source | None) -> tuple[str, ...]:
+    if source is None:
+        return ()
+    known = {entry.path for entry in snapshot.files}
+    try:
+        return tuple(path for path in files.find(project.root, source.pattern, source=source.name) if path not in known)
+    except DataError:
+        return ()
+
+
+def _exact(project: Project, snapshot: Snapshot) -> Snapshot:
+    """With paths as they were: tables show what is not UTF-8 by a sign, journals have it."""
+    if not any("\ufffd" in entry.path for entry in snapshot.files):
+        return snapshot
+    newest = cache.snapshot(project.layout, snapshot.source)
+    if newest is not None and newest.id == snapshot.id:
+        return newest
+    return seen.snapshot(project.layout, snapshot.source, snapshot.id) or snapshot
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _LISTED:,} more" if len(names) > _LISTED else ""
+    return ", ".join(names[:_LISTED]) + more
