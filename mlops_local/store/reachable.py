@@ -50,7 +50,7 @@ def needs(layout: Layout, present: Collection[str], *, entries: bool = False) ->
     lines = ledger.read(layout)
     removed = registry.removed(lines)
     scan = _Scan(found, asked, frozenset(run.encode() for run in removed))
-    for data in _journals(layout):
+    for data in states(layout):
         scan.journal(data)
     scan.whole("\n".join(json.dumps(dict(line.data)) for line in _standing(lines)).encode())
     for path in _texts(layout):
@@ -124,8 +124,8 @@ def _standing(lines: Sequence[Line]) -> Iterator[Line]:
     return (line for line in lines if line.subject not in gone or line.kind == events.DELETION)
 
 
-def _journals(layout: Layout) -> Iterator[bytes]:
-    """Every state file, as far as it was written: points name no objects."""
+def states(layout: Layout) -> Iterator[bytes]:
+    """Yield the content of every state file, as far as it was written: what points are logged in names no objects."""
     for path in sorted(layout.journal.glob("*.state.jsonl")):
         try:
             yield path.read_bytes()
