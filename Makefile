@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test check fix lint types imports tests wheel bench bench-pipeline bench-peers torture clean
+.PHONY: demo test check fix lint types imports tests wheel bench bench-pipeline bench-tracking bench-peers torture clean
 
 ## Tell the whole loop on a copy of the sample in demo/ (core dependencies only).
 demo: $(VENV)/.core
@@ -52,6 +52,10 @@ bench-pipeline: $(STAMP)
 ## One project under fire for five minutes: killed writers, a full disk, stopped readers, jumping clocks, torn files.
 torture: $(STAMP)
 	$(BIN)/python -m tests.torture --seconds 300
+
+## Logging, beside a bare writer and the peers that are installed. Slowness does not fail it; a lost point does.
+bench-tracking: $(STAMP)
+	$(BIN)/python benchmarks/track.py
 
 ## The tools the benchmarks stand beside, pinned, in an environment of their own.
 bench-peers: benchmarks/peers.txt

@@ -73,6 +73,10 @@ def mode() -> str:
 def project_layout() -> Layout:
     """The store of the project this process works in. Raises ProjectNotFound."""
     state = os.environ.get(STATE_VARIABLE, "")
+    place = state or os.getcwd()  # noqa: PTH109  (asked at every run: a Path costs more than the call)
+    known = _layouts.get(place)
+    if known is not None and known.journal.is_dir():
+        return known
     root = Path(state).parent if state else layouts.find_root(Path.cwd())
     if root is None:
         raise ProjectNotFound(
@@ -80,7 +84,12 @@ def project_layout() -> Layout:
         )
     layout = Layout(root)
     layouts.create(layout)
+    _layouts[place] = layout
     return layout
+
+
+_layouts: dict[str, Layout] = {}
+"""Folder -> its project's store, made or found before."""
 
 
 def end_left() -> None:

@@ -326,8 +326,7 @@ class Run:
         """Parameters as one journal line; what is too long for a line is kept as a file, and named."""
         flat = dict(secrets.parameters(parameters.flat(values)))
         for name, value in flat.items():
-            text = json.dumps(value)
-            if len(text) > LONGEST_PARAM:
+            if isinstance(value, (str, list, dict)) and len(text := json.dumps(value)) > LONGEST_PARAM:
                 flat[name] = self._long(name, text)
         return events.PARAMS, {"run": self.id, "values": flat}
 

@@ -64,7 +64,8 @@ def run(settings: Settings, /, params: tuple[str, ...], command: tuple[str, ...]
             emit=emit,
         ):
             ended.append(done)
-            kept = f", {len(done.artifacts)} files kept" if done.artifacts else ""
+            files = len(done.artifacts)
+            kept = f", {files} file{'s' if files != 1 else ''} kept" if files else ""
             diagnostics.say(f"run {done.run[16:24]} {done.name}: exit {done.code} after {output.seconds(done.seconds)}{kept}")
     _offer(settings, ended)
     if any(done.code for done in ended):

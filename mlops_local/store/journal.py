@@ -19,10 +19,10 @@ import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, is_dataclass
-from itertools import count
+from itertools import count, repeat, starmap
 from pathlib import Path
 from typing import Any
 
@@ -256,7 +256,7 @@ class Journal:
         take = self._points.popleft
         with self._taking:
             dropped, self._dropped = self._dropped, {}
-            batch = [take() for _ in range(min(len(self._points) // _SLOTS, 10_000) * _SLOTS)]
+            batch = list(starmap(take, repeat((), min(len(self._points) // _SLOTS, 10_000) * _SLOTS)))
         gaps = [_gap(run, number, next(self._numbers)) for run, number in dropped.items()]
         data = "".join([*gaps, *_lines(batch, self._numbers)]).encode("utf-8", "replace")
         try:
@@ -372,16 +372,28 @@ def _append(descriptor: int, size: int, data: bytes) -> int:
 def _lines(batch: Sequence[Any], numbers: Iterator[int]) -> list[str]:
     """Points as journal lines. What all points of a curve share is worked out once a batch."""
     times, runs, keys, steps, values = (batch[slot::_SLOTS] for slot in range(_SLOTS))
-    shared = {
+    shared: dict[Any, str] = {
         (run, key): f',"r":"{run}","key":{json.dumps(str(key)[:_LONGEST_NAME])},"s":'
         for run, key in set(zip(runs, keys, strict=True))
     }
-    made = []
-    for at, run, key, step, value, number in zip(times, runs, keys, steps, values, numbers, strict=False):
-        where = "null" if step is None else step if type(step) is int else _number(step)
-        what = repr(value) if value - value == 0 else _number(value)
-        made.append(f'{{"k":"m","v":1,"t":{at // 1000},"n":{number}{shared[run, key]}{where},"x":{what}}}\n')
-    return made
+    curves: Iterable[Any] = zip(runs, keys, strict=True)
+    if len({run for run, _ in shared}) == 1:  # as nearly always: one look-up by a text is half of one by a pair
+        shared, curves = {key: text for (_, key), text in shared.items()}, keys
+    if set(map(type, steps)) - {int}:
+        steps = ["null" if step is None else step if type(step) is int else _number(step) for step in steps]
+    if not all(map(math.isfinite, values)):
+        values = list(map(_Text, map(_number, values)))
+    return [
+        f'{{"k":"m","v":1,"t":{at // 1000},"n":{number}{shared[curve]}{step},"x":{value!r}}}\n'
+        for at, curve, step, value, number in zip(times, curves, steps, values, numbers, strict=False)
+    ]
+
+
+class _Text(str):
+    """A number that is written already."""
+
+    __slots__ = ()
+    __repr__ = str.__str__
 
 
 def _gap(run: str, dropped: int, number: int) -> str:
