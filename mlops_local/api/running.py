@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -76,6 +77,7 @@ class Run:
         self._state = "new"
         self._late = False
         self.block = False
+        self._held = ExitStack()
         self._made: dict[str, Any] = {}
 
     # -- its life
@@ -99,13 +101,14 @@ class Run:
             end_left()  # a cell that begins a run, executed again, does not begin one inside the last
         self._state = "running"
         try:
-            changes = self._opening() if self.owned else []
+            changes = self._resuming() if self._given["resume"] else self._opening() if self.owned else []
             if self._given["params"]:
                 changes.append(self._params_change(parameters.given(self._given["params"], {})))
             if changes:
                 self._recorder.journal.states(changes, durable=self._given["durable"])
         except MlopsError:
             self._state = "new"
+            self._held.close()
             raise
         self._journal = self._recorder.journal
         process.begin(self)
@@ -136,7 +139,8 @@ class Run:
         state, text = ending(error)
         seconds = round(time.monotonic() - self._begun, 6)
         ended = (events.RUN_ENDED, {"run": self.id, "state": state, "error": text, "seconds": seconds})
-        journal.states([ended], durable=self._given["durable"])
+        with self._held:  # whoever resumes it next finds it ended
+            journal.states([ended], durable=self._given["durable"])
 
     def __enter__(self) -> Run:
         self.block = True
@@ -321,6 +325,14 @@ class Run:
         }
         kept = [(events.TAG, {"run": self.id, "key": key, "value": value}) for key, value in tags.items() if value]
         return [(events.RUN_STARTED, start), *kept]
+
+    def _resuming(self) -> list[tuple[str, Mapping[str, Any]]]:
+        """How a run goes on in this process."""
+        from mlops_local.api.resuming import resumed  # DuckDB: only scripts that resume pay
+
+        assert self._recorder is not None
+        self.id, self.name = self._held.enter_context(resumed(self._recorder.layout, self._given["resume"]))
+        return [(events.RUN_RESUMED, {"run": self.id, "pid": os.getpid(), "host": os.uname().nodename})]
 
     def _params_change(self, values: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
         """Parameters as one journal line; what is too long for a line is kept as a file, and named."""

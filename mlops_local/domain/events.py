@@ -12,6 +12,8 @@ RUN_STARTED = "run_started"
 interpreter (its environment, as people name it) and packages (distribution -> version) where it ran the project's steps."""
 RUN_ENDED = "run_ended"
 """run, state (done, failed, cancelled), error, seconds."""
+RUN_RESUMED = "run_resumed"
+"""run, pid, host: another process goes on with it. It runs again, until an end that is later."""
 PARAMS = "params"
 """run, values: flat mapping of dotted names to JSON values."""
 STEP_STARTED = "step_started"
@@ -62,7 +64,7 @@ MIGRATION = "migration"
 VERSIONS = {
     kind: 1
     for kind in (
-        RUN_STARTED, RUN_ENDED, PARAMS, STEP_STARTED, STEP_ENDED, SNAPSHOT, ARTIFACT, SUMMARY, TAG, UNTAG, RENAMED, NOTE,
-        EVENT, METRIC, GAP
+        RUN_STARTED, RUN_ENDED, RUN_RESUMED, PARAMS, STEP_STARTED, STEP_ENDED, SNAPSHOT, ARTIFACT, SUMMARY, TAG, UNTAG, RENAMED,
+        NOTE, EVENT, METRIC, GAP
     )
 }  # fmt: skip

@@ -133,6 +133,10 @@ class Rows:
         row = (line["run"], clean(line["state"]), clean(line.get("error")), real(line.get("seconds")), time, number)
         self.tables["run_end"].append(row)
 
+    def run_resumed(self, journal: str, line: Mapping[str, Any], time: datetime, number: int) -> None:
+        """Another process goes on with a run."""
+        self.tables["run_resume"].append((line["run"], journal, line.get("pid"), clean(line.get("host")), time, number))
+
     def params(self, journal: str, line: Mapping[str, Any], time: datetime, number: int) -> None:
         """A run's parameters, as JSON text each."""
         self.tables["param"] += [
@@ -239,6 +243,7 @@ _Take = Callable[[Rows, str, Mapping[str, Any], datetime, int], None]
 _KINDS: dict[str, _Take] = {
     events.RUN_STARTED: Rows.run_started,
     events.RUN_ENDED: Rows.run_ended,
+    events.RUN_RESUMED: Rows.run_resumed,
     events.PARAMS: Rows.params,
     events.STEP_STARTED: Rows.step_started,
     events.STEP_ENDED: Rows.step_ended,

@@ -308,10 +308,16 @@ class Folder:
         if not gone:
             return
         open_runs = self._db.execute(
-            "SELECT run, journal, started FROM store.run_start WHERE journal IN (SELECT unnest(?::VARCHAR[])) "
-            "AND run NOT IN (SELECT run FROM store.run_end)",
+            "SELECT run, journal, started FROM store.run_start WHERE journal IN (SELECT unnest($1::VARCHAR[])) "
+            "AND run NOT IN (SELECT run FROM store.run_end) AND run NOT IN (SELECT run FROM store.run_resume) "
+            "UNION ALL SELECT a.run, a.journal, a.time FROM store.run_resume a "
+            "WHERE a.journal IN (SELECT unnest($1::VARCHAR[])) "
+            "AND NOT EXISTS (SELECT 1 FROM store.run_end e WHERE e.run = a.run AND e.time >= a.time)",
             [list(gone)],
         ).fetchall()
+        if open_runs:  # how a run ended before it was resumed is no longer how it ended
+            again = [run for run, *_ in open_runs]
+            self._db.execute("DELETE FROM store.run_end WHERE run IN (SELECT unnest(?::VARCHAR[]))", [again])
         rows = []
         written: dict[str, list[Part]] = {}
         for part in parts:

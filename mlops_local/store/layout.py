@@ -103,7 +103,7 @@ class Layout:
 
     @property
     def leases(self) -> Path:
-        """Locks on results that are being made, by fingerprint."""
+        """Locks on results that are being made, by fingerprint, and on runs that were resumed."""
         return self.tmp / "leases"
 
     @property

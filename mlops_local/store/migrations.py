@@ -23,6 +23,7 @@ CREATE TABLE store.run_start (run VARCHAR, journal VARCHAR, name VARCHAR, kind V
     "commit" VARCHAR, dirty BOOLEAN, diff VARCHAR, targets VARCHAR[], argv VARCHAR[], env VARCHAR, python VARCHAR,
     host VARCHAR, pid BIGINT, interpreter VARCHAR, packages VARCHAR);
 CREATE TABLE store.run_end (run VARCHAR, state VARCHAR, error VARCHAR, seconds DOUBLE, time TIMESTAMP, n BIGINT);
+CREATE TABLE store.run_resume (run VARCHAR, journal VARCHAR, pid BIGINT, host VARCHAR, time TIMESTAMP, n BIGINT);
 CREATE TABLE store.param (run VARCHAR, name VARCHAR, value VARCHAR, time TIMESTAMP, n BIGINT);
 CREATE TABLE store.tag (run VARCHAR, key VARCHAR, value VARCHAR, time TIMESTAMP, n BIGINT);
 CREATE TABLE store.renamed (run VARCHAR, name VARCHAR, time TIMESTAMP, n BIGINT);
@@ -101,7 +102,7 @@ def _profiles(db: Db) -> None:
 def _newest(db: Db) -> None:
     """Tables of which only the newest word counts hold no other, and runs can be renamed."""
     db.execute("CREATE TABLE IF NOT EXISTS store.renamed (run VARCHAR, name VARCHAR, time TIMESTAMP, n BIGINT)")
-    superseding.settle(db)
+    superseding.settle(db, ("param", "tag", "summary", "run_end"))
     for name in ("run", "param", "tag", "metric_last"):
         db.execute(f"CREATE OR REPLACE VIEW main.{name} AS {views.VIEWS[name]}")
 
@@ -112,12 +113,22 @@ def _kept(db: Db) -> None:
     db.execute(f"CREATE OR REPLACE VIEW main.snapshot AS {views.VIEWS['snapshot']}")
 
 
+def _resumed(db: Db) -> None:
+    """Runs that another process went on with."""
+    db.execute(
+        "CREATE TABLE IF NOT EXISTS store.run_resume "
+        "(run VARCHAR, journal VARCHAR, pid BIGINT, host VARCHAR, time TIMESTAMP, n BIGINT)"
+    )
+    db.execute(f"CREATE OR REPLACE VIEW main.run AS {views.VIEWS['run']}")
+
+
 MIGRATIONS: tuple[tuple[str, Callable[[Db], None]], ...] = (
     ("first tables", _first),
     ("a run's interpreter and packages", _interpreters),
     ("more of a column's profile", _profiles),
     ("the newest parameters, tags, summaries, ends and names", _newest),
     ("how a snapshot is kept", _kept),
+    ("resumed runs", _resumed),
 )
 """Name and function; a migration's number is its place, from 1."""
 

@@ -143,8 +143,10 @@ def _mend(store: Store, name: str) -> bool:
 def check_runs(store: Store, *, fix: bool) -> Iterator[Finding]:
     """Runs that count as running although their journal is gone, so that nobody will ever say how they ended."""
     with store.reader() as db:
-        running = db.execute("SELECT r.id, r.name, s.journal FROM run r JOIN store.run_start s ON s.run = r.id "
-                             "WHERE r.state = 'running' ORDER BY r.started").fetchall()  # fmt: skip
+        running = db.execute(
+            "SELECT r.id, r.name, coalesce(a.journal, s.journal) FROM run r JOIN store.run_start s ON s.run = r.id "
+            "LEFT JOIN store.run_resume a ON a.run = r.id WHERE r.state = 'running' ORDER BY r.started"
+        ).fetchall()
     for run, name, writer in running:
         if (store.layout.journal / f"{writer}.state.jsonl").exists():
             continue

@@ -12,7 +12,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from mlops_local.store.database import Db
 
-KEYS = {"param": ("run", "name"), "tag": ("run", "key"), "summary": ("run", "key"), "renamed": ("run",), "run_end": ("run",)}
+KEYS = {
+    "param": ("run", "name"),
+    "tag": ("run", "key"),
+    "summary": ("run", "key"),
+    "renamed": ("run",),
+    "run_end": ("run",),
+    "run_resume": ("run",),
+}
 """Table -> the columns of which it holds one row a value. They come first in a row, `time` and `n` last."""
 
 
@@ -45,9 +52,10 @@ def supersede(db: Db, table: str, rows: Sequence[tuple[Any, ...]]) -> list[tuple
     return list(best.values())
 
 
-def settle(db: Db) -> None:
+def settle(db: Db, tables: Sequence[str]) -> None:
     """Bring tables that hold every word to that form."""
-    for table, keys in KEYS.items():
+    for table in tables:
+        keys = KEYS[table]
         order = ("state = 'crashed', " if table == "run_end" else "") + "time DESC, n DESC"
         db.execute(
             f"DELETE FROM store.{table} WHERE rowid IN (SELECT rowid FROM store.{table} "

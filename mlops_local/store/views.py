@@ -19,9 +19,11 @@ VIEWS: dict[str, str] = {
             e.time AS ended, e.seconds, s.message, coalesce(e.error, '') AS error, s."commit", s.dirty,
             s.run IN (SELECT run FROM store.gap)
                 OR s.journal IN (SELECT left(file, 32) FROM store.damage) AS incomplete,
-            s.targets, s.argv, s.env, s.python, s.host, s.pid, s.diff, s.interpreter, s.packages
+            s.targets, s.argv, s.env, s.python, coalesce(a.host, s.host) AS host, coalesce(a.pid, s.pid) AS pid,
+            s.diff, s.interpreter, s.packages
         FROM store.run_start s
-        LEFT JOIN store.run_end e ON e.run = s.run
+        LEFT JOIN store.run_resume a ON a.run = s.run
+        LEFT JOIN store.run_end e ON e.run = s.run AND (a.time IS NULL OR e.time >= a.time)
         LEFT JOIN store.renamed r ON r.run = s.run
         WHERE s.run NOT IN (SELECT subject FROM store.deleted)""",
     "param": """

@@ -118,6 +118,6 @@ def test_tables_of_an_older_form_are_brought_to_it(store: Store) -> None:
         db.execute(
             "INSERT INTO store.run_end VALUES ('r', 'done', '', 1, make_timestamp(1), 0), ('r', 'crashed', '', 1, now(), 0)"
         )
-        superseding.settle(db)
+        superseding.settle(db, ("param", "tag", "summary", "run_end"))
         assert db.execute("SELECT value FROM store.param").fetchall() == [("4",)]
         assert db.execute("SELECT state FROM store.run_end").fetchall() == [("done",)]
