@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from mlops_local.cli import diagnostics, output, views
+from mlops_local.cli import curves, diagnostics, output, views
 from mlops_local.cli.context import Settings, json_option
 from mlops_local.cli.diagnostics import ExitCode
 
@@ -54,16 +54,22 @@ delay@3, delay@champion, flights, flights@~1.
 \b
 Examples:
   mlops show @latest
+  mlops show @1 --plot loss
   mlops show delay@champion
   mlops show flights@~1"""
 )
 @click.argument("ref", default="@latest")
+@click.option("--plot", "plots", multiple=True, metavar="METRIC", help="Draw this metric's curve instead.")
 @json_option
 @click.pass_obj
-def show(settings: Settings, ref: str) -> None:
+def show(settings: Settings, ref: str, plots: tuple[str, ...]) -> None:
     """Show one run, model version or snapshot in full."""
     from mlops_local.services import history
 
+    if plots and not settings.json:
+        for curve in history.drawn(settings.project(), ref, plots):
+            curves.chart(curve)
+        return
     kind, answer = history.show(settings.project(), ref)
     output.fields(kind, answer) if settings.json else views.show(kind, answer)
 
@@ -72,7 +78,7 @@ def show(settings: Settings, ref: str) -> None:
     epilog="""\b
 Examples:
   mlops compare                     the newest run with the one before
-  mlops compare @3 @1
+  mlops compare @3 @2 @1
   mlops compare delay@champion delay@latest
   mlops diff HEAD~1 HEAD --exit-code"""
 )
@@ -82,7 +88,7 @@ Examples:
 @json_option
 @click.pass_context
 def compare(context: click.Context, refs: tuple[str, ...], everything: bool, exit_code: bool) -> None:
-    """Show what differs between runs or versions: metrics, parameters, code, data, packages."""
+    """Show what differs between runs or versions: metrics, parameters, code, data, packages, environment."""
     from mlops_local.services import compare as service
 
     settings: Settings = context.obj

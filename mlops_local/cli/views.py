@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from mlops_local.cli import listings, output, snapshots
+from mlops_local.cli import curves, listings, output, snapshots
 from mlops_local.cli.output import Column
 
 if TYPE_CHECKING:
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from mlops_local.services.history import RunDetail, VersionDetail
     from mlops_local.services.status import Champion, Status
 
+_PICTURE = 10
+"""Cells of a curve beside a number."""
 _TITLES = {"params": "parameters", "env": "packages"}
 
 
@@ -101,6 +104,9 @@ def _run(detail: RunDetail) -> None:
     )
     intervals = {key: detail.intervals.get(key, (None, None)) for key in run.metrics}
     _section("Metrics", [(key, interval(value, *intervals[key])) for key, value in run.metrics.items()])
+    if detail.curves:
+        output.line("\nCurves")
+        curves.table(detail.curves)
     _section("Parameters", run.params.items())
     if detail.steps:
         output.line("\nSteps")
@@ -188,15 +194,20 @@ def comparison(answer: Comparison, *, everything: bool) -> None:
         output.line(f"\n{title}")
         difference = [Column("difference", right=True, keep=True)] if name == "metrics" else []
         columns = [Column(""), *(Column(label, right=name == "metrics") for label in labels), *difference]
-        output.table(columns, [_compared(row, bool(difference)) for row in shown])
+        drawn = answer.curves if name == "metrics" else {}
+        output.table(columns, [_compared(row, bool(difference), drawn.get(row.name, ())) for row in shown])
     if answer.verdict is not None:
         output.line(f"\nVerdict on {answer.verdict.version} against {answer.verdict.baseline}: {answer.verdict.verdict}")
     for note in answer.notes:
         output.line(f"\nNote: {note}")
 
 
-def _compared(row: Row, difference: bool) -> list[Any]:
-    values = ["–" if value is None else value for value in row.values]
+def _compared(row: Row, difference: bool, drawn: Sequence[Sequence[float]]) -> list[Any]:
+    values: list[Any] = ["–" if value is None else value for value in row.values]
+    finite = [value for curve in drawn for value in curve if math.isfinite(value)]
+    if finite:  # all on one scale, so that they compare
+        pictures = [curves.spark(curve, _PICTURE, low=min(finite), high=max(finite)) for curve in drawn]
+        values = [f"{picture:>{_PICTURE}} {output.text(value):>8}" for picture, value in zip(pictures, values, strict=True)]
     return [f"  {row.name}", *values, *([_signed(row.difference, None, None)] if difference else [])]
 
 

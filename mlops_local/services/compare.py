@@ -1,4 +1,4 @@
-"""What differs between runs or model versions: parameters, metrics, code by name, data, packages.
+"""What differs between runs or model versions: parameters, metrics, code by name, data, packages, environment.
 
 Nothing is judged here: two numbers side by side are not a verdict. Where the ledger holds one on two versions, it is quoted.
 """
@@ -6,7 +6,7 @@ Nothing is judged here: two numbers side by side are not a verdict. Where the le
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from mlops_local.domain.assets import ModelVersion, Verdict
@@ -14,9 +14,12 @@ from mlops_local.domain.errors import UsageError
 from mlops_local.services import history, references
 from mlops_local.services.history import RunDetail
 from mlops_local.services.project import Project
+from mlops_local.store import history as stored
 from mlops_local.store import registry
 
-SECTIONS = ("metrics", "params", "code", "data", "env")
+SECTIONS = ("metrics", "params", "code", "data", "env", "environment")
+_POINTS = 60
+"""Of each curve: enough for a picture beside a number."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,8 @@ class Comparison:
     subjects: tuple[Subject, ...]
     sections: Mapping[str, tuple[Row, ...]]
     """Section name -> every row, equal ones too."""
+    curves: Mapping[str, tuple[tuple[float, ...], ...]] = field(default_factory=dict)
+    """Metric -> its points in each subject, thinned; of the metrics with several in any of them."""
     verdict: Verdict | None = None
     """Of one subject against another, where there is one."""
     notes: tuple[str, ...] = ()
@@ -74,6 +79,8 @@ class _Facts:
 
     subject: Subject
     values: Mapping[str, Mapping[str, Any]]
+    run: str = ""
+    """Its own id, or that of the run which made it."""
     version: ModelVersion | None = None
 
 
@@ -94,6 +101,7 @@ def compare(project: Project, refs: Sequence[str]) -> Comparison:
     return Comparison(
         subjects=tuple(item.subject for item in facts),
         sections={name: tuple(_rows([item.values[name] for item in facts])) for name in SECTIONS},
+        curves=_curves(project, [item.run for item in facts]),
         verdict=_verdict(project, facts),
         notes=tuple(_notes(facts)),
     )
@@ -104,24 +112,26 @@ def _facts(project: Project, reference: references.Reference) -> _Facts:
         detail = history.detail(project, reference.id)
         return _Facts(
             subject=Subject("run", detail.run.id, f"{detail.run.short} {detail.run.name}"),
-            values={"metrics": dict(detail.run.metrics), **_of_run(detail)},
+            values={"metrics": dict(detail.run.metrics), **_of_run(project, detail)},
+            run=detail.run.id,
         )
     version = registry.load(project.layout).versions[reference.id]
     values: dict[str, Mapping[str, Any]] = {name: {} for name in SECTIONS}
     if version.run:
-        values = _of_run(history.detail(project, version.run))
+        values = _of_run(project, history.detail(project, version.run))
     metrics = {version.metric: version.value, **version.metrics}
-    data = {source: identifier[:8] for source, identifier in version.snapshots.items()}
     return _Facts(
         subject=Subject("version", version.id, version.id),
-        values={**values, "metrics": metrics, "data": data},
+        values={**values, "metrics": metrics, "data": _data(project, version.snapshots)},
+        run=version.run,
         version=version,
     )
 
 
-def _of_run(detail: RunDetail) -> dict[str, Mapping[str, Any]]:
-    code: dict[str, Any] = {}
-    env: dict[str, Any] = {}
+def _of_run(project: Project, detail: RunDetail) -> dict[str, Mapping[str, Any]]:
+    where = detail.environment
+    code: dict[str, Any] = {"git commit": detail.run.commit[:10]} if detail.run.commit else {}
+    env: dict[str, Any] = dict(where["packages"])
     for step, result in detail.results.items():
         for part in result.parts:
             if part.kind == "code":
@@ -130,11 +140,41 @@ def _of_run(detail: RunDetail) -> dict[str, Mapping[str, Any]]:
                 code[part.what if own else f"{part.what} ({step})"] = part.value[:8]
             elif part.kind == "env":
                 env[part.what] = part.value
+    machine = {
+        "host": where["host"],
+        "python": where["python"],
+        "interpreter": where["interpreter"],
+        "command": " ".join(where["argv"]),
+    }
     return {
         "params": dict(detail.run.params),
         "code": code,
-        "data": {source: identifier[:8] for source, identifier in detail.snapshots.items()},
+        "data": _data(project, detail.snapshots),
         "env": env,
+        "environment": {**{key: value for key, value in machine.items() if value}, **where["env"]},
+    }
+
+
+def _data(project: Project, snapshots: Mapping[str, str]) -> dict[str, Any]:
+    """Each source's snapshot, how many rows it has, and its columns' types."""
+    made: dict[str, Any] = {}
+    with project.store.reader() as db:
+        for source, identifier in snapshots.items():
+            made[source] = identifier[:8]
+            for snapshot in stored.snapshots(db, source, identifier):
+                made[f"{source} rows"] = snapshot.rows
+                made |= {f"{source}.{column.name}": column.type for column in snapshot.columns}
+    return made
+
+
+def _curves(project: Project, runs: Sequence[str]) -> dict[str, tuple[tuple[float, ...], ...]]:
+    found: dict[str, dict[str, tuple[float, ...]]] = {}
+    for curve in history.curves(project, sorted(set(filter(None, runs))), points=_POINTS):
+        found.setdefault(curve.key, {})[curve.run] = curve.values
+    return {
+        key: tuple(of.get(run, ()) for run in runs)
+        for key, of in found.items()
+        if any(len(values) > 1 for values in of.values())
     }
 
 

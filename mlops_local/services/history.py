@@ -8,7 +8,7 @@ from __future__ import annotations
 import difflib
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,9 @@ from mlops_local.domain.runs import Curve, Run, StepRun, short_id
 from mlops_local.services import references
 from mlops_local.services.project import Project
 from mlops_local.store import history, projection, registry
+
+SHOWN_POINTS = 200
+"""Of a curve where one run is shown: its spikes stay."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,8 @@ class RunDetail:
     artifacts: tuple[Artifact, ...]
     environment: Mapping[str, Any]
     """argv, env, python, host, pid, diff, interpreter, packages."""
+    curves: tuple[Curve, ...] = ()
+    """Metrics of several points, thinned; where one run is shown."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +86,8 @@ def show(project: Project, ref: str) -> tuple[str, RunDetail | VersionDetail | S
     """
     found = references.find(project, ref)
     if found.kind == "run":
-        return "run", detail(project, found.id)
+        drawn = tuple(curve for curve in curves(project, [found.id], points=SHOWN_POINTS) if len(curve.values) > 1)
+        return "run", replace(detail(project, found.id), curves=drawn)
     if found.kind == "version":
         known = registry.load(project.layout)
         aliases = tuple(name.partition("@")[2] for name, version in known.aliases.items() if version == found.id)
@@ -117,6 +123,22 @@ def curves(project: Project, runs: Sequence[str], *, points: int = 400) -> list[
     """Return every metric of some runs over its steps, thinned to about `points` each."""
     with project.store.reader() as db:
         return history.curves(db, runs, points=points)
+
+
+def drawn(project: Project, ref: str, metrics: Sequence[str]) -> list[Curve]:
+    """Return some metrics of a run, each over its steps.
+
+    Raises:
+        UsageError: the reference names no run, or the run has no points of a metric.
+    """
+    run = references.resolve(project, ref)
+    found = {curve.key: curve for curve in curves(project, [run])}
+    for metric in metrics:
+        if metric not in found:
+            near = difflib.get_close_matches(metric, found, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"it has: {', '.join(found) or 'none'}"
+            raise UsageError(f"run {short_id(run)} has no points of {metric!r}", hint=hint)
+    return [found[metric] for metric in metrics]
 
 
 def points(project: Project, run: str, keys: Sequence[str] = ()) -> list[tuple[str, float | None, float, datetime]]:

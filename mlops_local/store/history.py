@@ -199,6 +199,8 @@ def metric_names(db: Db, run: str) -> list[str]:
 
 def snapshot_heads(db: Db) -> list[Snapshot]:
     """Return all snapshots without their files and columns, newest seen first."""
+    from mlops_local.domain.assets import Snapshot  # noqa: PLC0415  (as above)
+
     sql = "SELECT id, source, rows, bytes, kept FROM snapshot ORDER BY seen DESC, id"
     return [
         Snapshot(id, name, (), rows=count, bytes=size, kept=kept) for id, name, count, size, kept in db.execute(sql).fetchall()

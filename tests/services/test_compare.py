@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from mlops_local.domain.assets import GateResult
+from mlops_local.domain.assets import ColumnProfile, GateResult
 from mlops_local.domain.errors import UsageError
 from mlops_local.services import compare
+from mlops_local.store.journal import Journal
 
 
 @pytest.fixture
@@ -112,3 +114,37 @@ def test_a_snapshot_is_not_a_run(two: Any) -> None:
     """What cannot be compared here is not found here."""
     with pytest.raises(UsageError, match="flights"):
         compare.compare(two.project, ["@1", "flights"])
+
+
+def test_data_differ_by_rows_and_columns(story: Any, make_snapshot: Any) -> None:
+    """Beside a snapshot's id: how many rows, which columns came, went or changed their type."""
+    before, after = make_snapshot("flights", "aa" * 32, rows=10), make_snapshot("flights", "bb" * 32, rows=12)
+    columns = [{"day": "Date", "delay": "Int64", "gone": "String"}, {"day": "Date", "delay": "Float64", "new": "String"}]
+    for name, taken, types in zip(("a", "b"), (before, after), columns, strict=True):
+        profile = tuple(ColumnProfile(column, kind) for column, kind in types.items())
+        story.run(name, snapshots=(replace(taken, columns=profile),))
+    assert _differing(compare.compare(story.project, ["a", "b"]))["data"] == {
+        "flights": ("aaaaaaaa", "bbbbbbbb"),
+        "flights rows": (10, 12),
+        "flights.delay": ("Int64", "Float64"),
+        "flights.gone": ("String", None),
+        "flights.new": (None, "String"),
+    }
+
+
+def test_three_runs_differ_in_environment_packages_and_curves(story: Any) -> None:
+    """Host, Python, command line and recorded variables; packages of scripts too; the curves of metrics with several points."""
+    for name, python, version, points in (("a", "3.11", "1.0", 3), ("b", "3.12", "1.0", 0), ("c", "3.12", "2.0", 1)):
+        run = story.run(name, python=python, packages={"numpy": version}, env={"OMP_NUM_THREADS": "2"}, argv=["train.py", name])
+        journal = Journal.open(story.project.layout.journal)
+        for step in range(points):
+            journal.metric(run, "loss", 1.0 - step / 4, step)
+        journal.close()
+    answer = compare.compare(story.project, ["a", "b", "c"])
+    differing = _differing(answer)
+    assert differing["environment"] == {
+        "command": ("train.py a", "train.py b", "train.py c"),
+        "python": ("3.11", "3.12", "3.12"),
+    }
+    assert differing["env"] == {"numpy": ("1.0", "1.0", "2.0")}
+    assert answer.curves == {"loss": ((1.0, 0.75, 0.5), (), (1.0,))}
