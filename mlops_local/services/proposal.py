@@ -8,16 +8,24 @@ import math
 import os
 import re
 import shlex
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from mlops_local.domain.errors import UsageError
 from mlops_local.domain.secrets import is_secret_name
+from mlops_local.services.arguments import AGAIN, COMMAND, OWN, SEVERAL, SWITCH, VALUE, Word, levels
 from mlops_local.services.witness import Seen
 
 _OWN = {"mlops.toml", "mlops.lock"}
+_LITERAL = {
+    SWITCH: "a switch is there or not",
+    SEVERAL: "it takes any number of values",
+    AGAIN: "it may be given again and again",
+    OWN: "the script reads it in a way of its own",
+    COMMAND: "it names a subcommand",
+}
 _MANY = 3
 """So many files of one kind in a folder are one input, or output."""
 
@@ -93,35 +101,32 @@ class _Entry:
 
     def line(self) -> str:
         """The command line, its paths and values as placeholders."""
-        options = {text: item for item in self.seen.declared for text in item["options"]}
-        positional = [item for item in self.seen.declared if not item["options"]]
-        # Which word is which argument is certain only where each takes one.
-        left = iter(positional if all(item["takes"] == 1 for item in self.seen.declared if item["takes"] != 0) else [])
-        given, words = set(), []
-        arguments = iter(self.seen.arguments)
-        for word in arguments:
-            text, equals, value = word.partition("=")
-            item = options.get(text)
-            if item is not None:
-                given.add(item["name"])
-                if equals:
-                    words.append(f"{text}={self._value(item, value)}")
-                    continue
-                words.append(shlex.quote(word))
-                if item["takes"] == 1 and (following := next(arguments, None)) is not None:
-                    words.append(self._value(item, following))
-            elif word.startswith("-"):
-                words.append(shlex.quote(word))
-            else:
-                words.append(self._value(next(left, None), word))
-        return " ".join(["python", shlex.quote(self.seen.script), *self._defaults(options.values(), given), *words])
+        words = ["python", shlex.quote(self.seen.script)]
+        for level in levels(self.seen.arguments, self.seen.parsers):
+            given = {word.argument["name"] for word in level.words if word.argument is not None}
+            words += self._defaults(level.options, given)
+            words += [
+                word.prefix + self._value(word.argument, word.text) if word.value else shlex.quote(word.text)
+                for word in level.words
+            ]
+            self._note_literal(level.words)
+        return " ".join(words)
+
+    def _note_literal(self, words: Sequence[Word]) -> None:
+        """Say of arguments what of them cannot be a parameter."""
+        kept: dict[str, list[str]] = {}
+        for word in words:
+            if word.argument is not None and word.argument["takes"] in _LITERAL:
+                kept.setdefault(word.argument["name"], []).append(word.text)
+        takes = {word.argument["name"]: word.argument["takes"] for word in words if word.argument is not None}
+        self.notes += [f"{' '.join(texts)} stays in the line as it is: {_LITERAL[takes[name]]}" for name, texts in kept.items()]
 
     def _defaults(self, options: Iterable[Mapping[str, Any]], given: set[str]) -> list[str]:
         """The options that were left at their defaults; before all others, so that no open list takes them."""
         words: list[str] = []
         for item in options:
             name, value = item["name"], item["value"]
-            if name in given or item["takes"] != 1 or value in (None, "") or is_secret_name(name):
+            if name in given or item["takes"] != VALUE or value in (None, "") or is_secret_name(name):
                 continue
             given.add(name)
             if not (isinstance(value, float) and not math.isfinite(value)):
@@ -130,6 +135,8 @@ class _Entry:
 
     def _value(self, item: Mapping[str, Any] | None, text: str) -> str:
         """A word's placeholder: the path or the parameter it is; as it stands where it is neither."""
+        if item is not None and item["takes"] == COMMAND:
+            return shlex.quote(text)
         path = os.path.relpath(self.root / text, self.root)
         inside = {file for file in self.seen.writes if file.startswith(f"{path}/")}
         wanted = item["name"] if item is not None else ""
@@ -143,11 +150,11 @@ class _Entry:
             self.placed |= inside
             return self._placeholder(self.outputs, wanted or PurePosixPath(path).name, f"{PurePosixPath(path).name}/")
         within = any(file == path or file.startswith(f"{path}/") for file in (*self.seen.reads, *self.code))
-        if item is None or item["value"] is None or item["takes"] != 1 or within:
+        if item is None or item["takes"] != VALUE or within or (item["value"] is None and not item["text"]):
             return shlex.quote(text)
         value = item["value"]
         same = str(value) == text or (isinstance(value, (int, float)) and _number(text) == value)
-        return self._placeholder(self.params, wanted, value if same else text)
+        return self._placeholder(self.params, wanted, value if same else _plain(text) if item["text"] else text)
 
     def _placeholder(self, table: dict[str, Any], wanted: str, value: Any) -> str:
         known = next((name for name, held in table.items() if held == value and table is self.inputs), "")
@@ -197,6 +204,18 @@ def _by_folder(files: Iterable[str]) -> dict[str, list[str]]:
 def _identifier(text: str) -> str:
     name = re.sub(r"\W+", "_", text).strip("_")
     return name if name.isidentifier() else f"step_{name}"
+
+
+def _plain(text: str) -> int | float | str:
+    """A number where its text is just this one."""
+    for kind in (int, float):
+        try:
+            made = kind(text)
+        except ValueError:
+            continue
+        if str(made) == text and math.isfinite(made):
+            return made
+    return text
 
 
 def _number(text: str) -> float | None:

@@ -54,8 +54,8 @@ class Seen:
     """File -> how the code names it (itself, a pattern, a folder); both relative to the project's folder."""
     writes: tuple[str, ...] = ()
     """Files of the project that are new or changed."""
-    declared: tuple[Mapping[str, Any], ...] = ()
-    """The arguments its argparse parser declares, and their values in this run."""
+    parsers: tuple[Mapping[str, Any], ...] = ()
+    """The arguments its argparse parser and those of its subcommands declare, and their values in this run."""
 
 
 def run(project: Project, script: str, arguments: Sequence[str]) -> Seen:
@@ -93,8 +93,8 @@ def run(project: Project, script: str, arguments: Sequence[str]) -> Seen:
                 f"{script} ended with {how}; nothing is proposed", hint="let it run to its end by itself first, then again"
             )
         reads = _reads(folder / witness.READS, root)
-        declared = json.loads(found.read_bytes()) if (found := folder / witness.ARGUMENTS).exists() else []
-    return Seen(script, tuple(arguments), reads, tuple(_writes(before, commands.seen(root), root)), tuple(declared))
+        parsers = json.loads(found.read_bytes()) if (found := folder / witness.ARGUMENTS).exists() else []
+    return Seen(script, tuple(arguments), reads, tuple(_writes(before, commands.seen(root), root)), tuple(parsers))
 
 
 def _reads(path: Path, root: Path) -> dict[str, str]:

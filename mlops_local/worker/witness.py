@@ -70,9 +70,9 @@ def _modules(reads: Reads) -> Any:
 
 
 def _record(words: list[str], path: Path) -> None:
-    """Have the parser that reads the script's arguments written down, with what it made of them."""
+    """Have the parsers that read the script's arguments written down: its own, then its subcommands'."""
     original = argparse.ArgumentParser.parse_known_args
-    depth = 0
+    depth, inner = 0, []
 
     def parsed(self: Any, args: Any = None, namespace: Any = None) -> Any:
         nonlocal depth
@@ -81,9 +81,14 @@ def _record(words: list[str], path: Path) -> None:
             found = original(self, args, namespace)
         finally:
             depth -= 1
-        if depth == 0 and list(sys.argv[1:] if args is None else args) == words:
-            notes = [_action(action, found[0]) for action in self._actions]
-            path.write_text(json.dumps(notes), encoding="utf-8")
+        given = list(sys.argv[1:] if args is None else args)
+        at = len(words) - len(given)
+        if at >= 0 and given == words[at:]:
+            inner.append({"at": at, "arguments": [_action(action, found[0]) for action in self._actions]})
+        if depth == 0:
+            if given == words:
+                path.write_text(json.dumps(inner[::-1]), encoding="utf-8")
+            inner.clear()
         return found
 
     argparse.ArgumentParser.parse_known_args = parsed  # type: ignore[method-assign]
@@ -91,14 +96,25 @@ def _record(words: list[str], path: Path) -> None:
 
 def _action(action: argparse.Action, values: argparse.Namespace) -> dict[str, Any]:
     value = getattr(values, action.dest, None)
-    plain = type(value) is action.type or (action.type is float and type(value) is int)
+    plain = (action.type in (int, float, bool) and type(value) is action.type) or (action.type is float and type(value) is int)
     plain = plain or (action.type in (None, str) and type(value) is str) or (action.type is Path and isinstance(value, Path))
+    stored = _takes(action) == "value"
     return {
         "options": list(action.option_strings),
         "name": action.dest,
-        "takes": 0 if action.nargs == 0 else 1 if action.nargs is None else None,
+        "takes": _takes(action),
         # Only where the value as text gives the script the same value again.
-        "value": (str(value) if isinstance(value, Path) else value)
-        if plain and type(action) is argparse._StoreAction
-        else None,
+        "value": (str(value) if isinstance(value, Path) else value) if plain and stored else None,
+        # Of a type of the script's own only the text is known that was given.
+        "text": stored and not plain,
     }
+
+
+def _takes(action: argparse.Action) -> str:
+    if isinstance(action, argparse._SubParsersAction):
+        return "command"
+    if action.nargs is not None:
+        return "several" if action.nargs else "switch"
+    if isinstance(action, argparse._AppendAction):
+        return "again"
+    return "value" if type(action) is argparse._StoreAction else "own"

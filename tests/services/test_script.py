@@ -68,7 +68,11 @@ def test_a_script_is_seen_with_its_libraries_flags_and_children(project: Project
     """Native readers and writers, a cached module, a child process; flags given and left at their defaults, also paths."""
     for _ in range(2):  # the second time its modules come from their caches
         made, entry = proposed(project, "train.py", "--out", "out/m.txt", "--verbose", "--rounds=7", "--several", "p", "q")
-        assert made.name == "train" and made.notes == ()
+        assert made.name == "train"
+        assert made.notes == (
+            "--verbose stays in the line as it is: a switch is there or not",
+            "--several p q stays in the line as it is: it takes any number of values",
+        )
         assert entry == {
             "command": "python train.py --rows {rows} --rate {rate} --out {out} --verbose --rounds={rounds} --several p q",
             "inputs": {"rows": "data/rows.csv", "more": "more/*.parquet", "names": "names.txt"},
@@ -76,6 +80,62 @@ def test_a_script_is_seen_with_its_libraries_flags_and_children(project: Project
             "code": ["train.py", "child.py", "helper.py"],
             "params": {"rate": 0.1, "rounds": 7},
         }
+
+
+PARSERS = """\
+import argparse, enum, json
+from pathlib import Path
+
+class Kind(enum.Enum):
+    fast = "fast"
+    slow = "slow"
+
+def positive(text):
+    assert int(text) > 0
+    return [int(text)]
+
+parser = argparse.ArgumentParser()
+parser.add_argument("--seed", type=int, default=1)
+parser.add_argument("-q", action="store_false", dest="loud")
+commands = parser.add_subparsers(dest="command", required=True)
+fit = commands.add_parser("fit")
+fit.add_argument("rows")
+fit.add_argument("-n", "--rounds", type=int, default=10)
+fit.add_argument("--metric", choices=["auc", "brier"], default="auc")
+fit.add_argument("--kind", type=Kind, default=Kind.slow)
+fit.add_argument("--depth", type=positive, default=[3])
+fit.add_argument("--grid", type=json.loads, default=None)
+fit.add_argument("--cache", action=argparse.BooleanOptionalAction, default=True)
+fit.add_argument("-v", action="count", default=0)
+fit.add_argument("--tag", action="append")
+fit.add_argument("--out", default="model.json")
+commands.add_parser("score").add_argument("--rows", default="never.csv")
+options = parser.parse_args()
+rows = Path(options.rows).read_text()
+Path(options.out).write_text(json.dumps([len(rows), options.rounds, options.depth, options.kind.value]))
+"""
+
+
+def test_subcommands_types_and_switches(project: Project) -> None:
+    """A subcommand's own options are parameters, in short and long, with a type of the script's as text; what stays is said."""
+    (project.root / "cli.py").write_text(PARSERS)
+    line = "-q fit -n7 --met brier data/rows.csv --kind fast --depth=4 --no-cache -vv --tag a --tag b --grid {}".split()
+    made, entry = proposed(project, "cli.py", *line)
+    assert entry == {
+        "command": "python cli.py --seed {seed} -q fit --out {out} -n{rounds} --met {metric} {rows} --kind {kind} "
+        "--depth={depth} --no-cache -vv --tag a --tag b --grid {grid}",
+        "inputs": {"rows": "data/rows.csv"},
+        "outputs": {"out": "model.json"},
+        "code": ["cli.py"],
+        "params": {"seed": 1, "rounds": 7, "metric": "brier", "kind": "fast", "depth": 4, "grid": "{}"},
+    }
+    assert [note.partition(" stays in the line as it is: ")[::2] for note in made.notes] == [
+        ("-q", "a switch is there or not"),
+        ("fit", "it names a subcommand"),
+        ("--no-cache", "a switch is there or not"),
+        ("-vv", "a switch is there or not"),
+        ("--tag a --tag b", "it may be given again and again"),
+    ]
 
 
 def test_the_entry_is_appended_and_nothing_else_changes(project: Project) -> None:
