@@ -92,8 +92,9 @@ def decide(
     """Judge a version against the champion of this moment, once, and promote it where the policy says so.
 
     A version that waits is judged again when the gates or the champion are others by now; what a person decided and what
-    was champion once is not. The verdict and the promotion are one ledger append, so that a crash between them cannot
-    happen; when somebody promoted another version meanwhile, the comparison is made again with that one.
+    was champion once is not. One whose training was stopped early waits for a person, whatever the policy. The verdict and
+    the promotion are one ledger append, so that a crash between them cannot happen; when somebody promoted another version
+    meanwhile, the comparison is made again with that one.
     """
     config = project.config.models.get(declared.name)
     gates = config.gates if config else ()
@@ -109,7 +110,7 @@ def decide(
         if champion is None:
             verdict = _beside_the_lock_file(project, version, verdict)
         automatic = config is None or config.promote == "auto" or champion is None
-        promote = automatic and verdict.verdict == "pass"
+        promote = automatic and verdict.verdict == "pass" and not version.note
         try:
             _append(project, version, champion, verdict, known, promote=promote)
         except Conflict:
@@ -189,7 +190,8 @@ def _tell(emit: Emit, version: ModelVersion, champion: ModelVersion | None, verd
     elif verdict.verdict != "pass":
         emit(Progress("alias", f"{version.id}: {verdict.verdict}; {champion.id if champion else 'no champion'} stays", data={}))
     else:
-        emit(Progress("alias", f"{version.id} passed; promote it with `mlops model promote {version.id}`", data={}))
+        early = f", its training {version.note}" if version.note else ""
+        emit(Progress("alias", f"{version.id} passed{early}; promote it with `mlops model promote {version.id}`", data={}))
 
 
 def describe_gate(gate: GateResult) -> str:

@@ -64,10 +64,15 @@ def watch(
         ProjectNotFound: the project's folder is gone.
         ConfigError: `[project] python` cannot be started.
     """
+    workers = _workers(project, emit)
+    with Observer(project.root, polling=polling) as observer:
+        _Watcher(project, tuple(targets), observer, workers, emit, serve, polling, smoke).loop(stop)
+
+
+def _workers(project: Project, emit: Emit) -> Workers:
     if remark := interpreter.of(project).remark(project.root):
         emit(Progress("note", remark))
-    with Observer(project.root, polling=polling) as observer, interpreter.workers(project) as workers:
-        _Watcher(project, tuple(targets), observer, workers, emit, serve, polling, smoke).loop(stop)
+    return interpreter.workers(project)
 
 
 @dataclass
@@ -113,6 +118,7 @@ class _Watcher:
         finally:
             self._end_attempt()
             self._set_alarm(None)
+            self.workers.close()
             server.stop()
 
     # Changes
@@ -231,6 +237,9 @@ class _Watcher:
     def _work(self, attempt: Attempt, emit: Emit) -> TrainResult:
         project = self._configured(attempt.toml)
         attempt.project = project
+        if interpreter.of(project).path != self.workers.python:  # another was named or appeared: no other attempt is running
+            self.workers.close()
+            self.workers = _workers(project, emit)
         if attempt.sampled:  # only where there is something to run: what is fresh needs no smoke
             planned = train(project, self.targets, dry_run=True, cancel=attempt.cancel, workers=self.workers)
             attempt.sampled = bool(planned.plan.stale)

@@ -89,14 +89,15 @@ def test_half_a_training_is_kept_and_is_not_the_whole(shop: Shop, project: Proje
     out, said = process.communicate(timeout=120)
     assert process.returncode == 0, said
     assert "rounds: done" in said and "stopped after 3 of 9 epochs" in said
-    assert "purchase@1 rounds, stopped after 3 of 9 epochs" in out
+    assert "purchase@1 rounds, stopped after 3 of 9 epochs" in out and "champion" not in out
+    assert "purchase@1 passed, its training stopped after 3 of 9 epochs; promote it with `mlops model promote" in said
     assert "rounds: loss became NaN at step 1" in said
     (plan,) = [item for item in shop.json("plan", "rounds")["items"] if item["name"] == "rounds"]
     assert plan["state"] == "stale"
     assert [reason["text"] for reason in plan["reasons"]] == ["its last run was stopped after 3 of 9 epochs"]
     again = shop.mlops("train", "rounds", "--resume")
     assert "goes on from its checkpoint of epoch 2" in again.stderr and "stopped" not in again.stdout
-    assert shop.stale("rounds") == []
+    assert shop.stale("rounds") == [] and "purchase@2 rounds" in again.stdout and "champion" in again.stdout
     versions = rows(shop, "select id, fingerprint from version order by number")
     assert len(versions) == 2 and versions[0]["fingerprint"] != versions[1]["fingerprint"]
     assert not list((shop.root / ".mlops" / "stops").iterdir())

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
+import errno
+import json
 import os
 import shutil
 import signal
@@ -20,19 +23,28 @@ import pytest
 from mlops_local.domain.progress import Progress
 from mlops_local.services.project import find
 from mlops_local.services.watch import watch
-from mlops_local.store import cache, registry
+from mlops_local.store import cache, newest, objects, registry
 from mlops_local.store.layout import Layout
 from tests.e2e.conftest import Shop, make_shop, visits
 
 WITHIN_S = 60.0
+SMALL = """\
+import sys
+import mlops_local as mlops
+
+@mlops.step
+def number():
+    return 1
+"""
 
 
 class Watched(Shop):
     """A project under a watcher in this process; `lines` is what it said."""
 
-    def __init__(self, root: Path, *, smoke: bool = False) -> None:
+    def __init__(self, root: Path, *, smoke: bool = False, polling: bool = False) -> None:
         super().__init__(root)
         self.smoke = smoke
+        self.polling = polling
         self.events: list[Progress] = []
         self._changed = threading.Condition()
         self._stop = threading.Event()
@@ -41,7 +53,7 @@ class Watched(Shop):
 
     def _watch(self) -> None:
         try:
-            watch(find(self.root), smoke=self.smoke, emit=self._take, stop=self._stop)
+            watch(find(self.root), smoke=self.smoke, polling=self.polling, emit=self._take, stop=self._stop)
         except BaseException as error:  # noqa: BLE001  (shown by the test that waits)
             self._error = error
             with self._changed:
@@ -246,6 +258,46 @@ def test_nothing_the_user_breaks_ends_it(watched: Watched) -> None:
     assert "no file matches" in watched.said("data/visits-1.parquet ·", state="failed").text
     data.write_bytes(content)
     watched.said("nothing to do", state="nothing")
+
+
+@pytest.mark.parametrize("asked", [True, False], ids=["asked for", "no watches left"])
+def test_polling_goes_all_the_way(asked: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A save is found by looking, with --poll and when the kernel has no more watches to give; the latter is said."""
+    from watchdog.observers import inotify_c
+
+    def refuse(*arguments: object) -> int:
+        ctypes.set_errno(errno.ENOSPC)
+        return -1
+
+    if not asked:
+        monkeypatch.setattr(inotify_c, "inotify_add_watch", refuse)
+    (tmp_path / "mlops.toml").write_text('[project]\nname = "polled"\n')
+    (tmp_path / "pipeline.py").write_text(SMALL)
+    with Watched(tmp_path, polling=asked) as watched:
+        watched.said("ran number", state="done")
+        if not asked:
+            limit = watched.said("the system's limit of file watches is reached", kind="warning")
+            assert limit.data["hint"] == "raise fs.inotify.max_user_watches"
+        (tmp_path / "pipeline.py").write_text(SMALL.replace("return 1", "return 22"))
+        watched.said("pipeline.py · ran number", state="done")
+
+
+def test_another_python_takes_effect_without_a_new_start(tmp_path: Path) -> None:
+    """When `[project] python` names another interpreter, the next run is in that one, and that is said."""
+    (tmp_path / "mlops.toml").write_text('[project]\nname = "python"\n')
+    (tmp_path / "pipeline.py").write_text(SMALL.replace("1", "sys.prefix"))
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "other"], check=True)
+    with Watched(tmp_path) as watched:
+        watched.said("ran number", state="done")
+        (tmp_path / "mlops.toml").write_text('[project]\nname = "python"\npython = "other"\n')
+        watched.said("the code runs in Python", kind="note")
+        watched.said("mlops.toml", state="nothing")
+        (tmp_path / "pipeline.py").write_text(SMALL.replace("1", "sys.prefix + ''"))
+        watched.said("ran number", state="done")
+    left = newest.read(Layout(tmp_path)).result("number")
+    assert left is not None
+    (result,) = left.outputs
+    assert json.loads(objects.get(Layout(tmp_path), *result.parts.values())) == str(tmp_path / "other")
 
 
 def test_a_project_that_is_broken_from_the_start_can_be_mended(copy: Path) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from mlops_local.cli import main
 from mlops_local.worker import landlock
 from tests.engines.pipeline.bench import Bench
 
@@ -167,6 +168,18 @@ def test_strict_leaves_a_step_what_it_needs(made: Run) -> None:
     )
     outcome = made(body).run("clean", strict=True)
     assert outcome.ok, outcome.traceback
+
+
+def test_without_landlock_strict_is_refused_before_anything_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`mlops train --strict` exits 2, says what is missing, and has made nothing."""
+    (tmp_path / "mlops.toml").write_text('[project]\nname = "strict"\n')
+    (tmp_path / "pipeline.py").write_text("import mlops_local as mlops\n\n@mlops.step\ndef one():\n    open('ran', 'w')\n")
+    monkeypatch.setattr(landlock, "_version", lambda: -1)
+    assert main.run(["-C", str(tmp_path), "train", "--strict"]) == 2
+    assert "--strict cannot be kept on this machine: this Linux" in capsys.readouterr().err
+    assert not (tmp_path / "ran").exists() and not list((tmp_path / ".mlops" / "journal").glob("*.jsonl"))
 
 
 def test_a_machine_without_landlock_is_told_why(monkeypatch: pytest.MonkeyPatch) -> None:
