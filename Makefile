@@ -29,6 +29,7 @@ imports: $(STAMP)
 	PYTHONPATH=. $(BIN)/lint-imports
 
 tests: $(STAMP)
+	$(BIN)/python -m compileall -q mlops_local # as installed: else each process a test starts compiles it anew
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile
 
 fix: $(STAMP)

@@ -113,7 +113,9 @@ def _show_hook(settings: Settings, state: HookState) -> None:
 
 
 @hook.command("run", hidden=True)
-@click.option("--budget", type=click.FloatRange(min=0.1), metavar="SECONDS", help="End without a verdict after so long (10).")
+@click.option(
+    "--budget", type=click.FloatRange(min=0.1), metavar="SECONDS", help="No verdict after so long; else [hook] timeout."
+)
 @click.pass_obj
 def run_hook(settings: Settings, budget: float | None) -> None:
     """Answer git: called by the installed hook, on what is staged."""
@@ -122,7 +124,7 @@ def run_hook(settings: Settings, budget: float | None) -> None:
     from mlops_local.services import check as service
 
     project = service.find_staged(settings.directory, wait_s=min(settings.wait_s, 5.0), on_wait=diagnostics.waiting)
-    answer = pre_commit.run(project, budget_s=budget or pre_commit.BUDGET_S)
+    answer = pre_commit.run(project, budget_s=budget)
     for line in answer.lines:
         output.line(line)
     raise SystemExit(answer.code)

@@ -56,6 +56,8 @@ class HookConfig:
 
     untrained: str = "allow"
     """"allow": a commit whose code has no evaluated run passes with one line; "block": it does not."""
+    timeout: float = 10.0
+    """Seconds after which a check ends without a verdict."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +95,7 @@ _GATE_KEYS: dict[str, type | tuple[type, ...]] = {
 }
 _MODEL_KEYS: dict[str, type | tuple[type, ...]] = {"gates": list, "promote": str, "max_gap": (int, float)}
 _SERVE_KEYS: dict[str, type | tuple[type, ...]] = {"host": str, "port": int, "model": str}
-_HOOK_KEYS: dict[str, type | tuple[type, ...]] = {"untrained": str}
+_HOOK_KEYS: dict[str, type | tuple[type, ...]] = {"untrained": str, "timeout": (int, float)}
 _STEP_KEYS: dict[str, type | tuple[type, ...]] = {
     "command": str,
     "inputs": (dict, list, str),
@@ -150,6 +152,8 @@ def parse(mapping: Mapping[str, Any], *, name: str = "project") -> ProjectConfig
     hook = _table(mapping, "hook")
     _check(hook, _HOOK_KEYS, "hook.", problems)
     _choice(hook, "untrained", ("allow", "block"), "hook.", problems)
+    if isinstance(hook.get("timeout"), (int, float)) and hook["timeout"] <= 0:
+        problems.append(f"hook.timeout: {hook['timeout']} is not a number of seconds above 0")
     if problems:
         raise ConfigError("mlops.toml: " + problems[0], problems=problems, hint="see `mlops --help` or docs/configuration.md")
     return ProjectConfig(

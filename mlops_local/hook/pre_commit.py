@@ -18,8 +18,6 @@ from mlops_local.domain.errors import ConfigError, MlopsError, NoVerdict
 from mlops_local.services import check
 from mlops_local.services.project import Project
 
-BUDGET_S = 10.0
-"""A check that takes longer ends without a verdict."""
 ALLOWED = 0
 REGRESSION = 3
 _PREFIX = "mlops: "
@@ -39,11 +37,11 @@ def frame() -> str:
     return Path(__file__).with_name("template.sh").read_text(encoding="utf-8")
 
 
-def run(project: Project, *, budget_s: float = BUDGET_S) -> Answer:
-    """Check the staged tree and answer git."""
+def run(project: Project, *, budget_s: float | None = None) -> Answer:
+    """Check the staged tree and answer git; what takes longer than mlops.toml or `budget_s` allows ends without a verdict."""
     block = project.config.hook.untrained == "block"
     try:
-        with _budget(budget_s):
+        with _budget(budget_s or project.config.hook.timeout):
             result = check.check(project, staged=True)
             block = check.staged_config(project).hook.untrained == "block"
     except ConfigError as error:

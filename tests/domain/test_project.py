@@ -36,6 +36,7 @@ def test_an_empty_file_is_a_project() -> None:
         ({"serve": {"prot": 1}}, "serve.prot: unknown key, did you mean 'port'?"),
         ({"serve": {"port": "x"}}, "serve.port: expected a whole number, got 'x'"),
         ({"serve": {"port": 70000}}, "serve.port: 70000 is not a port (0 to 65535)"),
+        ({"hook": {"timeout": 0}}, "hook.timeout: 0 is not a number of seconds above 0"),
         ({"serve": {"port": True}}, "serve.port: expected a whole number, got True"),
         ({"models": {"m": {"gates": [{"max_drop": 1}]}}}, "models.m.gates[0]: missing key 'metric'"),
         ({"models": {"m": {"gates": [{"metric": "auc"}]}}}, "models.m.gates[0]: give max_drop, min or max"),

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from tests.e2e.conftest import Shop, visits
@@ -58,7 +59,7 @@ def net(rows: pl.DataFrame, *, epochs: int = 6) -> dict[str, list[float]]:
         scheduler.step()
         mlops.log(epoch, loss=total, lr=scheduler.get_last_lr()[0])
         if pathlib.Path("wait").exists() and epoch == 3:
-            pathlib.Path("reached").write_text(str(os.getppid()))
+            pathlib.Path("reached").write_text(str(os.getpid()))
             while pathlib.Path("wait").exists():
                 time.sleep(0.02)
     return {name: value.flatten().tolist() for name, value in made.state_dict().items()}
@@ -124,6 +125,8 @@ def test_a_killed_training_goes_on_as_if_nothing_had_happened(nets: Shop) -> Non
     process = begin(nets)
     process.send_signal(signal.SIGKILL)
     process.communicate()
+    step = int((nets.root / "reached").read_text())
+    until(lambda: not psutil.pid_exists(step), "the step outlives its killed parent")
     release(nets)
     said = nets.mlops("train", "--resume").stderr
     assert "net: goes on from its checkpoint of epoch 2" in said

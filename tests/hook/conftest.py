@@ -63,6 +63,8 @@ class Repository(Shop):
 def make_repository(root: Path, top: Path | None = None) -> Repository:
     """A project as a repository with one commit, nothing trained."""
     make_shop(root)
+    with (root / "mlops.toml").open("a") as file:
+        file.write("\n[hook]\ntimeout = 90\n")  # a busy machine is no reason
     made = Repository(root, top)
     made.git("init", "-q", "-b", "main")
     made.git("add", "-A")

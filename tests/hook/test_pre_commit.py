@@ -96,10 +96,10 @@ def test_code_that_was_never_evaluated_passes_with_one_line(repository: Reposito
 def test_a_project_can_ask_for_a_verdict(repository: Repository) -> None:
     """With [hook] untrained = "block" in the staged mlops.toml, code without a verdict is not committed."""
     with (repository.root / "mlops.toml").open("a") as file:
-        file.write('\n[hook]\nuntrained = "block"\n')
+        file.write('untrained = "block"\n')
     repository.edit("pipeline.py", "ROUNDS = 30", "ROUNDS = 31")
     repository.git("add", "-A")
-    (repository.root / "mlops.toml").write_text('[project]\nname = "shop"\n')
+    (repository.root / "mlops.toml").write_text('[project]\nname = "shop"\n[hook]\ntimeout = 90\n')
     said = repository.commit(code=1)
     assert "commit blocked" in said and 'untrained = "block"' in said
 
