@@ -52,6 +52,8 @@ class SourceDeclaration:
         self.outcome = outcome
         self.kind = kind
         self.store = store
+        self.private: tuple[str, ...] = ()
+        self.schema: Mapping[str, str] = {}
         self.place = _place()
 
 
@@ -148,6 +150,8 @@ def data(
     outcome: str | Sequence[str] = (),
     kind: str = "table",
     store: str = "",
+    private: str | Sequence[str] = (),
+    schema: Mapping[str, Any] | None = None,
 ) -> SourceDeclaration:
     """Name an input of the pipeline.
 
@@ -158,6 +162,9 @@ def data(
         outcome: columns known only afterwards: transforms never see them, the signature never asks for them.
         kind: `table`, or `files` for a list of paths (images, text).
         store: `full` keeps the files' bytes, `reference` their hashes only; without it, sources over 1 GB are references.
+        private: columns whose values are never shown: samples of rows hide them.
+        schema: column -> type, of text whose types are not to be told from its values: `{"zip": str, "day": "Date"}`. Python's
+            bool, int, float and str, or a polars type or its name.
     """
     if not isinstance(pattern, str) or not pattern:
         raise ConfigError(f"mlops.data: expected a path or glob, got {pattern!r}")
@@ -165,7 +172,27 @@ def data(
         raise ConfigError(f"mlops.data({pattern!r}): kind is 'table' or 'files', got {kind!r}")
     if store not in ("", "full", "reference"):
         raise ConfigError(f"mlops.data({pattern!r}): store is 'full' or 'reference', got {store!r}")
-    return SourceDeclaration(pattern, key=_names(key), time=time, outcome=_names(outcome), kind=kind, store=store)
+    declared = SourceDeclaration(pattern, key=_names(key), time=time, outcome=_names(outcome), kind=kind, store=store)
+    declared.private = _names(private)
+    declared.schema = {column: _type(pattern, column, given) for column, given in (schema or {}).items()}
+    return declared
+
+
+_TYPES = {bool: "Boolean", int: "Int64", float: "Float64", str: "String"}
+_NAMED = frozenset(
+    "Boolean Date Datetime Time Float32 Float64 Int8 Int16 Int32 Int64 UInt8 UInt16 UInt32 UInt64 String".split()
+)
+
+
+def _type(pattern: str, column: str, given: Any) -> str:
+    """The name of a column's type. Raises ConfigError."""
+    name = _TYPES.get(given) if isinstance(given, type) and given in _TYPES else str(given).partition("(")[0]
+    if name not in _NAMED:
+        raise ConfigError(
+            f"mlops.data({pattern!r}): schema: {column} cannot be read as {given!r}",
+            hint="bool, int, float, str, or one of " + ", ".join(sorted(_NAMED)),
+        )
+    return str(name)
 
 
 @overload

@@ -214,5 +214,5 @@ def _brief(item: Snapshot) -> dict[str, object]:
     return {"source": item.source, "id": item.id, "files": len(item.files), "rows": item.rows, "bytes": item.bytes}
 
 
-for _member in (storing.restore, storing.du, tables.diff):
+for _member in (storing.restore, storing.du, tables.diff, tables.check):
     data.add_command(_member)

@@ -1,7 +1,8 @@
-"""The members of `mlops data` that look into rows: diff."""
+"""The members of `mlops data` that look into rows: diff, check."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,9 +11,11 @@ import click
 from mlops_local.cli.context import Settings, json_option
 
 if TYPE_CHECKING:
+    from mlops_local.domain.checks import Finding
     from mlops_local.domain.difference import ColumnChange, Difference, RowSample
     from mlops_local.domain.graph import Source
 
+_names = click.argument("names", nargs=-1, metavar="[SOURCE]...")
 _NOTED_PSI = 0.1
 _NOTED_P = 0.01
 _NOTED_NULLS = 0.005
@@ -68,6 +71,7 @@ def diff(
         old,
         new,
         key=[] if no_key else chosen,
+        private=declared.private if declared else (),
         to=settings.directory / to if to else None,
         samples=0 if stat else limit,
     )
@@ -76,6 +80,51 @@ def diff(
     else:
         show(found)
     raise SystemExit(int(exit_code and found.any))
+
+
+@click.command(
+    epilog="\b\nExamples:\n  mlops data check\n  mlops data check flights --json\n"
+    "  mlops data check flights --suggest >> mlops.toml"
+)
+@_names
+@click.option("--suggest", is_flag=True, help="Print rules that hold today, as they go into mlops.toml; checks nothing.")
+@json_option
+@click.pass_obj
+def check(settings: Settings, names: tuple[str, ...], suggest: bool) -> None:
+    """Hold the sources against the rules of mlops.toml; exit 1 when one that is an error is broken. `train` does this first."""
+    from mlops_local.cli import output
+    from mlops_local.domain.checks import ERROR
+    from mlops_local.services import checks as service
+    from mlops_local.services import data
+
+    project = settings.project()
+    every = _sources(settings)
+    chosen = data.select(every, names)
+    with settings.progress() as emit:
+        if suggest:
+            output.line(service.suggest(project, chosen, emit=emit))
+            return
+        found = service.check(project, every, [source.name for source in chosen], emit=emit)
+    if settings.json:
+        output.items("finding", found)
+    else:
+        findings(found, [source.name for source in chosen if service.rules(project, source.name)])
+    raise SystemExit(int(any(item.severity == ERROR for item in found)))
+
+
+def findings(found: Sequence[Finding], checked: Sequence[str]) -> None:
+    """Write what breaks rules, and some rows of each."""
+    from mlops_local.cli import output
+
+    for item in found:
+        output.line(f"{item.severity:<7}  {item.line}")
+        for row in item.samples:
+            output.line("         " + ", ".join(f"{name} {_value(value)}" for name, value in row.items()))
+    for name in checked:
+        if not any(item.source == name for item in found):
+            output.line(f"ok       {name}: every rule holds")
+    if not checked:
+        output.line("mlops.toml has no rules for these sources; `mlops data check --suggest` prints some")
 
 
 def show(found: Difference) -> None:

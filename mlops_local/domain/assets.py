@@ -52,7 +52,10 @@ class ColumnProfile:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """One immutable version of a source. `id` = hash of (path, content hash) pairs, so equal files are one snapshot."""
+    """One immutable version of a source. `id` = hash of (path, content hash) pairs, so equal files are one snapshot.
+
+    Types that are declared for text count too: other types are other rows.
+    """
 
     id: str
     source: str
@@ -62,6 +65,8 @@ class Snapshot:
     columns: tuple[ColumnProfile, ...] = ()
     kept: str = "full"
     """full: the bytes are in the store; reference: hashes only."""
+    schema: Mapping[str, str] = field(default_factory=dict)
+    """Column -> polars type that was declared for text; the rest is told from the values."""
 
     @property
     def short(self) -> str:

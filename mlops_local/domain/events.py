@@ -22,6 +22,10 @@ STEP_ENDED = "step_ended"
 """run, step, state (done, reused, failed, cancelled), result (domain.plan.StepResult as JSON) or error."""
 SNAPSHOT = "snapshot"
 """run (may be empty), snapshot (domain.assets.Snapshot as JSON)."""
+CHECKED = "checked"
+"""run (may be empty), source, snapshot, findings: [domain.checks.Finding as JSON] of all its checks but freshness."""
+SNAPSHOT_TAG = "snapshot_tag"
+"""source, name, snapshot: its id from now on, or "" for none."""
 ARTIFACT = "artifact"
 """run, path, object, bytes."""
 SUMMARY = "summary"
@@ -64,7 +68,7 @@ MIGRATION = "migration"
 VERSIONS = {
     kind: 1
     for kind in (
-        RUN_STARTED, RUN_ENDED, RUN_RESUMED, PARAMS, STEP_STARTED, STEP_ENDED, SNAPSHOT, ARTIFACT, SUMMARY, TAG, UNTAG, RENAMED,
-        NOTE, EVENT, METRIC, GAP
+        RUN_STARTED, RUN_ENDED, RUN_RESUMED, PARAMS, STEP_STARTED, STEP_ENDED, SNAPSHOT, CHECKED, SNAPSHOT_TAG, ARTIFACT,
+        SUMMARY, TAG, UNTAG, RENAMED, NOTE, EVENT, METRIC, GAP
     )
 }  # fmt: skip

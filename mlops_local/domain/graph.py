@@ -25,6 +25,10 @@ class Source:
     """table, or files: a list of paths."""
     store: str = ""
     """full: the bytes are kept; reference: hashes only; empty: by size."""
+    private: tuple[str, ...] = ()
+    """Columns whose values are not shown: samples of rows say that they are hidden."""
+    schema: Mapping[str, str] = field(default_factory=dict)
+    """Column -> polars type that text is read as, where that is not left to what the values look like."""
     sample: float = 0.0
     """The part of its rows that steps are given; 0: all of them."""
 
@@ -196,7 +200,8 @@ def from_json(value: Mapping[str, Any]) -> Graph:
     """The graph back from `to_json`'s values (lists for tuples are fine)."""
     return Graph(
         sources=tuple(
-            Source(**{**item, "key": tuple(item["key"]), "outcome": tuple(item["outcome"])}) for item in value["sources"]
+            Source(**{**item, **{name: tuple(item[name]) for name in ("key", "outcome", "private")}})
+            for item in value["sources"]
         ),
         steps=tuple(_step(item) for item in value["steps"]),
         models=tuple(_model(item) for item in value["models"]),

@@ -12,6 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from mlops_local.domain import checks as checking
+from mlops_local.domain.checks import Check
 from mlops_local.domain.command import command
 from mlops_local.domain.errors import ConfigError
 
@@ -75,6 +77,8 @@ class ProjectConfig:
     models: Mapping[str, ModelConfig] = field(default_factory=dict)
     steps: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """[steps.NAME]: programs that are steps, checked, as `domain.command.command` takes them."""
+    checks: Mapping[str, tuple[Check, ...]] = field(default_factory=dict)
+    """[data.NAME.checks]: source -> the rules its rows must obey."""
     serve: ServeConfig = ServeConfig()
     hook: HookConfig = HookConfig()
 
@@ -116,6 +120,7 @@ _TABLES: dict[str, type | tuple[type, ...]] = {
     "steps": dict,
     "serve": dict,
     "hook": dict,
+    "data": dict,
 }
 
 
@@ -144,6 +149,7 @@ def parse(mapping: Mapping[str, Any], *, name: str = "project") -> ProjectConfig
             problems.append(f"params.{step}: expected a table of parameters, as in [params.{step}]")
     models = {key: _model(key, value, problems) for key, value in _table(mapping, "models").items()}
     steps = {key: _step(key, value, problems) for key, value in _table(mapping, "steps").items()}
+    checks = {key: _checks(key, value, problems) for key, value in _table(mapping, "data").items()}
     serve = _table(mapping, "serve")
     _check(serve, _SERVE_KEYS, "serve.", problems)
     port = serve.get("port", 8501)
@@ -165,6 +171,7 @@ def parse(mapping: Mapping[str, Any], *, name: str = "project") -> ProjectConfig
         params={step: dict(values) for step, values in params.items()},
         models=models,
         steps=steps,
+        checks=checks,
         serve=ServeConfig(**serve),
         hook=HookConfig(**hook),
     )
@@ -217,6 +224,15 @@ def _step(name: str, value: Any, problems: list[str]) -> dict[str, Any]:
     except ConfigError as error:
         problems.append(f"steps.{name}: {error.message}" + (f" ({error.hint})" if error.hint else ""))
     return made
+
+
+def _checks(name: str, value: Any, problems: list[str]) -> tuple[Check, ...]:
+    """The rules of one source."""
+    if not isinstance(value, Mapping):
+        problems.append(f"data.{name}: expected a table, as in [data.{name}.checks]")
+        return ()
+    _check(value, {"checks": dict}, f"data.{name}.", problems)
+    return checking.parse(_table(value, "checks"), f"data.{name}.checks", problems)
 
 
 def _table(mapping: Mapping[str, Any], key: str) -> Mapping[str, Any]:

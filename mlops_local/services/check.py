@@ -14,13 +14,14 @@ from pathlib import Path
 
 from mlops_local.domain import events
 from mlops_local.domain.assets import GateResult, ModelVersion, Verdict
+from mlops_local.domain.checks import ERROR
 from mlops_local.domain.errors import ConfigError, StepFailed
 from mlops_local.domain.graph import Model, Step
 from mlops_local.domain.plan import Decision, Plan
 from mlops_local.domain.project import Gate, ProjectConfig
 from mlops_local.engines.data import patterns
 from mlops_local.engines.pipeline.plan import needed
-from mlops_local.services import git, hook, judging, planning
+from mlops_local.services import checks, git, hook, judging, planning
 from mlops_local.services import staged as staging
 from mlops_local.services.planning import Code, Load
 from mlops_local.services.project import CONFIG, Project, find, read_config
@@ -199,6 +200,18 @@ def _touching(tree: _Tree, paths: Sequence[str]) -> list[str]:
 
 
 def _judge(tree: _Tree, unstaged: Sequence[str]) -> CheckResult:
+    """What the models are worth, and what is known of the data's rules: no row is read for that."""
+    sources = tree.code.graph.sources
+    found = checks.standing(tree.project, sources, tree.data.snapshots) if tree.project.config.checks else []
+    broken = tuple(item.line for item in found if item.severity == ERROR)
+    judged = _judge_models(tree, unstaged)
+    if not broken:
+        return judged
+    data = ModelCheck("", REGRESSION, tuple(f"data check failed: {line}" for line in broken))
+    return replace(judged, state=REGRESSION, models=(*judged.models, data))
+
+
+def _judge_models(tree: _Tree, unstaged: Sequence[str]) -> CheckResult:
     if not tree.code.graph.models:
         return CheckResult(UNAFFECTED, notes=("the pipeline declares no model: nothing is gated",))
     state = registry.load(tree.project.layout)

@@ -15,9 +15,9 @@ from mlops_local.domain.assets import FileEntry, Snapshot
 from mlops_local.domain.errors import DataError
 from mlops_local.domain.graph import Source
 from mlops_local.engines.data import files, profile
-from mlops_local.services import data, references
+from mlops_local.services import data
 from mlops_local.services.project import Project
-from mlops_local.store import cache, history, objects, packs, projection
+from mlops_local.store import cache, objects, packs
 
 
 @dataclass(frozen=True)
@@ -31,16 +31,8 @@ class Held:
     files: Mapping[str, Path] = field(default_factory=dict)
     """Path -> a file with that content."""
     kind: str = "table"
-
-
-def named(project: Project, reference: str) -> Snapshot:
-    """Return the snapshot a reference names, whole. Raises UsageError, AmbiguousReference."""
-    identifier = references.resolve(project, reference, "snapshot")
-    source = reference.partition("@")[0]
-    projection.fold(project.store)
-    with project.store.reader() as db:
-        found = [item for item in history.snapshots(db) if item.id == identifier]
-    return next((item for item in found if item.source == source), found[0])
+    schema: Mapping[str, str] = field(default_factory=dict)
+    """Column -> polars type that text is read as."""
 
 
 def of(project: Project, snapshot: Snapshot) -> Held:
@@ -53,7 +45,22 @@ def of(project: Project, snapshot: Snapshot) -> Held:
     stats = files.remembered(cache.stats(project.layout))
     found = {entry.path: _file(project, entry, snapshot, stats) for entry in snapshot.files}
     kind = "table" if any(entry.rows is not None for entry in snapshot.files) else "files"
-    return Held(f"{snapshot.source} {snapshot.short}", {entry.path: entry.hash for entry in snapshot.files}, found, kind)
+    return Held(
+        f"{snapshot.source} {snapshot.short}",
+        {entry.path: entry.hash for entry in snapshot.files},
+        found,
+        kind,
+        _read_as(snapshot),
+    )
+
+
+_PLAIN = frozenset("Boolean Date Datetime Time Float64 Int64 String".split())
+
+
+def _read_as(snapshot: Snapshot) -> dict[str, str]:
+    """The types that text was read as when the snapshot was taken."""
+    kinds = {column.name: column.type.partition("(")[0] for column in snapshot.columns}
+    return {name: kind for name, kind in kinds.items() if kind in _PLAIN} | dict(snapshot.schema)
 
 
 def tables(project: Project, held: Held, only: Collection[str] | None = None) -> dict[str, Path]:
@@ -69,7 +76,7 @@ def tables(project: Project, held: Held, only: Collection[str] | None = None) ->
     """
     if not held.files or profile.form(next(iter(held.files))) == "parquet":
         return dict(held.files)
-    kinds = profile.types(held.files, held.label)
+    kinds = profile.types(held.files, held.label, held.schema)
     form = f"{profile.version()}-{profile.digest(kinds)}"
     found = {}
     for path, file in held.files.items():
@@ -91,7 +98,9 @@ def tables(project: Project, held: Held, only: Collection[str] | None = None) ->
 def working(project: Project, source: Source) -> Held:
     """Return a source's files as they are now. Raises DataError where none matches."""
     hashes = data.hashes(project, source)
-    return Held(f"{source.name} as it is now", hashes, {path: project.root / path for path in hashes}, source.kind)
+    return Held(
+        f"{source.name} as it is now", hashes, {path: project.root / path for path in hashes}, source.kind, source.schema
+    )
 
 
 def given(here: Path, paths: Sequence[Path], label: str) -> Held:

@@ -64,7 +64,7 @@ def snapshot(project: Project, source: Source, *, emit: Emit = ignore, run: str 
     found = _remembered(project, stamps)
     kept = _kept(source, sum(stamp[1] for stamp in stamps.values()))
     whole = len(found) == len(stamps) and (kept == "reference" or not packs.missing(project.layout, found.values()))
-    if before is None or not whole or kept != before.kept or _identity(found, before) != before.id:
+    if before is None or not whole or kept != before.kept or _identity(source, found, before) != before.id:
         made = _refer(project, source, before) if kept == "reference" else _store(project, source, stamps, found, before)
     else:
         _require(source, before)
@@ -132,7 +132,7 @@ def _store(
 
 def _described(project: Project, source: Source, found: _Files, before: Snapshot | None) -> Snapshot:
     """The snapshot of these files: the one before when it is the same, else with rows and columns read."""
-    identity = _identity(found.hashes, before)
+    identity = _identity(source, found.hashes, before)
     if before is not None and before.id == identity:
         _require(source, before)
         return before
@@ -155,17 +155,18 @@ def identify(project: Project, source: Source) -> str:
         DataError: no file matches, one cannot be read, or a declared column is not in the files.
     """
     before = cache.snapshot(project.layout, source.name)
-    identity = _identity(_hash(project, source).hashes, before)
+    identity = _identity(source, _hash(project, source).hashes, before)
     if before is not None and before.id == identity:
         _require(source, before)
     return identity
 
 
-def _identity(found: Mapping[str, str], before: Snapshot | None) -> str:
+def _identity(source: Source, found: Mapping[str, str], before: Snapshot | None) -> str:
     """The id of these files; the newest snapshot's where they are the same, without hashing anything."""
-    if before is not None and found == {entry.path: entry.hash for entry in before.files}:
+    same = before is not None and before.schema == source.schema
+    if before is not None and same and found == {entry.path: entry.hash for entry in before.files}:
         return before.id
-    return files.identity(found.items())
+    return files.identity(found.items(), source.schema)
 
 
 def current(project: Project, source: Source) -> Snapshot:
@@ -260,7 +261,9 @@ def _hash(project: Project, source: Source) -> _Files:
 
 def _read(project: Project, source: Source, identity: str, found: _Files) -> Snapshot:
     with profiles.known(project, source, found.hashes) as known:
-        rows, columns = profile.read(project.root, list(found.hashes), source=source.name, kind=source.kind, known=known)
+        rows, columns = profile.read(
+            project.root, list(found.hashes), source=source.name, kind=source.kind, known=known, schema=source.schema
+        )
     made = Snapshot(
         id=identity,
         source=source.name,
@@ -268,10 +271,11 @@ def _read(project: Project, source: Source, identity: str, found: _Files) -> Sna
         rows=sum(count or 0 for count in rows.values()),
         bytes=sum(found.sizes.values()),
         columns=columns,
+        schema=source.schema,
     )
     _require(source, made)
     # A table was read twice, for its bytes and for its columns.
-    if source.kind == "table" and files.identity(_hash(project, source).hashes.items()) != identity:
+    if source.kind == "table" and _identity(source, _hash(project, source).hashes, None) != identity:
         raise DataError(
             f"source {source.name}: its files changed while they were read",
             hint="run the command again when the writer is done",
@@ -281,6 +285,7 @@ def _read(project: Project, source: Source, identity: str, found: _Files) -> Sna
 
 def _require(source: Source, held: Snapshot) -> None:
     wanted = {"key": source.key, "time": (source.time,) if source.time else (), "outcome": source.outcome}
+    wanted |= {"private": source.private, "schema": tuple(source.schema)}
     if source.kind == "table" and (held.columns or any(wanted.values())):
         profile.require([column.name for column in held.columns], wanted, source=source.name)
 

@@ -16,7 +16,7 @@ from mlops_local.domain.errors import UsageError
 from mlops_local.domain.graph import Source
 from mlops_local.engines.data import diff, profile, shift, sketch
 from mlops_local.engines.data.sketch import Sketch
-from mlops_local.services import contents, profiles
+from mlops_local.services import contents, profiles, references
 from mlops_local.services.contents import Held
 from mlops_local.services.project import Project
 
@@ -51,7 +51,7 @@ def _side(project: Project, text: str, here: Path) -> Held:
     path = here / text
     if path.exists():
         return contents.given(here, [path], text)
-    return contents.of(project, contents.named(project, text))
+    return contents.of(project, references.snapshot(project, text))
 
 
 def compare(
@@ -115,7 +115,7 @@ def files(before: Mapping[str, str], after: Mapping[str, str]) -> FileChanges:
 
 
 def _sketches(project: Project, held: Held) -> dict[str, dict[str, Sketch]]:
-    return profile.sketches(held.files, label=held.label, known=profiles.by_content(project, held.hashes))
+    return profile.sketches(held.files, label=held.label, known=profiles.by_content(project, held.hashes), schema=held.schema)
 
 
 def _height(columns: Mapping[str, Sketch]) -> int:
@@ -123,7 +123,10 @@ def _height(columns: Mapping[str, Sketch]) -> int:
 
 
 def _schema(before: Held, after: Held) -> tuple[SchemaChange, ...]:
-    old, new = ({name: str(kind) for name, kind in profile.types(held.files, held.label).items()} for held in (before, after))
+    old, new = (
+        {name: str(kind) for name, kind in profile.types(held.files, held.label, held.schema).items()}
+        for held in (before, after)
+    )
     names = dict.fromkeys([*old, *new])
     return tuple(
         SchemaChange(name, old.get(name, ""), new.get(name, "")) for name in names if old.get(name, "") != new.get(name, "")

@@ -27,6 +27,7 @@ from mlops_local.domain.splits import together, unfolded
 from mlops_local.engines.pipeline.plan import dependants, needed
 from mlops_local.engines.pipeline.runner import Workers
 from mlops_local.services import (
+    checks,
     data,
     gaps,
     hook,
@@ -167,7 +168,7 @@ def _train(project: Project, order: _Order, workers: Workers, cancel: threading.
     if order.downstream:
         wanted = dependants(code.graph, wanted)
     steps = needed(code.graph, wanted)
-    current = _current(project, code, steps, keep=not order.scratch, emit=emit)
+    current = _current(project, code, steps, order, emit)
     if order.sample:
         code = smoke.sampled(code, current, order.sample)
         steps = needed(code.graph, wanted)
@@ -242,11 +243,14 @@ def _told(project: Project, order: _Order, execution: Execution, plan: Plan, mad
     )
 
 
-def _current(project: Project, code: Code, steps: Sequence[Step], *, keep: bool, emit: Emit) -> dict[str, Snapshot]:
-    """The data the steps read, as it is now, stored where it is new unless it is not to be kept."""
-    if keep:
-        return planning.snapshots(project, code.graph, steps, emit=emit)
-    return {name: data.current(project, code.graph.source(name)) for name in planning.sources_of(code.graph, steps)}
+def _current(project: Project, code: Code, steps: Sequence[Step], order: _Order, emit: Emit) -> dict[str, Snapshot]:
+    """The data the steps read, as it is now, stored where it is new unless it is not to be kept; it obeys its rules."""
+    if order.scratch:
+        return {name: data.current(project, code.graph.source(name)) for name in planning.sources_of(code.graph, steps)}
+    found = planning.snapshots(project, code.graph, steps, emit=emit)
+    if project.config.checks and not order.dry_run:
+        checks.require(project, code.graph.sources, found, emit=emit)
+    return found
 
 
 def _forced(project: Project, order: _Order, steps: Sequence[Step]) -> list[str]:

@@ -172,6 +172,16 @@ def save_sketches(layout: Layout, key: str, value: Mapping[str, Any]) -> None:
     _try_save(_at(layout, "sketches", key), value)
 
 
+def findings(layout: Layout, key: str) -> dict[str, Any] | None:
+    """Return what `save_findings` kept: what the checks of a snapshot found."""
+    return _load(_at(layout, "findings", key))
+
+
+def save_findings(layout: Layout, key: str, value: Mapping[str, Any]) -> None:
+    """Keep what the checks of a snapshot found."""
+    _try_save(_at(layout, "findings", key), value)
+
+
 def pictures(layout: Layout, source: str) -> dict[str, Any]:
     """Return what `save_pictures` kept: hash of a picture of the source -> its size."""
     return _load(_at(layout, "pictures", source)) or {}
@@ -206,6 +216,7 @@ def snapshot_to_json(value: Snapshot) -> dict[str, Any]:
         "files": [vars(entry) for entry in value.files],
         "columns": [vars(column) for column in value.columns],
         "kept": value.kept,
+        "schema": dict(value.schema),
     }
 
 
@@ -219,6 +230,7 @@ def snapshot_from_json(value: Mapping[str, Any]) -> Snapshot:
         files=tuple(FileEntry(item["path"], item["hash"], item["bytes"], item.get("rows")) for item in value["files"]),
         columns=tuple(_column(item) for item in value.get("columns", ())),
         kept=value.get("kept", "full"),
+        schema=value.get("schema", {}),
     )
 
 

@@ -200,6 +200,31 @@ class Rows:
             _ = file["path"], file["hash"], file["bytes"]
         _ = value["rows"], value["bytes"]
 
+    def checked(self, journal: str, line: Mapping[str, Any], time: datetime, number: int) -> None:
+        """A snapshot was held against the rules of its source."""
+        where = clean(line["source"]), line["snapshot"]
+        self.tables["checked"].append((*where, clean(line.get("run")), len(line["findings"]), time, number))
+        self.tables["finding"] += [
+            (
+                *where,
+                clean(item["rule"]),
+                clean(item["severity"]),
+                [clean(column) for column in item["columns"]],
+                item["failed"],
+                item["rows"],
+                clean(item.get("note")),
+                text(item.get("samples") or []),
+                time,
+                number,
+            )
+            for item in line["findings"]
+        ]
+
+    def snapshot_tag(self, journal: str, line: Mapping[str, Any], time: datetime, number: int) -> None:
+        """A name was given to a snapshot, or taken from it."""
+        row = clean(line["source"]), clean(line["name"]), line["snapshot"], time, number
+        self.tables["snapshot_tag"].append(row)
+
     def artifact(self, journal: str, line: Mapping[str, Any], time: datetime, number: int) -> None:
         """A file was kept with a run."""
         self.tables["artifact"].append((line["run"], clean(line["path"]), line["object"], line.get("bytes"), time))
@@ -248,6 +273,8 @@ _KINDS: dict[str, _Take] = {
     events.STEP_STARTED: Rows.step_started,
     events.STEP_ENDED: Rows.step_ended,
     events.SNAPSHOT: Rows.snapshot,
+    events.CHECKED: Rows.checked,
+    events.SNAPSHOT_TAG: Rows.snapshot_tag,
     events.ARTIFACT: Rows.artifact,
     events.SUMMARY: Rows.summary,
     events.TAG: Rows.tag,

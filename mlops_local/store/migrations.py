@@ -68,6 +68,7 @@ def _first(db: Db) -> None:
     db.execute(_TABLES)
     for column, kind in PROFILE.items():
         db.execute(f"ALTER TABLE store.column_profile ADD COLUMN {column} {kind}")
+    db.execute(_CHECKS)
     db.execute("ALTER TABLE store.snapshot ADD COLUMN kept VARCHAR")
     views.create(db)
 
@@ -122,6 +123,22 @@ def _resumed(db: Db) -> None:
     db.execute(f"CREATE OR REPLACE VIEW main.run AS {views.VIEWS['run']}")
 
 
+_CHECKS = """
+CREATE TABLE IF NOT EXISTS store.checked (source VARCHAR, snapshot VARCHAR, run VARCHAR, findings BIGINT, time TIMESTAMP,
+    n BIGINT);
+CREATE TABLE IF NOT EXISTS store.finding (source VARCHAR, snapshot VARCHAR, rule VARCHAR, severity VARCHAR, columns VARCHAR[],
+    failed BIGINT, rows BIGINT, note VARCHAR, samples VARCHAR, time TIMESTAMP, n BIGINT);
+CREATE TABLE IF NOT EXISTS store.snapshot_tag (source VARCHAR, name VARCHAR, snapshot VARCHAR, time TIMESTAMP, n BIGINT);
+"""
+
+
+def _findings(db: Db) -> None:
+    """What checks of snapshots found, and names of snapshots."""
+    db.execute(_CHECKS)
+    for name in ("finding", "snapshot_tag"):
+        db.execute(f"CREATE OR REPLACE VIEW main.{name} AS {views.VIEWS[name]}")
+
+
 MIGRATIONS: tuple[tuple[str, Callable[[Db], None]], ...] = (
     ("first tables", _first),
     ("a run's interpreter and packages", _interpreters),
@@ -129,6 +146,7 @@ MIGRATIONS: tuple[tuple[str, Callable[[Db], None]], ...] = (
     ("the newest parameters, tags, summaries, ends and names", _newest),
     ("how a snapshot is kept", _kept),
     ("resumed runs", _resumed),
+    ("findings of checks and names of snapshots", _findings),
 )
 """Name and function; a migration's number is its place, from 1."""
 

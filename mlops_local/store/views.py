@@ -69,6 +69,15 @@ VIEWS: dict[str, str] = {
             bins_to, top, lengths
         FROM store.column_profile
         WHERE snapshot NOT IN (SELECT subject FROM store.deleted)""",
+    "finding": """
+        SELECT f.source, f.snapshot, f.rule, f.severity, f.columns, f.failed, f.rows, f.note, f.samples, f.time
+        FROM store.finding f
+        JOIN (FROM store.checked QUALIFY row_number() OVER (PARTITION BY source, snapshot ORDER BY time DESC, n DESC) = 1) c
+            ON c.source = f.source AND c.snapshot = f.snapshot AND c.time = f.time AND c.n = f.n""",
+    "snapshot_tag": """
+        SELECT source, name, snapshot, time
+        FROM (FROM store.snapshot_tag QUALIFY row_number() OVER (PARTITION BY source, name ORDER BY time DESC, n DESC) = 1)
+        WHERE snapshot <> ''""",
     "version": """
         SELECT id, model, number, candidate, run, state, metric, value, low, high, metrics, fingerprint, bundle_hash,
             predictions, evaluation, snapshots, created

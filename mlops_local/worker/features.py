@@ -15,6 +15,7 @@ from mlops_local.domain.errors import StepFailed
 from mlops_local.domain.graph import Model, Step
 from mlops_local.domain.splits import from_text
 from mlops_local.domain.xy import XY
+from mlops_local.worker import leaks
 
 PARTS = ("train", "valid", "test")
 _FLOAT32_WHOLE = 1 << 24
@@ -86,6 +87,7 @@ def features(
         # One cast at one place: LightGBM compares in float64 and ONNX in float32, so both are given float32.
         outputs[part] = XY(frame.select(pl.all().cast(pl.Float32)), y, rows)
     _one_schema(outputs)
+    report["notes"] += leaks.notes(outputs["train"], outputs["test"], folded=bool(model.folds))
     report["features"] = outputs["train"].X.columns
     report["label"] = {part: _means(xy.y) for part, xy in outputs.items()}
     return outputs, report

@@ -75,13 +75,21 @@ def scan(source: Source, files: Mapping[str, str]) -> Any:
     import polars as pl
 
     suffix, paths = _format(source, files)
+    types = {column: getattr(pl, kind) for column, kind in source.schema.items()} or None
     if suffix == ".parquet":
         return pl.scan_parquet(list(paths), glob=False, hive_partitioning=False)
     if suffix in _CSV:
         separator = "\t" if suffix == ".tsv" else ","
-        return pl.scan_csv(list(paths), glob=False, separator=separator, try_parse_dates=True, infer_schema_length=10_000)
+        return pl.scan_csv(
+            list(paths),
+            glob=False,
+            separator=separator,
+            try_parse_dates=True,
+            infer_schema_length=10_000,
+            schema_overrides=types,
+        )
     if suffix in _LINES:
-        return pl.scan_ndjson(list(paths), infer_schema_length=10_000)
+        return pl.scan_ndjson(list(paths), infer_schema_length=10_000, schema_overrides=types)
     return pl.scan_ipc(list(paths), glob=False)
 
 

@@ -78,7 +78,17 @@ class _Resolver:
         for item in self.found.sources:
             name, value = item.symbol.name, item.value
             if self._claim(name, item):
-                self.sources[name] = Source(name, value.pattern, value.key, value.time, value.outcome, value.kind, value.store)
+                self.sources[name] = Source(
+                    name,
+                    value.pattern,
+                    value.key,
+                    value.time,
+                    value.outcome,
+                    value.kind,
+                    value.store,
+                    value.private,
+                    value.schema,
+                )
         for item in self.found.steps():
             self._add(item, "step")
         for item in self.found.commands():

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import fnmatch
+import json
 import os
 import re
 import stat
@@ -179,14 +180,16 @@ def settled_digest(file: Path, *, source: str, tries: int = 3) -> tuple[str, lis
     )
 
 
-def identity(files: Iterable[tuple[str, str]]) -> str:
-    """Return the snapshot id of (path, content hash) pairs: equal files are one snapshot."""
+def identity(files: Iterable[tuple[str, str]], schema: Mapping[str, str] | None = None) -> str:
+    """Return the snapshot id of (path, content hash) pairs: equal files, read as the same declared types, are one snapshot."""
     import blake3  # noqa: PLC0415  (as in `digest`)
 
     text = [b"snapshot\n"]
     for path, content in sorted(files):
         data = path.encode("utf-8", "surrogateescape")
         text.append(b"%d:%b %b\n" % (len(data), data, content.encode("ascii")))
+    if schema:
+        text.append(b"read as\n" + json.dumps(dict(schema), sort_keys=True).encode())
     return blake3.blake3(b"".join(text)).hexdigest()
 
 

@@ -53,7 +53,13 @@ def form(path: str) -> str:
 
 
 def read(
-    root: Path, paths: Sequence[str], *, source: str, kind: str = "table", known: Known = Known()
+    root: Path,
+    paths: Sequence[str],
+    *,
+    source: str,
+    kind: str = "table",
+    known: Known = Known(),
+    schema: Mapping[str, str] | None = None,
 ) -> tuple[dict[str, int | None], tuple[ColumnProfile, ...]]:
     """Count the rows of each file and profile the columns of all of them together.
 
@@ -63,6 +69,7 @@ def read(
         source: the source's name, for messages.
         kind: `files` for images and other files that are no tables: no rows; size, type and picture size are profiled.
         known: what was found out before.
+        schema: column -> name of the polars type that text is read as.
 
     Raises:
         DataError: a file is corrupt, ragged, or does not fit the others.
@@ -71,20 +78,23 @@ def read(
         about = images.table(root, paths, known.load, known.save)
         return {path: None for path in paths}, _profile(about, _sketched(about))
     there = {path: root / path for path in paths}
-    found = sketches(there, label=f"source {source}", known=known)
-    kinds = types(there, f"source {source}")
+    found = sketches(there, label=f"source {source}", known=known, schema=schema)
+    kinds = types(there, f"source {source}", schema)
     rows = {path: next(iter(columns.values())).rows if columns else 0 for path, columns in found.items()}
     whole = {name: sketch.add(columns[name] for columns in found.values()) for name in kinds}
     return dict(rows), tuple(summary.column(name, kinds[name], whole[name]) for name in kinds)
 
 
-def sketches(files: Mapping[str, Path], *, label: str, known: Known = Known()) -> dict[str, dict[str, Sketch]]:
+def sketches(
+    files: Mapping[str, Path], *, label: str, known: Known = Known(), schema: Mapping[str, str] | None = None
+) -> dict[str, dict[str, Sketch]]:
     """Return the sketch of every column of every file, by path.
 
     Args:
         files: path as it is called -> where to read it; tables of one form.
         label: how messages name them together.
         known: what was found out before.
+        schema: as in `read`.
 
     Raises:
         DataError: as `read`.
@@ -104,7 +114,7 @@ def sketches(files: Mapping[str, Path], *, label: str, known: Known = Known()) -
         for path, file in files.items()
     }
     _same_columns(schemas, label)
-    kinds = types(files, label)
+    kinds = types(files, label, schema)
     found = {}
     for path, file in files.items():
         made = _kept(before[path], kinds)
@@ -138,12 +148,13 @@ def _sketch(path: str, file: Path, label: str, kinds: Mapping[str, Any]) -> dict
     return columns.done()
 
 
-def types(files: Mapping[str, Path], label: str) -> dict[str, Any]:
+def types(files: Mapping[str, Path], label: str, schema: Mapping[str, str] | None = None) -> dict[str, Any]:
     """Return the polars type of each column as all files together are read. Raises DataError."""
     import polars as pl  # noqa: PLC0415  (as in `scan`)
 
     try:
-        return dict(opened(next(iter(files)), list(files.values())).collect_schema())
+        wanted = {column: getattr(pl, kind) for column, kind in (schema or {}).items()}
+        return dict(opened(next(iter(files)), list(files.values()), wanted).collect_schema())
     except pl.exceptions.PolarsError as error:
         raise DataError(f"{label}: its files do not fit together: {_first(error)}", hint=_FIT) from error
 

@@ -1,0 +1,161 @@
+"""Rules held against real files: what is found, kept, recorded and stopped."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from datetime import UTC, datetime
+from pathlib import Path
+
+import polars as pl
+import pytest
+from click.testing import CliRunner
+
+from mlops_local.cli.main import cli
+from mlops_local.domain.checks import Finding
+from mlops_local.domain.errors import ConfigError, DataError
+from mlops_local.domain.graph import Source
+from mlops_local.domain.progress import Progress
+from mlops_local.services import checks, data, init, query, train
+from mlops_local.services.project import Project, find
+from mlops_local.store import cache
+
+PEOPLE = Source("people", "data/people.csv", key=("id",), time="seen", private=("name",))
+OTHERS = Source("others", "data/others.csv", key=("id",))
+SOURCES = (PEOPLE, OTHERS)
+NOW = datetime(2026, 3, 10, tzinfo=UTC)
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    init.create(tmp_path)
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/people.csv").write_text(
+        "id,name,age,kind,seen\n1,Ann,30,a,2026-03-01\n2,,200,b,2026-03-02\n3,Eve,-1,zz,2026-03-03\n3,Bob,,a,\n"
+    )
+    (tmp_path / "data/others.csv").write_text("id,age\n2,1\n9,1\n")
+    return find(tmp_path)
+
+
+def _rules(project: Project, text: str) -> Project:
+    (project.root / "mlops.toml").write_text(f'[project]\nname = "p"\n[data.people.checks]\n{text}\n')
+    return find(project.root)
+
+
+def _found(project: Project, text: str) -> dict[str, Finding]:
+    return {item.rule: item for item in checks.check(_rules(project, text), SOURCES, ["people"], now=NOW)}
+
+
+def test_rows_that_break_rules_are_counted_and_shown(project: Project) -> None:
+    """Each kind of rule names its columns, counts its rows and shows some, by key; private values are hidden."""
+    found = _found(
+        project,
+        'not_null = ["name", "id"]\nunique = "id"\nrange.age = [0, 150]\nin.kind = ["a", "b"]\nregex.kind = "[a-z]"\n'
+        'row_count = [10, 20]\nfreshness = "2d"\nno_overlap = "others"\nsql = "age is null or age < 100"',
+    )
+    assert {rule: (item.failed, item.rows) for rule, item in found.items()} == {
+        "not_null name": (1, 4),
+        "unique id": (2, 4),
+        "range age 0 to 150": (2, 4),
+        "in kind a, b": (1, 4),
+        "regex kind [a-z]": (1, 4),
+        "row_count 10 to 20": (0, 4),
+        "no_overlap others": (1, 4),
+        "sql age is null or age < 100": (1, 4),
+        "freshness 2 d": (0, 4),
+    }
+    assert found["not_null name"].samples == ({"id": "2", "name": "(private)"},)
+    assert found["range age 0 to 150"].samples == ({"id": "2", "age": "200"}, {"id": "3", "age": "-1"})
+    assert found["unique id"].samples == ({"id": "3", "rows": 2},)
+    assert found["freshness 2 d"].note == "the newest seen is 2026-03-03 00:00 UTC, 7 d ago"
+    assert "1 of 4 rows are in others too, by id" in found["no_overlap others"].line
+
+
+def test_a_rule_that_cannot_be_applied_is_said(project: Project) -> None:
+    """A misspelled column or source gets its neighbour; SQL that is none, and freshness without a time, are said."""
+    for text, said in {
+        'not_null = "nam"': "names a column 'nam'",
+        'sql = "age >"': "cannot be run",
+        'no_overlap = "other"': "names no source",
+        "range.kind = [0, 1]": "cannot be run",
+    }.items():
+        with pytest.raises(ConfigError, match=said):
+            _found(project, text)
+    (project.root / "mlops.toml").write_text('[data.peple.checks]\nnot_null = "id"\n')
+    with pytest.raises(ConfigError) as caught:
+        checks.of(find(project.root), SOURCES, {})
+    assert caught.value.hint == "did you mean 'people'?"
+
+
+def test_what_was_found_is_kept_by_snapshot_and_rules(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same rules over the same snapshot look at no row again; other rules or rows do. Freshness is told by the clock."""
+    text = 'not_null = "name"\nfreshness = "8d"'
+    assert set(_found(project, text)) == {"not_null name"}
+    monkeypatch.setattr(checks, "_look", lambda *_: pytest.fail("rows were looked at again"))
+    again = checks.check(_rules(project, text), SOURCES, ["people"], now=datetime(2026, 4, 1, tzinfo=UTC))
+    assert [item.rule for item in again] == ["not_null name", "freshness 8 d"]
+    now = {"people": data.snapshot(project, PEOPLE).id}
+    assert [item.rule for item in checks.standing(_rules(project, text), SOURCES, now)] == ["not_null name"]
+    assert checks.standing(_rules(project, text), SOURCES, {"people": "other"}) == []
+    with pytest.raises(pytest.fail.Exception):
+        _found(project, 'not_null = "id"')
+
+
+def test_findings_are_a_table(project: Project) -> None:
+    """The newest findings of a snapshot are rows of the view `finding`, also of rules that were edited since."""
+    _found(project, 'not_null = ["name", "age"]')
+    _found(project, 'not_null = "age"\nwarn = "not_null"')
+    rows = query.sql(project, "SELECT source, rule, severity, columns, failed, rows, samples FROM finding").rows
+    assert [(*row[:6], json.loads(row[6])) for row in rows] == [
+        ("people", "not_null age", "warning", ["age"], 1, 4, [{"id": "3", "age": None}])
+    ]
+
+
+def test_errors_stop_and_warnings_are_said(project: Project) -> None:
+    """What is required names the first broken rule, how many more, and what shows rows; warnings are only said."""
+    held = {"people": data.snapshot(project, PEOPLE)}
+    said: list[Progress] = []
+    warned = _rules(project, 'not_null = "name"\nwarn = ["not_null"]')
+    checks.require(warned, SOURCES, held, emit=said.append)
+    assert [(item.kind, item.text) for item in said] == [("warning", "people: not_null name: 1 of 4 rows")]
+    with pytest.raises(DataError) as caught:
+        checks.require(_rules(project, 'not_null = ["name", "age"]'), SOURCES, held)
+    assert caught.value.message == "people: not_null name: 1 of 4 rows (and 1 more)"
+    assert "mlops data check people" in caught.value.hint
+
+
+def test_a_training_does_not_begin_on_broken_data(project: Project) -> None:
+    """`train` and `mlops data check` end before any step runs; --suggest prints rules under which both pass."""
+    (project.root / "pipeline.py").write_text(
+        "import mlops_local as mlops\n"
+        'people = mlops.data("data/people.csv", private="name")\n'
+        "@mlops.step\ndef count(people) -> int:\n    return 1\n"
+    )
+    broken = _rules(project, "range.age = [0, 150]")
+    with pytest.raises(DataError, match=r"people: range age 0 to 150: 2 of 4 rows"):
+        train.train(broken)
+    runner, root = CliRunner(), ["-C", str(project.root)]
+    shown = runner.invoke(cli, [*root, "data", "check"])
+    assert shown.exit_code == 1 and "error    people: range age 0 to 150: 2 of 4 rows" in shown.output
+    suggested = runner.invoke(cli, [*root, "data", "check", "--suggest", "-q"]).stdout
+    assert 'in.kind = ["a", "b", "zz"]' in suggested and "name" not in suggested.replace("[data", "")
+    (project.root / "mlops.toml").write_text('[project]\nname = "p"\n' + suggested)
+    passed = runner.invoke(cli, [*root, "data", "check"])
+    assert passed.exit_code == 0 and "ok       people: every rule holds" in passed.output
+    assert train.train(find(project.root)).ran == ("count",)
+
+
+def test_declared_types_make_another_snapshot(project: Project) -> None:
+    """Text that is read as other types is another version of the data, back and forth; its rules see those types."""
+    plain = data.snapshot(project, PEOPLE)
+    typed = Source("people", "data/people.csv", key=("id",), schema={"id": "String", "age": "Float64"})
+    taken = data.snapshot(project, typed)
+    assert taken.id != plain.id and [column.type for column in taken.columns[:3]] == ["String", "String", "Float64"]
+    assert cache.snapshot(project.layout, "people") == taken
+    assert data.snapshot(project, typed) == taken and data.snapshot(project, PEOPLE).id == plain.id
+    (finding,) = checks.check(_rules(project, "regex.id = '[12]'"), [typed], ["people"])
+    assert finding.failed == 2
+    with pytest.raises(DataError, match="schema names a column 'agee'"):
+        data.snapshot(project, Source("people", "data/people.csv", schema={"agee": "Int64"}))
+    shutil.rmtree(project.layout.cache)
+    assert pl.read_csv(project.root / "data/people.csv").height == 4
