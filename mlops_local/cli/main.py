@@ -67,6 +67,8 @@ SECTIONS: dict[str, dict[str, Entry]] = {
         "rename": Entry("life:rename", "Give a run another name."),
         "rm": Entry("life:rm", "Remove runs; --undo takes it back."),
         "logs": Entry("reading:logs", "What a run's steps printed."),
+        "lineage": Entry("tracing:lineage", "What a thing was made from, and what came of it."),
+        "impact": Entry("tracing:impact", "Which models saw the rows of a file."),
         "audit": Entry("reading:audit", "Who decided what, from the ledger."),
     },
     "Share": {

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mlops_local.cli import storing, tables
+from mlops_local.cli import storing, tables, tracing
 from mlops_local.cli.context import Settings, json_option
 
 if TYPE_CHECKING:
@@ -214,5 +214,6 @@ def _brief(item: Snapshot) -> dict[str, object]:
     return {"source": item.source, "id": item.id, "files": len(item.files), "rows": item.rows, "bytes": item.bytes}
 
 
-for _member in (storing.restore, storing.du, tables.diff, tables.check):
+_MEMBERS = (storing.restore, storing.du, tables.diff, tables.check, tracing.log_, tracing.head, tracing.tag, tracing.card)
+for _member in _MEMBERS:
     data.add_command(_member)

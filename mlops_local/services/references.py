@@ -2,7 +2,8 @@
 
     run        id prefix · name · @latest · @1 (newest), @2 … · HEAD~1, git:COMMIT (its newest run) · a version's name
     version    delay@3 · delay@champion · @champion · @latest · delay@best · delay · a run that made exactly one
-    snapshot   flights · flights@~1 (the one before) · flights@git:HEAD~1 (what that commit's mlops.lock says) · id prefix
+    snapshot   flights · flights@~1 (the one before) · flights@git:HEAD~1 (what that commit's mlops.lock says) · flights@NAME ·
+               id prefix
 
 `@best` compares only versions that were evaluated on the same rows as the newest one: other numbers are not comparable.
 A reference that means several things is never guessed: AmbiguousReference lists them.
@@ -206,8 +207,16 @@ def _of_source(project: Project, own: Sequence[Snapshot], source: str, rest: str
         raise UsageError(f"{source}@{rest}: {source} has {len(own)} snapshots", hint=f"see `mlops data log {source}`")
     if rest.startswith("git:"):
         return _locked(project, source, rest.removeprefix("git:"))
+    named = _tags(project, source).get(rest)
+    if named is not None:
+        return named
     matching = [snapshot for snapshot in own if snapshot.id.startswith(rest)]
     return _one(f"{source}@{rest}", matching, lambda snapshot: snapshot.short, "snapshot", project).id
+
+
+def _tags(project: Project, source: str) -> dict[str, str]:
+    with project.store.reader() as db:
+        return history.snapshot_tags(db, source)
 
 
 def _locked(project: Project, source: str, revision: str) -> str:

@@ -53,7 +53,8 @@ def sql(project: Project, text: str, *, limit: int | None = None, timeout_s: flo
 
     Args:
         project: the project.
-        text: the statement; WITH, FROM-first, DESCRIBE and SUMMARIZE are SELECTs too.
+        text: the statement; WITH, FROM-first, DESCRIBE and SUMMARIZE are SELECTs too. `data.SOURCE` and
+            `data."SOURCE@~1"` are the rows of snapshots.
         limit: fetch at most so many rows; None for all.
         timeout_s: give up after so many seconds; None: never.
 
@@ -62,7 +63,7 @@ def sql(project: Project, text: str, *, limit: int | None = None, timeout_s: flo
         StoreBusy: the store stayed in use.
     """
     projection.fold(project.store)
-    columns, types, rows, more = sealed.select(project.store, text, limit, timeout_s=timeout_s)
+    columns, types, rows, more = sealed.select(project.store, text, limit, timeout_s=timeout_s, extra=_snapshots(project, text))
     return Table(tuple(columns), tuple(types), tuple(rows), more)
 
 
@@ -73,9 +74,18 @@ def to_parquet(project: Project, text: str, target: str | Path, *, timeout_s: fl
         UsageError: as for `sql`, or the file cannot be written.
     """
     projection.fold(project.store)
-    with sealed.parquet(project.store, text, timeout_s=timeout_s) as (made, rows):
+    with sealed.parquet(project.store, text, timeout_s=timeout_s, extra=_snapshots(project, text)) as (made, rows):
         put(made, Path(target))
     return rows
+
+
+def _snapshots(project: Project, text: str) -> sealed.Extra:
+    """The rows of snapshots that a statement names: `data.flights`."""
+    if "data" not in text.lower():
+        return sealed.NOTHING
+    from mlops_local.services import rows  # noqa: PLC0415  (what reads snapshots: only for a statement that may name one)
+
+    return rows.extra(project, text)
 
 
 def put(made: Path, target: Path) -> None:

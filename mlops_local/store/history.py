@@ -269,6 +269,29 @@ def _column(*held: Any) -> ColumnProfile:
     return ColumnProfile(**{**value, **lists, "top": frequent})
 
 
+def snapshot_tags(db: Db, source: str) -> dict[str, str]:
+    """Return name -> snapshot id of a source's named snapshots."""
+    return dict(db.execute("SELECT name, snapshot FROM snapshot_tag WHERE source = ? ORDER BY name", [source]).fetchall())
+
+
+def lineage(db: Db) -> tuple[list[tuple[str, str, str, str]], dict[tuple[str, str], tuple[str, str]]]:
+    """Return what was made from what (kind, id, of kind, of id), and how each thing is called, with a word about it."""
+    edges = db.execute(
+        "SELECT kind, id, from_kind, from_id FROM lineage WHERE kind IN ('run', 'version', 'deployment') "
+        "AND from_kind IN ('run', 'version', 'snapshot') ORDER BY ALL"
+    ).fetchall()
+    names = db.execute(
+        "SELECT 'snapshot', id, source || ' ' || left(id, 8), rows || ' rows' FROM snapshot "
+        "UNION ALL SELECT 'run', id, name, state FROM run "
+        "UNION ALL SELECT 'version', v.id, v.id, v.state || ', ' || v.metric || ' ' || round(v.value, 4) "
+        "|| CASE WHEN count(p.id) > 0 THEN ', ' || count(p.id) || ' predictions' ELSE '' END "
+        "FROM version v LEFT JOIN prediction p ON p.version = v.id GROUP BY v.id, v.state, v.metric, v.value "
+        "UNION ALL SELECT 'deployment', model || ' ' || strftime(time, '%Y-%m-%dT%H:%M:%S.%fZ'), "
+        "model || ' on port ' || port, event || ' ' || strftime(time, '%Y-%m-%d %H:%M') || ' UTC' FROM deployment"
+    ).fetchall()
+    return edges, {(kind, id): (name, about) for kind, id, name, about in names}
+
+
 def run_snapshots(db: Db, run: str) -> dict[str, str]:
     """Return source -> snapshot id of what a run looked at."""
     sql = "SELECT source, max_by(id, (time, n)) FROM store.snapshot_seen WHERE run = ? GROUP BY source ORDER BY source"

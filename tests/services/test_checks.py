@@ -16,7 +16,7 @@ from mlops_local.domain.checks import Finding
 from mlops_local.domain.errors import ConfigError, DataError
 from mlops_local.domain.graph import Source
 from mlops_local.domain.progress import Progress
-from mlops_local.services import checks, data, init, query, train
+from mlops_local.services import checks, data, init, sql, train
 from mlops_local.services.project import Project, find
 from mlops_local.store import cache
 
@@ -105,7 +105,7 @@ def test_findings_are_a_table(project: Project) -> None:
     """The newest findings of a snapshot are rows of the view `finding`, also of rules that were edited since."""
     _found(project, 'not_null = ["name", "age"]')
     _found(project, 'not_null = "age"\nwarn = "not_null"')
-    rows = query.sql(project, "SELECT source, rule, severity, columns, failed, rows, samples FROM finding").rows
+    rows = sql.sql(project, "SELECT source, rule, severity, columns, failed, rows, samples FROM finding").rows
     assert [(*row[:6], json.loads(row[6])) for row in rows] == [
         ("people", "not_null age", "warning", ["age"], 1, 4, [{"id": "3", "age": None}])
     ]

@@ -1,0 +1,169 @@
+"""Data through time and into models: old rows in SQL, names, lineage, impact, cards."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import polars as pl
+import pytest
+from click.testing import CliRunner
+
+from mlops_local.cli.main import cli
+from mlops_local.domain.assets import FileEntry, Snapshot
+from mlops_local.domain.errors import UsageError
+from mlops_local.domain.graph import Source
+from mlops_local.domain.plan import Output, StepResult
+from mlops_local.engines.models import rows as naming
+from mlops_local.services import card, data, datalog, impact, init, lineage, references, sql
+from mlops_local.services.project import Project, find
+from mlops_local.store import cache, objects
+from tests.services.conftest import Story
+
+PEOPLE = Source("people", "data/*.csv", key=("id",), private=("name",))
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    init.create(tmp_path)
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/1.csv").write_text("id,name,age\n1,Ann,30\n2,Bob,40\n")
+    made = find(tmp_path)
+    data.snapshot(made, PEOPLE)
+    (tmp_path / "data/1.csv").write_text("id,name,age\n1,Ann,31\n2,Bob,40\n3,Eve,50\n")
+    (tmp_path / "data/2.csv").write_text("id,name,age\n4,Joe,60\n")
+    data.snapshot(made, PEOPLE)
+    return made
+
+
+def test_sql_sees_the_rows_of_every_snapshot(project: Project) -> None:
+    """`data.NAME` is the newest snapshot, any reference in quotes another one, whatever the working files are by now."""
+    (project.root / "data/1.csv").unlink()
+    assert sql.sql(project, "SELECT sum(age) FROM data.people").rows == ((181,),)
+    old = sql.sql(
+        project, 'SELECT n.id, o.age, n.age FROM data."people@~1" o JOIN data.people n USING (id) WHERE o.age <> n.age'
+    )
+    assert old.rows == ((1, 30, 31),)
+    assert sql.sql(project, "SELECT data.source FROM snapshot AS data LIMIT 1").rows == (("people",),)
+    with pytest.raises(UsageError, match="people has 2 snapshots"):
+        sql.sql(project, 'FROM data."people@~9"')
+    for forbidden in (f"FROM read_csv('{project.root}/data/2.csv')", f"FROM read_csv('{project.root}/mlops.toml')"):
+        with pytest.raises(UsageError):
+            sql.sql(project, f"SELECT (SELECT count(*) FROM data.people), * {forbidden}")
+
+
+def test_files_that_are_no_tables_are_rows_too(project: Project) -> None:
+    """A source of pictures has its paths, sizes and hashes as rows."""
+    (project.root / "a.png").write_bytes(b"12345")
+    data.snapshot(project, Source("photos", "*.png", kind="files"))
+    assert sql.sql(project, "SELECT path, bytes FROM data.photos").rows == (("a.png", 5),)
+
+
+def test_the_log_says_what_each_snapshot_changed(project: Project) -> None:
+    """Newest first, with files and names; a name stands for its snapshot until it is given away or taken."""
+    first = references.snapshot(project, "people@~1")
+    assert datalog.tag(project, "people@~1", "base") == first.id
+    newest, oldest = datalog.log(project, "people")
+    assert (newest.rows, newest.files, newest.added, newest.changed, newest.tags) == (4, 2, 1, 1, ())
+    assert (oldest.rows, oldest.files, oldest.added, oldest.tags) == (2, 1, 1, ("base",))
+    assert references.snapshot(project, "people@base") == first
+    datalog.tag(project, "people", "base")
+    assert references.snapshot(project, "people@base").id != first.id
+    datalog.untag(project, "people", "base")
+    for wrong in (lambda: references.snapshot(project, "people@base"), lambda: datalog.untag(project, "people", "base")):
+        with pytest.raises(UsageError):
+            wrong()
+    for name in ("latest", "abcdef", "~1", "a b", ""):
+        with pytest.raises(UsageError, match="cannot be a snapshot's name"):
+            datalog.tag(project, "people", name)
+    with pytest.raises(UsageError, match="'pets' has no snapshot"):
+        datalog.log(project, "pets")
+
+
+def test_the_first_rows_hide_what_is_private(project: Project) -> None:
+    """`head` reads any snapshot; values of private columns are hidden there and in the card."""
+    shown = datalog.head(project, (PEOPLE,), "people@~1", rows=1)
+    assert (shown.columns, shown.rows) == (("id", "name", "age"), ((1, "(private)", 30),))
+    text = card.card(project, [PEOPLE], "people@~1")
+    assert "| age | Int64 | 0 | 2 | 30 | 30 | 40 | 35 | 5 |" in text and "Ann" not in text and "1 added, 1 changed" in text
+
+
+def test_the_commands_show_it(project: Project) -> None:
+    """log, tag, head and card are commands; reading ones answer as JSON."""
+    (project.root / "pipeline.py").write_text(
+        'import mlops_local as mlops\npeople = mlops.data("data/*.csv", key="id", private="name")\n'
+    )
+    runner, root = CliRunner(), ["-C", str(project.root)]
+    assert runner.invoke(cli, [*root, "data", "tag", "people@~1", "base"]).exit_code == 0
+    shown = runner.invoke(cli, [*root, "data", "log", "people"]).stdout
+    assert "1 added, 1 changed" in shown and shown.rstrip().endswith("base")
+    answer = json.loads(runner.invoke(cli, [*root, "data", "head", "people@base", "-n", "1", "--json"]).stdout)
+    assert answer["items"] == [{"id": 1, "name": "(private)", "age": 30}]
+    assert runner.invoke(cli, [*root, "data", "card", "people"]).stdout.startswith("# people\n")
+    assert runner.invoke(cli, [*root, "data", "tag", "people", "base", "--remove"]).exit_code == 0
+    assert runner.invoke(cli, [*root, "data", "tag", "people", "base", "--remove"]).exit_code != 0
+
+
+def _held(identifier: str) -> Snapshot:
+    return Snapshot(identifier, "rows", (FileEntry("data/rows.csv", identifier, 9, 4),), rows=4, bytes=9)
+
+
+def test_lineage_goes_both_ways(story: Story) -> None:
+    """From a snapshot to runs, versions and deployments; from a version back to its run and snapshots."""
+    old, new = _held("a" * 64), _held("b" * 64)
+    first = story.run("calm-otter", snapshots=(old,))
+    story.run("brisk-owl", snapshots=(new,))
+    version = story.version("delay", 0.7, run=first, snapshots={"rows": old.id})
+    story.deployed(version, pid=1)
+    forth = lineage.lineage(story.project, "aaaa")
+    assert [(step.kind, step.name, step.depth) for step in forth.results] == [
+        ("run", "calm-otter", 1),
+        ("version", "delay@1", 2),
+        ("deployment", "delay on port 8501", 3),
+    ]
+    assert forth.sources == () and forth.results[1].about == "new, auc 0.7"
+    back = lineage.lineage(story.project, "delay@1")
+    assert [(step.kind, step.name) for step in back.sources] == [("run", "calm-otter"), ("snapshot", "rows aaaaaaaa")]
+    shown = CliRunner().invoke(cli, ["-C", str(story.project.root), "lineage", "delay@1"]).stdout
+    assert "version delay@1  new, auc 0.7\n\nmade from\n  run calm-otter" in shown
+
+
+def test_impact_counts_the_rows_each_version_saw(story: Story) -> None:
+    """By what names a row: how many it learned from and was judged on; what is not known is said with its reason."""
+    project = story.project
+    (project.root / "data").mkdir()
+    file = project.root / "data/rows.csv"
+    file.write_text("id,carrier\n1,UA\n2,UA\n3,AA\n4,AA\n")
+    held = data.snapshot(project, Source("rows", "data/rows.csv", key=("id",)))
+    frame = pl.read_csv(file)
+
+    def version(value: float, learned: list[int], judged: list[int], identity: list[str]) -> None:
+        made = story.version("delay", value, snapshots={"rows": held.id})
+        outputs = []
+        for name, ids in (("trained", learned), ("predictions", judged)):
+            path = project.layout.tmp / "x.parquet"
+            pl.DataFrame({"row": naming.row_hashes(frame.filter(pl.col("id").is_in(ids)), ["id"])}).write_parquet(path)
+            outputs.append(Output(name, "parquet", name, {"x.parquet": objects.put_file(project.layout, path)}))
+        result = StepResult("gbm.evaluate", made.fingerprint, tuple(outputs), report={"identity": identity})
+        cache.record(project.layout, result, written=True)
+
+    version(0.7, [1, 3], [4], ["id"])
+    version(0.71, [1], [2], ["id", "day"])
+    story.version("delay", 0.72, snapshots={"rows": held.id})
+    story.version("other", 0.5, snapshots={"rows": "c" * 64})
+    found = impact.impact(project, file, where="carrier = 'UA'")
+    assert (found.rows, found.snapshots) == (2, (f"rows {held.short}",))
+    assert [(item.version, item.learned, item.judged) for item in found.versions] == [
+        ("delay@3", None, None),
+        ("delay@2", None, None),
+        ("delay@1", 1, 0),
+    ]
+    assert "not kept any more" in found.versions[0].note and "day is not in the file" in found.versions[1].note
+    file.unlink()  # then it is read from the store
+    assert [(item.learned, item.judged) for item in impact.impact(project, file).versions][-1] == (2, 1)
+    with pytest.raises(UsageError, match="--where cannot be read"):
+        impact.impact(project, file, where="nope = 1")
+    with pytest.raises(UsageError, match=r"no snapshot holds data/other\.csv"):
+        impact.impact(project, project.root / "data/other.csv")
+    shown = CliRunner().invoke(cli, ["-C", str(project.root), "impact", "data/rows.csv"]).stdout
+    assert "4 rows of data/rows.csv, which is in rows" in shown and "not known" in shown
