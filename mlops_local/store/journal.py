@@ -22,7 +22,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, is_dataclass
-from itertools import count, repeat, starmap
+from itertools import accumulate, count, repeat, starmap
 from pathlib import Path
 from typing import Any
 
@@ -90,7 +90,7 @@ class Journal:
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
         self._state = self._metric = -1
-        self._state_size = self._metric_size = 0
+        self._metric_size = 0
         self._unsynced = False
         self._at = 0
         self._segment = -1
@@ -144,7 +144,7 @@ class Journal:
             durable: as `state` is; otherwise as `passing`.
 
         Raises:
-            MlopsError: they could not be written, as on a full disk; none of them is there then.
+            MlopsError: they could not all be written, as on a full disk.
         """
         with self._io:
             if self._stopping.is_set():
@@ -162,7 +162,7 @@ class Journal:
                 if durable and self._unsynced:
                     os.fsync(self._metric)
                     self._unsynced = False
-                self._state_size = _append(self._state, self._state_size, b"".join(lines))
+                _append(self._state, b"".join(lines))
                 if durable:
                     os.fsync(self._state)
             except OSError as error:
@@ -213,7 +213,8 @@ class Journal:
         self._wake.set()
         if thread is not None and thread is not threading.current_thread():
             thread.join()
-        self.flush()
+        if not self.flush():
+            self._warn(f"mlops: {len(self._points) // _SLOTS} points could not be written and are lost")
         with self._io:
             self._thread = None
             self._points = deque(maxlen=0)  # what is logged from now on is nobody's
@@ -235,7 +236,7 @@ class Journal:
             files.sync_folder(self.folder)
         except OSError as error:
             raise files.cannot_write(path, error) from error
-        self._state, self._state_size = descriptor, 0
+        self._state = descriptor
 
     def _open_segment(self) -> None:
         if self._state < 0:
@@ -258,18 +259,27 @@ class Journal:
             dropped, self._dropped = self._dropped, {}
             batch = list(starmap(take, repeat((), min(len(self._points) // _SLOTS, 10_000) * _SLOTS)))
         gaps = [_gap(run, number, next(self._numbers)) for run, number in dropped.items()]
-        data = "".join([*gaps, *_lines(batch, self._numbers)]).encode("utf-8", "replace")
+        lines, self._at = _lines(batch, self._numbers, self._at)
+        data = "".join([*gaps, *lines]).encode("utf-8", "replace")
+        before = self._metric_size
         try:
-            self._metric_size = _append(self._metric, self._metric_size, data)
-        except OSError:
-            with self._taking:
-                self._points.extendleft(reversed(batch))
-                for run, number in dropped.items():
-                    self._dropped[run] = self._dropped.get(run, 0) + number
+            _append(self._metric, data)
+        except BaseException:  # the disk is full, or ^C
+            there = data.count(b"\n", 0, os.fstat(self._metric).st_size - before)
+            self._give_back(batch[max(0, there - len(gaps)) * _SLOTS :], list(dropped.items())[there:])
             raise
-        self._unsynced = True
+        finally:
+            self._metric_size = os.fstat(self._metric).st_size
+            self._unsynced = True
         if self.listen is not None:
             self.listen(data)
+
+    def _give_back(self, points: Sequence[Any], dropped: Sequence[tuple[str, int]]) -> None:
+        """Put what could not be written back at the front of the buffer."""
+        with self._taking:
+            self._points.extendleft(reversed(points))
+            for run, number in dropped:
+                self._dropped[run] = self._dropped.get(run, 0) + number
 
     def _stir(self) -> None:
         """A first point since the last flush: see that a thread is there to write it."""
@@ -359,18 +369,19 @@ def _finish_with_process(journal: Journal) -> None:
         util.Finalize(None, finish, exitpriority=0)
 
 
-def _append(descriptor: int, size: int, data: bytes) -> int:
-    """Append whole lines; on any failure cut the file back to `size`, its last whole line. Returns the new size."""
+def _append(descriptor: int, data: bytes) -> None:
+    """Append lines. Of what fails, the lines stay that got there whole: who read them already goes on behind them."""
+    size = os.fstat(descriptor).st_size
     try:
         files.write_all(descriptor, data)
-    except OSError:
-        os.ftruncate(descriptor, size)
+    except BaseException:
+        there = min(os.fstat(descriptor).st_size - size, len(data))
+        os.ftruncate(descriptor, size + data.rfind(b"\n", 0, max(0, there)) + 1)
         raise
-    return size + len(data)
 
 
-def _lines(batch: Sequence[Any], numbers: Iterator[int]) -> list[str]:
-    """Points as journal lines. What all points of a curve share is worked out once a batch."""
+def _lines(batch: Sequence[Any], numbers: Iterator[int], last: int) -> tuple[list[str], int]:
+    """Points as journal lines, none before `last`, and the last one's time. What a curve's points share is made once."""
     times, runs, keys, steps, values = (batch[slot::_SLOTS] for slot in range(_SLOTS))
     shared: dict[Any, str] = {
         (run, key): f',"r":"{run}","key":{json.dumps(str(key)[:_LONGEST_NAME])},"s":'
@@ -383,10 +394,13 @@ def _lines(batch: Sequence[Any], numbers: Iterator[int]) -> list[str]:
         steps = ["null" if step is None else step if type(step) is int else _number(step) for step in steps]
     if not all(map(math.isfinite, values)):
         values = list(map(_Text, map(_number, values)))
-    return [
+    if batch and (times[0] < last * 1000 or any(map(operator.lt, times[1:], times))):  # the clock was put back
+        times = list(accumulate(times, max, initial=last * 1000))[1:]
+    lines = [
         f'{{"k":"m","v":1,"t":{at // 1000},"n":{number}{shared[curve]}{step},"x":{value!r}}}\n'
         for at, curve, step, value, number in zip(times, curves, steps, values, numbers, strict=False)
     ]
+    return lines, times[-1] // 1000 if batch else last
 
 
 class _Text(str):

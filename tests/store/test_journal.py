@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import multiprocessing
 import os
 import subprocess
 import threading
+import time
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +22,7 @@ from hypothesis import strategies as st
 
 from mlops_local.domain import events
 from mlops_local.domain.errors import MlopsError
-from mlops_local.store import journal
+from mlops_local.store import files, journal
 from mlops_local.store.journal import Journal
 from mlops_local.store.layout import Layout
 
@@ -236,7 +239,7 @@ def test_any_point_comes_back_as_it_was(tmp_path_factory: pytest.TempPathFactory
 FULL = """
 import os, resource, signal, sys, threading
 from pathlib import Path
-from mlops_local.store import journal
+from mlops_local.store import files, journal
 from mlops_local.store.journal import Journal
 from mlops_local.store.layout import Layout
 limit = int(sys.argv[2])
@@ -271,3 +274,64 @@ def test_a_full_disk_keeps_points_then_drops_the_oldest_and_says_so(layout: Layo
     assert dropped > 0 and len(kept) + dropped == 1000 and len(set(kept)) == len(kept)
     assert kept == sorted(kept) and kept[-400:] == list(range(600, 1000))
     assert [line["text"] for line in states(layout)] == ["before", "after"]
+
+
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "full"), KeyboardInterrupt()])
+@pytest.mark.parametrize("fits", [0, 1, 95, 300, 10_000])
+def test_a_write_that_stops_half_way_leaves_whole_lines_that_stay(
+    layout: Layout, monkeypatch: pytest.MonkeyPatch, error: BaseException, fits: int
+) -> None:
+    """What somebody read in between is still there afterwards, at its place; the rest follows, each point once, also gaps."""
+    writer = Journal.open(layout.journal, warn=lambda text: None)
+    monkeypatch.setattr(writer, "_stir", lambda: None)
+    for step in range(20):
+        writer.metric("r", "loss", 0.5, step)
+    writer._dropped = {"a": 3, "b": 4}
+    write_all = files.write_all
+
+    def stops(descriptor: int, data: bytes) -> None:
+        write_all(descriptor, data[:fits])
+        raise error
+
+    monkeypatch.setattr(files, "write_all", stops)
+    with suppress(KeyboardInterrupt):
+        assert not writer.flush()
+    (path,) = layout.journal.glob("*.metric.*")
+    seen = path.read_bytes()
+    assert seen == b"" or seen.endswith(b"\n")
+    monkeypatch.setattr(files, "write_all", write_all)
+    assert writer.flush()
+    assert path.read_bytes().startswith(seen)
+    assert [line["s"] for line in points(layout) if line["k"] == "m"] == list(range(20))
+    assert [(line["r"], line["dropped"]) for line in points(layout) if line["k"] == "gap"] == [("a", 3), ("b", 4)]
+    writer.close()
+
+
+def test_time_never_goes_back_within_a_journal(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When the clock is put back an hour, what follows is not before what was: the newest value stays the newest."""
+    writer = Journal.open(layout.journal)
+    writer.metric("r", "loss", 1.0, 1)
+    writer.state(events.NOTE, run="r", text="before")
+    real = time.time_ns
+    monkeypatch.setattr(time, "time_ns", lambda: real() - 3_600_000_000_000)
+    writer.metric("r", "loss", 2.0, 2)
+    writer.state(events.NOTE, run="r", text="after")
+    writer.close()
+    assert [line["t"] for line in points(layout)] == sorted(line["t"] for line in points(layout))
+    first, second = states(layout)
+    assert points(layout)[0]["t"] <= first["t"] <= points(layout)[1]["t"] <= second["t"]
+
+
+def test_points_that_cannot_be_written_at_the_end_are_said(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A journal that is closed on a full disk says how many points are lost."""
+    said: list[str] = []
+    writer = Journal.open(layout.journal, warn=said.append)
+    monkeypatch.setattr(writer, "_stir", lambda: None)
+
+    def full(descriptor: int, data: bytes) -> None:
+        raise OSError(errno.ENOSPC, "full")
+
+    monkeypatch.setattr(files, "write_all", full)
+    writer.metrics("r", {"a": 1.0, "b": 2.0})
+    writer.close()
+    assert said[-1] == "mlops: 2 points could not be written and are lost"
