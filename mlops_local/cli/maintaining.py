@@ -54,3 +54,27 @@ def rebuild(settings: Settings) -> None:
 
     lines = database.rebuild(settings.project())
     output.line(f"rebuilt from {lines} journal and ledger lines")
+
+
+@db.command(
+    epilog="""\b
+Examples:
+  mlops db compact"""
+)
+@json_option
+@click.pass_obj
+def compact(settings: Settings) -> None:
+    """Make the database and the put-away journals smaller. Takes room for a copy of the database; others wait meanwhile."""
+    from mlops_local.domain.names import counted
+    from mlops_local.services import database
+
+    made = database.compact(settings.project())
+    if settings.json:
+        output.fields("compact", made)
+        return
+    for name, before, after in (
+        ("database", made.database_before, made.database_after),
+        ("journals", made.journals_before, made.journals_after),
+    ):
+        files = f", {counted(before.files, 'file')} → {after.files}" if before.files != after.files else ""
+        output.line(f"{name}  {output.size(before.bytes):>9} → {output.size(after.bytes)}{files}")

@@ -20,8 +20,8 @@ from mlops_local.store import files, journal
 from mlops_local.store.layout import Layout
 
 _SUFFIX = ".archive.zst"
-ARCHIVE_BYTES = 16 << 20
-"""Uncompressed content of an archive, at most: it is unpacked into memory."""
+ARCHIVE_BYTES = 4 << 20
+"""Uncompressed content of an archive, at most: making one holds the store's lock, and it is unpacked into memory."""
 _LEVEL = 3
 
 

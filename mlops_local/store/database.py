@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from mlops_local.domain.errors import IntegrityError, MlopsError, NewerStore, StoreBusy
-from mlops_local.store import lock, migrations
+from mlops_local.store import files, lock, migrations
 from mlops_local.store.layout import Layout
 
 if TYPE_CHECKING:
@@ -144,7 +144,54 @@ class Store:
             for path in (self.layout.database, self._wal):
                 path.unlink(missing_ok=True)
 
+    def rewrite(self) -> bool:
+        """Put a fresh copy in the file's place, made by DuckDB: without the holes that removals and many small folds left.
+
+        Killed at any moment, the old file or the new one is there, whole. Raises as `writer`.
+
+        Returns:
+            False if the copy would not be smaller: the file stays as it was.
+        """
+        draft = self.layout.tmp / f"compact.{os.getpid()}.duckdb"
+        drafts = (draft, draft.with_name(draft.name + ".wal"))
+        deadline = time.monotonic() + self.wait_s
+        with self._alone() as instance:
+            db = instance.connection(self.layout)
+            descriptor = self._attach(db, False, deadline)
+            try:
+                for path in drafts:
+                    path.unlink(missing_ok=True)
+                with translated():
+                    db.execute(f"ATTACH {quote(str(draft))} AS fresh (STORAGE_VERSION '{STORAGE_VERSION}')")
+                    db.execute(f"COPY FROM DATABASE {CATALOG} TO fresh")
+                    db.execute("CHECKPOINT fresh")
+                    db.execute("DETACH fresh")
+                    if draft.stat().st_size >= sum(path.stat().st_size for path in self.files()):
+                        return False
+                    db.execute(f"CHECKPOINT {CATALOG}")  # a log that stayed behind would be taken for the new file's
+                _detach(instance, db)
+                self._swap(draft)
+                return True
+            finally:
+                instance.close()  # whatever is still attached goes with it
+                for path in drafts:
+                    path.unlink(missing_ok=True)
+                lock.release(descriptor, shared=False)
+
+    def files(self) -> list[Path]:
+        """Return the database's files that are there: to be asked for their size, never opened."""
+        return [path for path in (self.layout.database, self._wal) if path.exists()]
+
     # -- within
+
+    def _swap(self, draft: Path) -> None:
+        """Give a whole, closed file the database's name, durably."""
+        if self._wal.exists() or draft.with_name(draft.name + ".wal").exists():
+            raise MlopsError("DuckDB kept a log beside the database, so it was left as it is", hint="run the command again")
+        draft.chmod(0o600)
+        files.sync_file(draft)  # by DuckDB closed, and not yet the project's: this descriptor drops no lock
+        draft.rename(self.layout.database)
+        files.sync_folder(self.layout.state)
 
     @property
     def _wal(self) -> Path:

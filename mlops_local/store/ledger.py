@@ -20,7 +20,7 @@ from typing import Any, Final
 
 from mlops_local.domain import events
 from mlops_local.domain.assets import ModelVersion
-from mlops_local.domain.errors import Conflict, IntegrityError, StoreBusy
+from mlops_local.domain.errors import Conflict, IntegrityError
 from mlops_local.store import files, lock
 from mlops_local.store.layout import Layout
 
@@ -184,15 +184,8 @@ def head(layout: Layout) -> Line | None:
 @contextmanager
 def settled(layout: Layout) -> Iterator[bool]:
     """Hold the ledger still for the block, if nobody is deciding: what it holds then is on the disk. False if somebody is."""
-    try:
-        descriptor = lock.acquire(layout.ledger_lock, shared=True, wait_s=_SETTLE_S, on_wait=lambda holder: None)
-    except StoreBusy:
-        yield False
-        return
-    try:
-        yield True
-    finally:
-        lock.release(descriptor, shared=True)
+    with lock.glance(layout.ledger_lock, _SETTLE_S) as still:
+        yield still
 
 
 def key(layout: Layout) -> list[int]:

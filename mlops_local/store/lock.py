@@ -18,12 +18,13 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from mlops_local.domain.errors import StoreBusy
-from mlops_local.store import files
+from mlops_local.store import files, gate
 
 TELL_AFTER_S = 1.0
 """Waiting longer than this is worth a word."""
-STOP_WITHIN_S = 0.2
-"""How soon a wait that may be stopped notices."""
+_LOOK_S = 0.002
+_TICK_S = 0.05
+"""How often somebody who waits looks at the gate, and whether to stop."""
 
 
 def _ignore(holder: str) -> None:
@@ -86,6 +87,9 @@ def acquire(
     path: Path, *, shared: bool, wait_s: float, on_wait: Callable[[str], None], stop: threading.Event | None = None
 ) -> int:
     """Take the lock and return its descriptor for `release`. Raises StoreBusy."""
+    deadline = time.monotonic() + wait_s
+    if shared:
+        gate.wait_to_pass(path, wait_s)
     try:
         descriptor = _open(path, shared=shared)
     except OSError as error:
@@ -94,8 +98,24 @@ def acquire(
     try:
         fcntl.flock(descriptor, mode | fcntl.LOCK_NB)
     except BlockingIOError:
-        _Waiter(descriptor, mode, stop).wait(path, wait_s, on_wait)
+        _Waiter(descriptor, mode, stop).wait(path, deadline, on_wait)
     return descriptor
+
+
+@contextmanager
+def glance(path: Path, wait_s: float) -> Iterator[bool]:
+    """Hold a lock with other shared holders, if it comes at once or very soon: for who can do without. False if it did not."""
+    try:
+        descriptor = _open(path, shared=True)
+    except OSError as error:
+        raise files.cannot_write(path, error) from error
+    end = time.monotonic() + wait_s
+    try:
+        while not (taken := gate.taken(descriptor, fcntl.LOCK_SH)) and time.monotonic() < end:
+            time.sleep(_LOOK_S)
+        yield taken
+    finally:
+        os.close(descriptor)
 
 
 def _open(path: Path, *, shared: bool) -> int:
@@ -153,14 +173,17 @@ class _Waiter:
         self._mutex = threading.Lock()
         self._got = threading.Event()
         self._abandoned = False
+        self._gate: gate.Gate | None = None
 
-    def wait(self, path: Path, wait_s: float, on_wait: Callable[[str], None]) -> None:
-        deadline = time.monotonic() + wait_s
+    def wait(self, path: Path, deadline: float, on_wait: Callable[[str], None]) -> None:
+        begun = time.monotonic()
+        if self._mode == fcntl.LOCK_EX:
+            self._gate = gate.Gate(path)
         threading.Thread(target=self._block, name="mlops-lock", daemon=True).start()
         try:
-            if self._got.wait(min(TELL_AFTER_S, wait_s)):
+            if self._comes(min(deadline, begun + TELL_AFTER_S)):
                 return
-            if wait_s > TELL_AFTER_S:
+            if deadline > begun + TELL_AFTER_S:
                 on_wait(holder(path))
                 if self._comes(deadline):
                     return
@@ -169,18 +192,26 @@ class _Waiter:
             if self._abandon():  # it came at this very moment: nobody else will let it go
                 os.close(self._descriptor)
             raise
+        finally:
+            if self._gate is not None:
+                self._gate.open()
         if self._abandon():
             return
         raise StoreBusy(
-            f"the store is in use by {busy} and stayed so for {wait_s:g} s",
+            f"the store is in use by {busy} and stayed so for {deadline - begun:.3g} s",
             hint="wait for it to finish, or pass a longer --wait",
         )
 
     def _comes(self, deadline: float) -> bool:
         """Wait to the deadline, or until told to stop; the flock itself queues all the while."""
-        while (left := deadline - time.monotonic()) > 0 and not (self._stop is not None and self._stop.is_set()):
-            if self._got.wait(left if self._stop is None else min(left, STOP_WITHIN_S)):
+        while not (self._stop is not None and self._stop.is_set()):
+            if self._gate is not None:
+                self._gate.tick()
+            left = deadline - time.monotonic()
+            if self._got.wait(max(0.0, min(left, _TICK_S))):
                 return True
+            if left <= 0:
+                return False
         return False
 
     def _block(self) -> None:

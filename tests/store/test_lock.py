@@ -198,3 +198,46 @@ def test_a_lock_that_comes_while_the_wait_is_given_up_is_let_go(layout: Layout, 
         pass
     with lock.hold(layout.store_lock, wait_s=0.05):
         pass
+
+
+READER = """
+import sys, time
+from pathlib import Path
+from mlops_local.store import lock
+print("reads", flush=True)
+while True:
+    with lock.hold(Path(sys.argv[1]) / "store.lock", shared=True, wait_s=30):
+        time.sleep(0.03)
+"""
+
+
+def test_readers_that_overlap_let_a_writer_in(layout: Layout, start: Start) -> None:
+    """Five readers that are never all gone: a writer gets many turns within its patience, and the readers go on."""
+    readers = [start(READER) for _ in range(5)]
+    for reader in readers:
+        assert reader.stdout is not None and reader.stdout.readline() == "reads\n"
+    path = layout.root / "store.lock"
+    for _ in range(5):
+        with lock.hold(path, wait_s=10):
+            pass
+    with lock.hold(path, shared=True, wait_s=10):
+        pass
+    assert all(reader.poll() is None for reader in readers)
+
+
+def test_a_reader_that_is_stopped_shuts_out_writers_only(layout: Layout) -> None:
+    """While a writer waits for a reader that does not move, other readers still get their turns."""
+    path = layout.root / "store.lock"
+    stopped = lock.acquire(path, shared=True, wait_s=0, on_wait=lambda holder: None)
+    waiting = threading.Thread(target=_in_vain, args=(path,))
+    waiting.start()
+    for _ in range(3):
+        with lock.hold(path, shared=True, wait_s=5):
+            pass
+    waiting.join()
+    lock.release(stopped, shared=True)
+
+
+def _in_vain(path: Path) -> None:
+    with pytest.raises(StoreBusy), lock.hold(path, wait_s=1.5):
+        pass
