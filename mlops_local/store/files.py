@@ -48,6 +48,17 @@ def write_all(descriptor: int, data: bytes | memoryview) -> None:
         view = view[os.write(descriptor, view) :]
 
 
+def append_lines(descriptor: int, data: bytes) -> None:
+    """Append lines. Of what fails, the lines stay that got there whole: who read them already goes on behind them."""
+    size = os.fstat(descriptor).st_size
+    try:
+        write_all(descriptor, data)
+    except BaseException:
+        there = min(os.fstat(descriptor).st_size - size, len(data))
+        os.ftruncate(descriptor, size + data.rfind(b"\n", 0, max(0, there)) + 1)
+        raise
+
+
 def sync_file(path: Path) -> None:
     """Make a file's content outlive a power cut."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)

@@ -162,7 +162,7 @@ class Journal:
                 if durable and self._unsynced:
                     os.fsync(self._metric)
                     self._unsynced = False
-                _append(self._state, b"".join(lines))
+                files.append_lines(self._state, b"".join(lines))
                 if durable:
                     os.fsync(self._state)
             except OSError as error:
@@ -263,7 +263,7 @@ class Journal:
         data = "".join([*gaps, *lines]).encode("utf-8", "replace")
         before = self._metric_size
         try:
-            _append(self._metric, data)
+            files.append_lines(self._metric, data)
         except BaseException:  # the disk is full, or ^C
             there = data.count(b"\n", 0, os.fstat(self._metric).st_size - before)
             self._give_back(batch[max(0, there - len(gaps)) * _SLOTS :], list(dropped.items())[there:])
@@ -367,17 +367,6 @@ def _finish_with_process(journal: Journal) -> None:
     util = sys.modules.get("multiprocessing.util")
     if util is not None:
         util.Finalize(None, finish, exitpriority=0)
-
-
-def _append(descriptor: int, data: bytes) -> None:
-    """Append lines. Of what fails, the lines stay that got there whole: who read them already goes on behind them."""
-    size = os.fstat(descriptor).st_size
-    try:
-        files.write_all(descriptor, data)
-    except BaseException:
-        there = min(os.fstat(descriptor).st_size - size, len(data))
-        os.ftruncate(descriptor, size + data.rfind(b"\n", 0, max(0, there)) + 1)
-        raise
 
 
 def _lines(batch: Sequence[Any], numbers: Iterator[int], last: int) -> tuple[list[str], int]:
