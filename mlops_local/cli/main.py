@@ -66,6 +66,7 @@ SECTIONS: dict[str, dict[str, Entry]] = {
         "note": Entry("life:note", "Add a note to a run."),
         "rename": Entry("life:rename", "Give a run another name."),
         "rm": Entry("life:rm", "Remove runs; --undo takes it back."),
+        "export": Entry("searching:export", "Runs as Parquet, CSV or JSON files."),
         "logs": Entry("reading:logs", "What a run's steps printed."),
         "lineage": Entry("tracing:lineage", "What a thing was made from, and what came of it."),
         "impact": Entry("tracing:impact", "Which models saw the rows of a file."),

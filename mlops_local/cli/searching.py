@@ -1,14 +1,16 @@
-"""The commands that ask the store: runs, sql, schema. Each parses its options, calls one service and hands the answer on."""
+"""The commands that ask the store: runs, sql, schema, export. Each parses its options, calls one service, shows the answer."""
 
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import Any
 
 import click
 
 from mlops_local.cli import diagnostics, listings, output
 from mlops_local.cli.context import Settings, json_option
+from mlops_local.cli.output import Column
 
 
 def _several(context: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
@@ -199,3 +201,33 @@ def schema(settings: Settings, table: str) -> None:
         listings.relation(found[0])
     else:
         listings.schema(found)
+
+
+@click.group(epilog="\b\nExamples:\n  mlops export runs --to parquet")
+def export() -> None:
+    """Take what the store knows elsewhere, as files."""
+
+
+@export.command(
+    "runs",
+    epilog="""\b
+In DIR, `duckdb -init load.sql` answers what `mlops sql` does.
+\b
+Examples:
+  mlops export runs --to parquet
+  mlops export runs --to csv ../for-the-paper""",
+)
+@click.option("--to", "form", type=click.Choice(["parquet", "csv", "json"]), required=True, help="Which kind of files.")
+@click.argument("folder", default=None, required=False, type=click.Path(path_type=Path), metavar="[DIR]")
+@json_option
+@click.pass_obj
+def export_runs(settings: Settings, form: str, folder: Path | None) -> None:
+    """Write runs with their parameters, metrics, tags, notes, files and steps to DIR (runs-FORM by default)."""
+    from mlops_local.services import export as service
+
+    done = service.runs(settings.project(), form, folder or Path(f"runs-{form}"))
+    if settings.json:
+        output.fields("export", done)
+    else:
+        output.table(["file", Column("rows", right=True)], list(done.files.items()))
+        diagnostics.say(f"in {done.folder}: `duckdb -init load.sql` there answers what `mlops sql` does")

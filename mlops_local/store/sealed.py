@@ -2,10 +2,13 @@
 
 The statement runs on a DuckDB instance of its own, which ends with it: the locks on its settings cannot be taken back. The
 only files it can open are those that the views read, each by name; `allowed_directories` would let COPY write beside them.
+DuckDB also lets it read the database file itself, by any function that takes a path, and closing that would drop our lock on
+it: so a statement may call no function that opens files or takes pointers.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 import threading
@@ -24,7 +27,13 @@ MEMORY_MIB = min(4096, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") 
 """A query that needs more spills to the store's tmp/, up to SPILL: half the machine's, and no more than 4 GiB."""
 SPILL = "16GiB"
 
+_FUNCTIONS = frozenset(
+    "generate_series range unnest repeat repeat_row json_each json_tree summary histogram histogram_values show_tables".split()
+)
+"""What may stand where a table stands; DuckDB's own lists (`duckdb_…`, `pragma_…`) too."""
+_OPENING = ("read_", "parquet_", "sniff_", "glob", "query", "getenv")
 _SEE = "`mlops schema` lists the tables and their columns"
+_TABLES_ONLY = "`mlops sql` reads the project's tables only, no other file and nothing over the network"
 _NEVER = 1e9
 
 
@@ -153,12 +162,45 @@ def _one(db: Db, text: str) -> str:
     statements = db.extract_statements(text)
     if not statements:
         raise UsageError("there is no statement", hint='for example: mlops sql "select name, state from run"')
-    if len(statements) > 1:
-        raise UsageError(f"these are {len(statements)} statements; `mlops sql` runs exactly one SELECT", hint=_SEE)
+    if len(statements) > 1 or statements[0].type == duckdb.StatementType.MULTI:
+        raise UsageError(
+            "this is more than one statement; `mlops sql` runs exactly one SELECT", hint=f"{_SEE}; PIVOT needs ON … IN (…)"
+        )
     if statements[0].type != duckdb.StatementType.SELECT:
         kind = str(statements[0].type).rpartition(".")[2]
         raise UsageError(f"`mlops sql` only reads: one SELECT, not {kind}", hint=_SEE)
-    return str(statements[0].query).rstrip().rstrip(";")
+    statement = str(statements[0].query).rstrip().rstrip(";")
+    if opening := _opens(db, statement):
+        raise UsageError(f"{_TABLES_ONLY}: {opening}", hint=_SEE)
+    return statement
+
+
+def _opens(db: Db, statement: str) -> str:
+    """Return the first thing a SELECT names that is no table of ours and no harmless function; empty if there is none."""
+    ((text,),) = db.execute("SELECT json_serialize_sql(?)", [statement]).fetchall()
+    tree = json.loads(text)
+    if tree.get("error"):
+        return str(tree.get("error_message", "cannot be read"))
+    nodes = [tree]
+    while nodes:
+        node = nodes.pop()
+        nodes += [child for child in (node.values() if isinstance(node, dict) else node) if isinstance(child, dict | list)]
+        if isinstance(node, dict) and (found := _opening(node)):
+            return found
+    return ""
+
+
+def _opening(node: dict[str, Any]) -> str:
+    name = str(node.get("function_name", ""))
+    if name.lower().startswith(_OPENING):
+        return name
+    if node.get("type") == "TABLE_FUNCTION":
+        called = str(node.get("function", {}).get("function_name", ""))
+        return "" if called in _FUNCTIONS or called.startswith(("duckdb_", "pragma_")) else called
+    if node.get("type") == "BASE_TABLE":
+        table = str(node.get("table_name", ""))
+        return table if "/" in table or table.lower().endswith((".duckdb", ".db", ".wal")) else ""
+    return ""
 
 
 def _zoneless(db: Db, statement: str) -> str:
@@ -174,9 +216,11 @@ def _zoneless(db: Db, statement: str) -> str:
 def _refused(error: duckdb.Error) -> UsageError:
     text = str(error).strip()
     message, _, rest = text.partition("\n\n")
+    if rest.startswith(asked := "LINE 1: DESCRIBE "):  # our word, not the one who asked
+        rest = "LINE 1: " + rest.removeprefix(asked).replace("\n" + " " * len("DESCRIBE "), "\n", 1)
     place = "".join(f"\n       {line}" for line in rest.splitlines()) if rest.startswith("LINE") else ""
     if "disabled by configuration" in message or "disabled through configuration" in message:
-        return UsageError("`mlops sql` reads the project's tables only, no other file and nothing over the network", hint=_SEE)
+        return UsageError(_TABLES_ONLY, hint=_SEE)
     if isinstance(error, duckdb.OutOfMemoryException):
         return UsageError(
             f"the query needs more than {MEMORY_MIB} MiB of memory and {SPILL} of disk", hint="ask for less at once"

@@ -51,6 +51,7 @@ def test_two_runs_differ_in_exactly_what_was_changed(two: Any) -> None:
         "code": {"pipeline.HOURS": ("h1", "h2")},
         "data": {"flights": ("aaaaaaaa", "bbbbbbbb")},
         "env": {"lightgbm": ("4.6.0", "4.7.0")},
+        "environment": {},
     }
     assert answer.differs
 
