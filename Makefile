@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test check fix lint types imports tests wheel bench bench-pipeline bench-tracking bench-peers torture clean
+.PHONY: demo test check fix lint types imports tests wheel bench bench-pipeline bench-tracking bench-data bench-peers torture clean
 
 ## Tell the whole loop on a copy of the sample in demo/ (core dependencies only).
 demo: $(VENV)/.core
@@ -57,6 +57,10 @@ torture: $(STAMP)
 ## Logging, beside a bare writer and the peers that are installed. Slowness does not fail it; a lost point does.
 bench-tracking: $(STAMP)
 	$(BIN)/python benchmarks/track.py
+
+## Snapshots of a large file and of many small ones, beside dvc and cp: time, processor time and space.
+bench-data: $(STAMP)
+	$(BIN)/python benchmarks/data.py
 
 ## The tools the benchmarks stand beside, pinned, in an environment of their own.
 bench-peers: benchmarks/peers.txt

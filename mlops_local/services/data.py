@@ -20,7 +20,7 @@ from mlops_local.domain.progress import Emit, Progress, ignore
 from mlops_local.engines.data import chunks, files, profile
 from mlops_local.services import profiles
 from mlops_local.services.project import Project
-from mlops_local.store import cache, packing, packs
+from mlops_local.store import cache, packs
 from mlops_local.store.journal import Journal
 
 REFERENCE_BYTES = 1_000_000_000
@@ -92,6 +92,8 @@ def keep_files(project: Project, source: str, paths: Sequence[str]) -> Snapshot:
     Raises:
         DataError: one cannot be read.
     """
+    from mlops_local.store import packing  # noqa: PLC0415  (threads: 15 ms, and only when a file changed)
+
     with packing.writer(project.layout, chunks.cut, wait_s=project.store.wait_s) as writer:
         read = {path: writer.add(project.root / path, said=path) for path in paths}
         writer.commit()
@@ -117,6 +119,8 @@ def _store(
     """Read each file that is not known and put its bytes into the packs in the same pass; a refused source leaves none."""
     fresh: dict[str, Any] = {}
     sizes = {path: stamp[1] for path, stamp in stamps.items()}
+    from mlops_local.store import packing  # noqa: PLC0415  (threads: 15 ms, and only when a file changed)
+
     with packing.writer(project.layout, chunks.cut, wait_s=project.store.wait_s) as writer:
         for path in stamps:
             if path in found and writer.contains(found[path]):

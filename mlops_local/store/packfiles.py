@@ -18,14 +18,16 @@ import secrets
 import struct
 from bisect import bisect_left
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from mlops_local.domain.errors import IntegrityError
 from mlops_local.store import files
 from mlops_local.store.layout import Layout
+
+if TYPE_CHECKING:  # 15 ms at runtime, and reading needs none
+    from concurrent.futures import Future, ThreadPoolExecutor
 
 FULL = 256 << 20
 """A pack this long is not added to any more; what gc rewrites at once is at most this."""

@@ -202,6 +202,20 @@ def test_show_finds_by_name_and_by_id(project: Project) -> None:
         data.select([SOURCE], ["peple"])
 
 
+def test_data_outside_the_project_are_named_by_a_link(project: Project, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """A link in the project stands for a folder elsewhere: only the link's own path is recorded, wherever it leads."""
+    found = []
+    for _ in range(2):
+        outside = tmp_path_factory.mktemp("warehouse")
+        (outside / "rows.csv").write_text("id\n1\n")
+        link = project.root / "warehouse"
+        link.unlink(missing_ok=True)
+        link.symlink_to(outside)
+        found.append(data.snapshot(project, Source("rows", "warehouse/*.csv")))
+        assert str(outside) not in "".join(path.read_text() for path in project.layout.journal.glob("*.state.jsonl"))
+    assert found[0] == found[1] and found[0].files[0].path == "warehouse/rows.csv"
+
+
 def test_overview_lists_sources_before_and_after(project: Project) -> None:
     """A source without a snapshot is listed too."""
     (line,) = data.overview(project, [SOURCE])
