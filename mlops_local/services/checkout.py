@@ -18,16 +18,16 @@ from pathlib import Path
 from typing import Any
 
 from mlops_local.domain import events, secrets
-from mlops_local.domain.assets import Snapshot
+from mlops_local.domain.assets import FileEntry
 from mlops_local.domain.errors import IntegrityError, MlopsError, UsageError
 from mlops_local.domain.plan import result_from_json
 from mlops_local.domain.progress import Emit, Progress, ignore
 from mlops_local.engines.data import files
-from mlops_local.services import git, references, workingfiles
+from mlops_local.services import git, references, restoring
 from mlops_local.services import history as runs
 from mlops_local.services.history import RunDetail
 from mlops_local.services.project import CONFIG, Project
-from mlops_local.store import contents, history, holdings, journal
+from mlops_local.store import contents, history, holdings, journal, packs
 from mlops_local.store import layout as layouts
 from mlops_local.store.holdings import Wanted
 from mlops_local.store.layout import Layout
@@ -186,30 +186,29 @@ def _data(project: Project, read: Mapping[str, str], place: Path, made: CheckedO
         if snapshot is None:
             made.missing.append(f"data: snapshot {identity[:8]} of {source} is not known here")
             continue
-        workingfiles.put_back(project.layout, place, [snapshot], ours=True)
-        made.files += len(snapshot.files) - _copied(project, snapshot, place, made)
+        for entry in restoring.exact(project, snapshot).files:
+            problem = _data_file(project, entry, place)
+            made.files += not problem
+            if problem:
+                made.missing.append(f"data: {entry.path} of {source} {snapshot.short} {problem}")
 
 
-def _copied(project: Project, snapshot: Snapshot, place: Path, made: CheckedOut) -> int:
-    """Take files whose contents the store does not have from the working tree, where that still has them; count the others."""
-    lacking = 0
-    for entry in snapshot.files:
-        target, mine = workingfiles.inside(place, entry.path), project.root / entry.path
-        if workingfiles.leaves(place, target):
-            lacking += 1
-            made.missing.append(f"data: {entry.path} is behind a link that leaves the folder")
-            continue
-        if target.exists():
-            continue
-        if mine.is_file() and files.digest(mine) == entry.hash:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(mine, target)
-            continue
-        lacking += 1
-        made.missing.append(
-            f"data: {entry.path} of {snapshot.source} {snapshot.short} is not in the store, nor in the project now"
-        )
-    return lacking
+def _data_file(project: Project, entry: FileEntry, place: Path) -> str:
+    """Put a file into the copy, from the store or else from the working tree where that still has it. Returns why not."""
+    path = restoring.inside(entry.path)
+    target, mine = place / path, project.root / path
+    if not target.parent.resolve().is_relative_to(place.resolve()):
+        return "is behind a link that leaves the folder"
+    if target.is_file() and files.digest(target) == entry.hash:
+        return ""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if packs.contains(project.layout, entry.hash):
+        packs.restore(project.layout, entry.hash, target)
+    elif mine.is_file() and files.digest(mine) == entry.hash:
+        shutil.copyfile(mine, target)
+    else:
+        return "is not in the store, nor in the project now"
+    return ""
 
 
 def _command(found: RunDetail) -> str:

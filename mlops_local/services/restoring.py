@@ -50,7 +50,7 @@ def named(project: Project, names: Sequence[str], *, locked: bool) -> list[Snaps
         UsageError: nothing is called so, or mlops.lock does not name it.
     """
     if not locked:
-        return [_exact(project, references.snapshot(project, name)) for name in names]
+        return [exact(project, references.snapshot(project, name)) for name in names]
     known = lockfile.read(project.layout.lockfile).sources
     for name in names:
         if name not in known:
@@ -58,7 +58,7 @@ def named(project: Project, names: Sequence[str], *, locked: bool) -> list[Snaps
     wanted = [f"{name}@{entry.snapshot}" for name, entry in known.items() if not names or name in names]
     if not wanted:
         raise UsageError("mlops.lock names no source", hint="`mlops train` writes it")
-    return [_exact(project, references.snapshot(project, name)) for name in wanted]
+    return [exact(project, references.snapshot(project, name)) for name in wanted]
 
 
 def restore(
@@ -86,7 +86,7 @@ def restore(
         IntegrityError: stored bytes are missing or altered; names the snapshots that need them.
     """
     root = project.root if to is None else to
-    places = {entry.path: root / _inside(entry.path) for entry in snapshot.files}
+    places = {entry.path: root / inside(entry.path) for entry in snapshot.files}
     wanted = [entry for entry in snapshot.files if not _has(places[entry.path], entry)]
     _require(project, snapshot, wanted)
     over = [entry.path for entry in wanted if places[entry.path].exists() or places[entry.path].is_symlink()]
@@ -140,8 +140,8 @@ def _has(place: Path, entry: FileEntry) -> bool:
         return False
 
 
-def _inside(path: str) -> PurePosixPath:
-    """The path, unless it leads out of the folder it is to be put under: a store that was fetched may say anything."""
+def inside(path: str) -> PurePosixPath:
+    """Return the path, unless it leads out of the folder it is to be put under: a store that was fetched may say anything."""
     parts = PurePosixPath(path)
     if parts.is_absolute() or ".." in parts.parts or not parts.parts:
         raise IntegrityError(f"a snapshot names a file outside its folder: {path!r}", hint="it is not written")
@@ -194,8 +194,8 @@ def _beside(project: Project, snapshot: Snapshot, source: Source | None) -> tupl
         return ()
 
 
-def _exact(project: Project, snapshot: Snapshot) -> Snapshot:
-    """With paths as they were: tables show what is not UTF-8 by a sign, journals have it."""
+def exact(project: Project, snapshot: Snapshot) -> Snapshot:
+    """Return the snapshot with paths as they were: tables show what is not UTF-8 by a sign, journals have it."""
     if not any("\ufffd" in entry.path for entry in snapshot.files):
         return snapshot
     newest = cache.snapshot(project.layout, snapshot.source)

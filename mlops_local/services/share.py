@@ -11,14 +11,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mlops_local.domain.assets import ModelVersion
-from mlops_local.domain.errors import MlopsError, UsageError
+from mlops_local.domain.errors import DataError, MlopsError, UsageError
 from mlops_local.domain.progress import Emit, Progress, ignore
-from mlops_local.services import incoming, outgoing, references, scripted, workingfiles
+from mlops_local.services import incoming, outgoing, references, restoring, scripted
 from mlops_local.services.incoming import Arrivals, Incoming
 from mlops_local.services.outgoing import Outgoing
 from mlops_local.services.project import Project
 from mlops_local.services.transfer import Meter
-from mlops_local.store import adoption, history, holdings, lockfile, parcel, projection, registry
+from mlops_local.store import adoption, holdings, lockfile, parcel, projection, registry
 from mlops_local.store.holdings import Named, Wanted
 from mlops_local.store.lockfile import LockFile
 from mlops_local.store.parcel import Content, Parcel
@@ -277,7 +277,7 @@ def _receive(
         champions = [
             str(entry.value) for entry in made.entries if entry.kind == "alias" and entry.subject.endswith("@champion")
         ]
-    files = _working_files(project, lock) if data and not dry_run else []
+    files = _working_files(project, lock, emit) if data and lock.sources and not dry_run else []
     notes = _unloadable(found)
     for text in notes:
         emit(Progress("note", text))
@@ -314,12 +314,15 @@ def _wanted(project: Project, together: Parcel, lock: LockFile) -> tuple[list[tu
     return versions, absent
 
 
-def _working_files(project: Project, lock: LockFile) -> list[str]:
-    """Put back the files of the snapshots that mlops.lock names."""
-    with project.store.reader() as db:
-        known = {snapshot.id: snapshot for snapshot in history.snapshots(db)}
-    wanted = [known[entry.snapshot] for entry in lock.sources.values() if entry.snapshot in known]
-    return workingfiles.put_back(project.layout, project.root, wanted)
+def _working_files(project: Project, lock: LockFile, emit: Emit) -> list[str]:
+    """Put back the files of the snapshots that mlops.lock names, where they are missing."""
+    written: list[str] = []
+    for snapshot in restoring.named(project, list(lock.sources), locked=True):
+        try:
+            written += restoring.restore(project, snapshot, None).written
+        except DataError as error:
+            emit(Progress("warning", f"{error.message}"))
+    return written
 
 
 def _snapshots(named: Named) -> tuple[str, ...]:
