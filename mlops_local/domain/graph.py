@@ -156,6 +156,8 @@ class Graph:
     """Top-level module -> "name version" of the installed distribution that provides it, for what the project imports."""
     reads: tuple[str, ...] = ()
     """Files opened while importing, relative to the root."""
+    texts: tuple[str, ...] = ()
+    """The project's own modules that were opened as files while importing: what was made of their text is not seen."""
     contents: Mapping[str, str] = field(default_factory=dict)
     """File of `reads` -> digest of its bytes: what the described code saw."""
     values: Mapping[str, str] = field(default_factory=dict)
@@ -208,6 +210,7 @@ def from_json(value: Mapping[str, Any]) -> Graph:
         modules=dict(value["modules"]),
         distributions=dict(value["distributions"]),
         reads=tuple(value["reads"]),
+        texts=tuple(value.get("texts", ())),
         contents=dict(value.get("contents", {})),
         values=dict(value.get("values", {})),
         variables=tuple(value.get("variables", ())),

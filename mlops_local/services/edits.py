@@ -13,7 +13,7 @@ from mlops_local.engines.pipeline import fingerprint as fingerprints
 from mlops_local.engines.pipeline.affected import affected
 from mlops_local.engines.pipeline.sources import SourceFile, discover
 from mlops_local.engines.watch.meaning import meaning, problem
-from mlops_local.services import planning, programs
+from mlops_local.services import described, planning, programs
 from mlops_local.services.planning import Code, Parameters
 from mlops_local.services.project import CONFIG, read_config
 
@@ -69,7 +69,7 @@ def compare(root: Path, version: Version, *, sources: Collection[str] = ()) -> E
     # Modules found only while importing count by what they are now, like those found by their import statements.
     also = {name: file for name, item in code.items() if name not in now and (file := _again(item, load)) is not None}
     present = Code(sources={**now, **also}, graph=graph, key="", programs=own)
-    reads = all(planning.content_hash(load(path)) == held for path, held in graph.contents.items())
+    reads = all(described.content_hash(load(path)) == held for path, held in graph.contents.items())
     found = (
         affected(graph.steps, _meanings(version.code, version.params), _meanings(present, params), sources)
         if reads

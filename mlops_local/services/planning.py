@@ -7,28 +7,23 @@ from __future__ import annotations
 
 import difflib
 import json
-import os
-import secrets
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlops_local import __version__
 from mlops_local.domain.assets import Snapshot
 from mlops_local.domain.errors import ConfigError, DataError, UsageError
-from mlops_local.domain.graph import Graph, Input, Param, Step, from_json, to_json
+from mlops_local.domain.graph import Graph, Input, Param, Step
 from mlops_local.domain.plan import Cause, Dag, Decision, Plan, StepResult
 from mlops_local.domain.progress import Emit, Progress, ignore
 from mlops_local.domain.project import ProjectConfig
 from mlops_local.domain.splits import unfolded
-from mlops_local.engines.pipeline import fingerprint as fingerprints
 from mlops_local.engines.pipeline import plan as planner
 from mlops_local.engines.pipeline.plan import decide, needed
-from mlops_local.engines.pipeline.sources import SourceFile, discover
-from mlops_local.services import data, interpreter, known, programs
-from mlops_local.services.interpreter import Interpreter
+from mlops_local.engines.pipeline.sources import discover
+from mlops_local.services import data, described, interpreter, known, programs
 from mlops_local.services.known import Code, Load
 from mlops_local.services.project import Project
 from mlops_local.store import cache, newest
@@ -88,40 +83,20 @@ def read_code(
             hint="write one (`mlops init DIR --template blank` shows how), or set [project] pipeline in mlops.toml",
         )
     sources = discover(entry, load) if elsewhere else known.sources(project.layout, entry, load)
-    python = interpreter.of(project)
-    key = _key(declared, sources, python)
-    load = _or_disk(project.root, load)
-    kept = _kept(project, sources, key, load, listed)
+    look = described.Look(project, declared, sources, _or_disk(project.root, load), listed)
+    kept = described.find(look)
     if kept is not None:
         return kept
     with nullcontext(workers) if workers is not None else interpreter.workers(project) as describing:
         graph = describing.describe(entry, sources, commands=declared.steps, cancel=cancel)
-    reported = {module: path for module, path in graph.modules.items() if module not in sources and load(path) is not None}
-    stamps = {path: content_hash(load(path)) for path in {*graph.reads, *reported.values()}}
-    graph = replace(graph, contents={path: stamps[path] for path in graph.reads})
-    described = secrets.token_hex(8)
-    cache.save_graph(
-        project.layout,
-        key,
-        {
-            "graph": to_json(graph),
-            "described": described,
-            "reported": reported,
-            "stamps": stamps,
-            "distributions": {path: _mtime(path) for path in graph.records},
-            "variables": {name: _variable(name) for name in graph.variables},
-            "places": {path: _content(path) for path in graph.places.values()},
-        },
-    )
-    own = programs.contents(project.root, graph, load, listed)
-    return Code(sources=_with_reported(sources, reported, load), graph=graph, key=key, described=described, programs=own)
+    return described.keep(look, graph)
 
 
 def _commands_only(project: Project, config: ProjectConfig, load: Load, listed: Collection[str] | None = None) -> Code:
     """The code of a project whose steps are all in mlops.toml."""
     graph, load = programs.graph(config.steps), _or_disk(project.root, load)
     own = programs.contents(project.root, graph, load, listed)
-    return Code(sources={}, graph=graph, key=_key(config, {}, interpreter.of(project)), programs=own)
+    return Code(sources={}, graph=graph, key=described.Look(project, config, {}, load, listed).key, programs=own)
 
 
 def known_code(project: Project) -> Code | None:
@@ -130,7 +105,7 @@ def known_code(project: Project) -> Code | None:
     if load(project.config.pipeline) is None:
         return _commands_only(project, project.config, load) if project.config.steps else None
     sources = known.sources(project.layout, project.config.pipeline, load)
-    return _kept(project, sources, _key(project.config, sources, interpreter.of(project)), load)
+    return described.find(described.Look(project, project.config, sources, load))
 
 
 def _or_disk(root: Path, load: Load) -> Load:
@@ -142,72 +117,6 @@ def _or_disk(root: Path, load: Load) -> Load:
         return disk(path) if content is None else content
 
     return loaded
-
-
-def _key(config: ProjectConfig, sources: Mapping[str, SourceFile], python: Interpreter) -> str:
-    files = (f"{module}\0{source.path}\0{source.hash}" for module, source in sorted(sources.items()))
-    commands = json.dumps(config.steps, sort_keys=True)
-    return fingerprints.digest("graph", __version__, known.analysis(), python.stamp, config.pipeline, commands, *files)
-
-
-def _kept(
-    project: Project, sources: Mapping[str, SourceFile], key: str, load: Load, listed: Collection[str] | None = None
-) -> Code | None:
-    kept = cache.graph(project.layout, key)
-    if kept is None or not _still_true(kept, load):
-        return None
-    described, graph = kept.get("described", ""), from_json(kept["graph"])
-    return Code(
-        sources=_with_reported(sources, kept["reported"], load),
-        graph=graph,
-        programs=programs.contents(project.root, graph, load, listed),
-        key=key,
-        described=described,
-        known=known.kept_parts(project.layout, key, described, fingerprints.variable),
-    )
-
-
-def _with_reported(sources: Mapping[str, SourceFile], reported: Mapping[str, str], load: Load) -> dict[str, SourceFile]:
-    # Modules only seen while importing (importlib, editable installs) count by their bytes too.
-    found = dict(sources)
-    for module, path in reported.items():
-        content = load(path)
-        if content is not None:
-            found[module] = SourceFile(path, content)
-    return found
-
-
-def _still_true(kept: Mapping[str, Any], load: Load) -> bool:
-    return (
-        all(content_hash(load(path)) == old for path, old in kept["stamps"].items())
-        and all(_mtime(path) == mtime for path, mtime in kept["distributions"].items())
-        and all(_variable(name) == old for name, old in kept.get("variables", {}).items())
-        and all(_content(path) == old for path, old in kept.get("places", {}).items())
-    )
-
-
-def _variable(name: str) -> str:
-    """An environment variable as it may be kept: never its value."""
-    value = os.environ.get(name)
-    return "" if value is None else fingerprints.digest("variable", value)
-
-
-def _content(path: str) -> str:
-    from mlops_local.worker.libraries import content  # noqa: PLC0415  (12 ms: only for projects with such modules)
-
-    return content(Path(path))
-
-
-def content_hash(content: bytes | None) -> str:
-    """Hash a file as `Graph.contents` does; empty where there is none."""
-    return "" if content is None else fingerprints.digest("file", content.decode("utf-8", "surrogateescape"))
-
-
-def _mtime(path: str) -> int:
-    try:
-        return Path(path).stat().st_mtime_ns
-    except OSError:
-        return 0
 
 
 def resolve_targets(graph: Graph, config: ProjectConfig, names: Sequence[str]) -> tuple[str, ...]:

@@ -108,6 +108,16 @@ def save_graph(layout: Layout, key: str, value: Mapping[str, Any]) -> None:
     _save_few(_at(layout, "graph", key), value)
 
 
+def outline(layout: Layout, key: str) -> dict[str, Any] | None:
+    """Return what `save_outline` kept: the key of a graph that was described from such code, and the lines of that code."""
+    return _load(_at(layout, "outline", key))
+
+
+def save_outline(layout: Layout, key: str, value: Mapping[str, Any]) -> None:
+    """Keep which graph code of an outline declares; of the newest 20, as the graphs."""
+    _save_few(_at(layout, "outline", key), value)
+
+
 def parts(layout: Layout, key: str) -> dict[str, Any] | None:
     """Return what `save_parts` kept under `key`: what the steps of a version of the code depend on."""
     return _load(_at(layout, "parts", key))

@@ -44,6 +44,7 @@ def describe(
         modules=modules,
         distributions=used.versions,
         reads=tuple(sorted(reads.files() - set(modules.values()))),
+        texts=tuple(sorted(reads.files() & {source.path for source in finder.sources.values()})),
         values=constants(finder),
         variables=tuple(sorted(variables.names)),
         places=used.places,

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from mlops_local.domain.graph import Graph, Input, Step, Symbol
 from mlops_local.engines.pipeline import fingerprint as fingerprints
-from mlops_local.engines.pipeline.sources import discover
+from mlops_local.engines.pipeline.outline import outline
+from mlops_local.engines.pipeline.sources import SourceFile, discover
 from tests.mutation.shapes import Job, Shape
 
 ROOT = Path(__file__).parents[2]
@@ -22,6 +24,10 @@ class Version:
 
     outputs: dict[str, str]
     prints: dict[str, str]
+    values: dict[str, str]
+    """What computed values of its modules came to."""
+    outline: str
+    """What importing it can depend on; empty where that cannot be told."""
 
 
 class Oracle:
@@ -47,7 +53,9 @@ class Oracle:
         answer = json.loads(self.process.stdout.readline())
         if answer["refused"]:
             return None
-        return Version(answer["outputs"], prints(shape, files, entry, answer["outputs"], answer["values"]))
+        sources = sources_of(files, entry)
+        found, outputs, values = outline(sources), answer["outputs"], answer["values"]
+        return Version(outputs, prints(shape, sources, outputs, values), values, found.digest if found is not None else "")
 
     def close(self) -> None:
         """End the other process."""
@@ -58,10 +66,15 @@ class Oracle:
         self.process.stdout.close()
 
 
-def prints(shape: Shape, files: dict[str, str], entry: str, outputs: dict[str, str], values: dict[str, str]) -> dict[str, str]:
-    sources = discover(entry, lambda path: files[path].encode() if path in files else None)
+def sources_of(files: Mapping[str, str], entry: str) -> dict[str, SourceFile]:
+    return discover(entry, lambda path: files[path].encode() if path in files else None)
+
+
+def prints(
+    shape: Shape, sources: Mapping[str, SourceFile], outputs: Mapping[str, str], values: Mapping[str, str]
+) -> dict[str, str]:
     steps = {job.name: _step(job) for job in shape.jobs}
-    graph = Graph(steps=tuple(steps.values()), distributions={"polars": "polars 2", "numpy": "numpy 2"}, values=values)
+    graph = Graph(steps=tuple(steps.values()), distributions={"polars": "polars 2", "numpy": "numpy 2"}, values=dict(values))
     found = {}
     for job in shape.jobs:
         inputs = {job.takes: outputs[job.takes]} if job.takes else {}

@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from mlops_local.engines.pipeline.outline import outline
 from tests.mutation.edits import Edit, generated
 from tests.mutation.hand import by_hand
-from tests.mutation.oracle import Oracle, Version
+from tests.mutation.oracle import Oracle, Version, sources_of
 from tests.mutation.shapes import SHAPES
 
 EVERY_NTH_MUTANT = 3
@@ -121,6 +122,17 @@ def test_with_the_cache_every_step_gives_what_it_gives_without(
     assert score.edits >= 300
     assert not score.harmless, "\n".join(score.harmless)
     assert score.families["mutation operators"] >= 100
+
+
+def test_versions_of_one_outline_are_the_same_to_import(runs: list[tuple[Edit, Version, Version | None]]) -> None:
+    """Where only bodies changed that importing does not run, the project is imported to the same values."""
+    same = 0
+    for edit, before, after in runs:
+        found = outline(sources_of(edit.files, edit.entry or edit.shape.entry))
+        if before.outline and found is not None and found.digest == before.outline:
+            same += 1
+            assert after is not None and after.values == before.values, f"{edit.shape.name}: {edit.what}"
+    assert same >= 100
 
 
 def test_suite_would_find_an_analysis_that_says_the_same_of_everything(
