@@ -8,8 +8,9 @@ source is kept by reference (hashes only) unless it says otherwise. Never change
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, NamedTuple
 
 from mlops_local.domain import events
@@ -47,7 +48,12 @@ class _Files(NamedTuple):
     sizes: dict[str, int]
 
 
-def snapshot(project: Project, source: Source, *, emit: Emit = ignore, run: str = "") -> Snapshot:
+_Describe = Callable[[_Files], Snapshot]
+
+
+def snapshot(
+    project: Project, source: Source, *, emit: Emit = ignore, run: str = "", reading: Callable[[], object] = lambda: None
+) -> Snapshot:
     """Take a snapshot of a source, or return the newest one when no byte differs from it.
 
     Args:
@@ -55,6 +61,7 @@ def snapshot(project: Project, source: Source, *, emit: Emit = ignore, run: str 
         source: what to read.
         emit: told in one line what was found.
         run: the run that asks, for the journal.
+        reading: called before files are read because some are new; whoever waits for that can begin something else.
 
     Raises:
         DataError: no file matches, a file is corrupt or does not fit, a declared column does not exist.
@@ -65,7 +72,8 @@ def snapshot(project: Project, source: Source, *, emit: Emit = ignore, run: str 
     kept = _kept(source, sum(stamp[1] for stamp in stamps.values()))
     whole = len(found) == len(stamps) and (kept == "reference" or not packs.missing(project.layout, found.values()))
     if before is None or not whole or kept != before.kept or _identity(source, found, before) != before.id:
-        made = _refer(project, source, before) if kept == "reference" else _store(project, source, stamps, found, before)
+        describe = partial(_described, project, source, before, reading)
+        made = _refer(project, source, describe) if kept == "reference" else _store(project, source, stamps, found, describe)
     else:
         _require(source, before)
         made = before
@@ -108,13 +116,13 @@ def _kept(source: Source, size: int) -> str:
     return source.store or ("reference" if size > REFERENCE_BYTES else "full")
 
 
-def _refer(project: Project, source: Source, before: Snapshot | None) -> Snapshot:
+def _refer(project: Project, source: Source, describe: _Describe) -> Snapshot:
     """Know the files by their hashes; the bytes stay where they are."""
-    return replace(_described(project, source, _hash(project, source), before), kept="reference")
+    return replace(describe(_hash(project, source)), kept="reference")
 
 
 def _store(
-    project: Project, source: Source, stamps: Mapping[str, list[int]], found: dict[str, str], before: Snapshot | None
+    project: Project, source: Source, stamps: Mapping[str, list[int]], found: dict[str, str], describe: _Describe
 ) -> Snapshot:
     """Read each file that is not known and put its bytes into the packs in the same pass; a refused source leaves none."""
     fresh: dict[str, Any] = {}
@@ -129,17 +137,20 @@ def _store(
             fresh[path] = [*read.stamp, time.time_ns(), read.hash]
             found[path], sizes[path] = read.hash, read.size
         _remember(project, fresh)
-        made = _described(project, source, _Files({path: found[path] for path in stamps}, sizes), before)
+        made = describe(_Files({path: found[path] for path in stamps}, sizes))
         writer.commit()
     return replace(made, kept="full")
 
 
-def _described(project: Project, source: Source, found: _Files, before: Snapshot | None) -> Snapshot:
+def _described(
+    project: Project, source: Source, before: Snapshot | None, reading: Callable[[], object], found: _Files
+) -> Snapshot:
     """The snapshot of these files: the one before when it is the same, else with rows and columns read."""
     identity = _identity(source, found.hashes, before)
     if before is not None and before.id == identity:
         _require(source, before)
         return before
+    reading()
     return _read(project, source, identity, found)
 
 
@@ -179,7 +190,7 @@ def current(project: Project, source: Source) -> Snapshot:
     Raises:
         DataError: as `snapshot`.
     """
-    return _described(project, source, _hash(project, source), cache.snapshot(project.layout, source.name))
+    return _described(project, source, cache.snapshot(project.layout, source.name), lambda: None, _hash(project, source))
 
 
 def hashes(project: Project, source: Source) -> dict[str, str]:

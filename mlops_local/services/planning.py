@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -219,9 +220,25 @@ def _typed(param: Param, value: Any, where: str, *, parse: bool = False) -> Any:
     return value
 
 
-def snapshots(project: Project, graph: Graph, steps: Sequence[Step], *, emit: Emit = ignore) -> dict[str, Snapshot]:
-    """Every source those steps read, as it is now, stored where it is new; unchanged files cost one stat each."""
-    return {name: data.snapshot(project, graph.source(name), emit=emit) for name in sources_of(graph, steps)}
+def snapshots(
+    project: Project,
+    graph: Graph,
+    steps: Sequence[Step],
+    *,
+    emit: Emit = ignore,
+    reading: Callable[[str], object] = lambda source: None,
+) -> dict[str, Snapshot]:
+    """Every source those steps read, as it is now, stored where it is new; unchanged files cost one stat each.
+
+    Args:
+        project: the project.
+        graph: its graph.
+        steps: some of its steps.
+        emit: told what was found.
+        reading: called with the name of a source that is new, before it is read.
+    """
+    names = sources_of(graph, steps)
+    return {name: data.snapshot(project, graph.source(name), emit=emit, reading=partial(reading, name)) for name in names}
 
 
 def _identities(project: Project, graph: Graph, steps: Sequence[Step], emit: Emit) -> dict[str, str]:

@@ -9,9 +9,10 @@ import json
 import tempfile
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from mlops_local.domain.runs import RunState
 from mlops_local.domain.splits import together, unfolded
 from mlops_local.engines.pipeline.plan import dependants, needed
 from mlops_local.engines.pipeline.runner import Workers
+from mlops_local.engines.pipeline.schedule import Machine, Schedule
 from mlops_local.services import (
     checks,
     data,
@@ -168,7 +170,10 @@ def _train(project: Project, order: _Order, workers: Workers, cancel: threading.
     if order.downstream:
         wanted = dependants(code.graph, wanted)
     steps = needed(code.graph, wanted)
-    current = _current(project, code, steps, order, emit)
+    there = machine.look(gpus=any(step.needs.gpus for step in steps))
+    jobs = order.jobs or there.cpus
+    reading = partial(_expect, code, steps, workers, there=there, jobs=jobs) if not order.dry_run else lambda source: None
+    current = _current(project, code, steps, order, emit, reading=reading)
     if order.sample:
         code = smoke.sampled(code, current, order.sample)
         steps = needed(code.graph, wanted)
@@ -197,7 +202,6 @@ def _train(project: Project, order: _Order, workers: Workers, cancel: threading.
         if problem is not None:
             raise problem
 
-    there = machine.look(gpus=any(step.needs.gpus for step in steps))
     machine.check([code.graph.step(decision.name) for decision in plan.stale], there)
     execution = Execution(
         project,
@@ -212,7 +216,7 @@ def _train(project: Project, order: _Order, workers: Workers, cancel: threading.
         keeping.Stored(project, code, emit),
         there,
         finish=finish,
-        jobs=order.jobs or there.cpus,
+        jobs=jobs,
         keep_going=order.keep_going,
         resume=order.resume is not None,
         strict=order.strict,
@@ -243,11 +247,20 @@ def _told(project: Project, order: _Order, execution: Execution, plan: Plan, mad
     )
 
 
-def _current(project: Project, code: Code, steps: Sequence[Step], order: _Order, emit: Emit) -> dict[str, Snapshot]:
+def _expect(code: Code, steps: Sequence[Step], workers: Workers, source: str, *, there: Machine, jobs: int) -> None:
+    """A source is new, and what reads it about to run: begin to load what that needs while the source is read."""
+    stale = [name for name in dependants(code.graph, [source]) if name in {step.name for step in steps}]
+    place = Schedule(steps, there, jobs=jobs, stale=stale).place(stale[0])
+    workers.expect(place.step, code.graph, code.sources, threads=place.threads)
+
+
+def _current(
+    project: Project, code: Code, steps: Sequence[Step], order: _Order, emit: Emit, *, reading: Callable[[str], None]
+) -> dict[str, Snapshot]:
     """The data the steps read, as it is now, stored where it is new unless it is not to be kept; it obeys its rules."""
     if order.scratch:
         return {name: data.current(project, code.graph.source(name)) for name in planning.sources_of(code.graph, steps)}
-    found = planning.snapshots(project, code.graph, steps, emit=emit)
+    found = planning.snapshots(project, code.graph, steps, emit=emit, reading=reading)
     if project.config.checks and not order.dry_run:
         checks.require(project, code.graph.sources, found, emit=emit)
     return found

@@ -165,6 +165,8 @@ class WorkerProcess:
         self._writing = threading.Lock()
         self._numbers = count(1)
         self._waiting: dict[int, SimpleQueue[Answer | None]] = {}
+        self._importing = 0
+        """Requests to load libraries that are not answered."""
         self._known: tuple[object, object] = (None, None)
         self._dead = False
 
@@ -175,6 +177,8 @@ class WorkerProcess:
         if process is None:
             return
         assert process.stdin is not None and process.stdout is not None
+        if self._importing and len(self._waiting) == self._importing:
+            process.kill()  # nobody waits for what it loads, and it would not hear before that is done
         with contextlib.suppress(OSError):
             process.stdin.close()
         if self._reader is not None:
@@ -200,7 +204,11 @@ class WorkerProcess:
         wanted = [name for name in dict.fromkeys(names) if name not in self.loaded]
         if not wanted and self.stamps:
             return ""
-        answer = self.ask("loading libraries", op="preload", names=wanted)
+        self._importing += 1
+        try:
+            answer = self.ask("loading libraries", op="preload", names=wanted)
+        finally:
+            self._importing -= 1
         self.loaded |= set(wanted)
         self.stamps = answer["stamps"]
         return str(answer["culprit"])

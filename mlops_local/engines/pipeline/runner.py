@@ -57,6 +57,7 @@ class Workers:
         self._loading: dict[int, threading.Lock] = {}
         self._retired: list[WorkerProcess] = []
         self._refused: set[str] = set()
+        self._expecting: list[threading.Thread] = []
 
     def __enter__(self) -> Workers:
         return self
@@ -66,11 +67,14 @@ class Workers:
 
     def close(self) -> None:
         """End every process; running steps end with them. They begin anew if asked again."""
-        with self._changing:
-            processes = [*self._processes.values(), *self._retired]
-            self._processes, self._retired = {}, []
-        for process in processes:
-            process.close()
+        while self._processes or self._retired or self._expecting:
+            with self._changing:
+                processes, expecting = [*self._processes.values(), *self._retired], self._expecting
+                self._processes, self._retired, self._expecting = {}, [], []
+            for process in processes:
+                process.close()
+            for thread in expecting:  # it may have begun another process by now
+                thread.join()
 
     def describe(
         self,
@@ -163,7 +167,10 @@ class Workers:
         step = graph.step(name)  # of its inputs the sources count: what the others are is known when they are made
         tables = any(item.node == source.name and source.kind == "table" for item in step.inputs for source in graph.sources)
         needed = _needed(step, graph, sources, tables=tables)
-        threading.Thread(target=load, name="mlops-loading", daemon=True).start()
+        thread = threading.Thread(target=load, name="mlops-loading", daemon=True)
+        thread.start()
+        with self._changing:
+            self._expecting = [*(other for other in self._expecting if other.is_alive()), thread]
 
     # The processes
 
