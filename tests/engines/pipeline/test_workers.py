@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from mlops_local.engines.pipeline.runner import StepOutcome, Workers
@@ -199,3 +200,19 @@ def test_workers_begin_anew_after_a_close(tmp_path: Path) -> None:
     for _ in range(2):
         assert [step.name for step in workers.describe("pipeline.py", sources).steps] == ["one"]
         workers.close()
+
+
+def test_what_is_expected_is_loaded_once_and_ends_with_the_rest(tmp_path: Path) -> None:
+    """A step that was expected runs in the process that loaded for it; one that never comes leaves no process and no thread."""
+    text = "import os, xml.dom\nimport mlops_local as mlops\n@mlops.step\ndef one():\n    return os.getppid()\n"
+    project = Bench(tmp_path, text)
+    with project.workers as workers:
+        workers.close()
+        workers.expect("one", project.graph, project.sources, threads=0)
+        assert project.run("one").ok
+        (loader,) = psutil.Process().children()
+        assert project.value("one") == loader.pid
+    workers.expect("one", project.graph, project.sources, threads=0)
+    workers.close()
+    assert not psutil.Process().children()
+    assert not [thread for thread in threading.enumerate() if thread.name == "mlops-loading"]
