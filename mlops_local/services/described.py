@@ -109,10 +109,23 @@ def _save(look: Look, value: Mapping[str, Any], now: Outline | None) -> None:
 
 
 def _outline(look: Look, graph: Graph, reported: Mapping[str, str]) -> Outline | None:
-    """The code's outline, where that says all: not with code that only importing finds, that is read as a text, or that another
-    version of Python parses in its own way."""
-    other = graph.python.split(".")[:2] != platform.python_version().split(".")[:2]
-    return None if reported or graph.places or graph.texts or other else outlines.outline(look.sources)
+    """The code's outline, where that says all: nothing that only importing found is left out of it."""
+    return outlines.outline(look.sources) if not reported and _outlined(graph) else None
+
+
+def _outlined(graph: Graph) -> bool:
+    """Whether an outline of its code says all: no code from outside the project, none that is read as a text, nor parsed by
+    another version of Python."""
+    same = graph.python.split(".")[:2] == platform.python_version().split(".")[:2]
+    return same and not graph.places and not graph.texts
+
+
+def declares_the_same(graph: Graph, before: Mapping[str, SourceFile], now: Mapping[str, SourceFile]) -> bool:
+    """Whether other sources are sure to declare the graph that the first did."""
+    if not _outlined(graph):
+        return False
+    old, new = outlines.outline(before), outlines.outline(now)
+    return old is not None and new is not None and old.digest == new.digest
 
 
 def _code(look: Look, kept: Mapping[str, Any], graph: Graph | None = None) -> Code:

@@ -76,7 +76,8 @@ def compare(root: Path, version: Version, *, sources: Collection[str] = ()) -> E
         else frozenset(step.name for step in graph.steps)
     )
     same = reads and not found and meaning(CONFIG, toml) == meaning(CONFIG, version.toml)
-    return Edit(same=same and _files(code) == _files(present.sources), affected=found)
+    same = same and (_files(code) == _files(present.sources) or described.declares_the_same(graph, code, present.sources))
+    return Edit(same=same, affected=found)
 
 
 def _again(item: SourceFile, load: planning.Load) -> SourceFile | None:

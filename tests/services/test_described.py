@@ -11,6 +11,7 @@ import pytest
 from mlops_local.domain.graph import to_json
 from mlops_local.engines.pipeline.runner import Workers
 from mlops_local.services import planning
+from mlops_local.services.edits import Version, compare
 from mlops_local.services.known import Code
 from mlops_local.services.project import Project, find
 
@@ -108,6 +109,20 @@ def test_a_variable_of_another_value_is_asked_for_anew(project: Project, monkeyp
     monkeypatch.setenv("LIMIT_OF_THE_TEST", "4")
     with pytest.raises(AssertionError, match="imported again"):
         known(project)
+
+
+def test_a_watcher_sees_that_another_local_name_means_the_same(project: Project) -> None:
+    """Nothing is run or imported to say so; a step that means something else, or another default, is no such edit."""
+    helper = "def shifted(value, by):\n    total = value + by\n    return total\n"
+    write(project.root, {"helper.py": helper})
+    code, toml = known(project), (project.root / "mlops.toml").read_bytes()
+    version = Version(code, project.config, toml, planning.parameters(code.graph, project.config))
+    write(project.root, {"helper.py": helper.replace("total", "moved")})
+    assert compare(project.root, version).same
+    write(project.root, {"helper.py": HELPER.replace("value + by", "by")})
+    assert compare(project.root, version).affected == {"first", "second"}
+    write(project.root, {"helper.py": helper, "pipeline.py": PIPELINE.replace("by: int = 2", "by: int = 3")})
+    assert not compare(project.root, version).same
 
 
 def test_code_that_reads_its_own_text_is_described_at_each_edit(project: Project) -> None:

@@ -156,8 +156,8 @@ def test_status_with_nothing_new_loads_no_duckdb(story: Any) -> None:
     assert ended.stdout.strip() == "[]"
 
 
-def test_an_edit_that_means_nothing_needs_no_attention_once_it_was_looked_at(story: Any) -> None:
-    """A comment: silent after the next plan. A changed constant: the steps to run are named, without starting anything."""
+def test_an_edit_needs_attention_where_it_means_something(story: Any) -> None:
+    """A comment: silent. A changed body: the steps to run are named, without starting anything; a constant: after a plan."""
     from mlops_local.services import planning
     from mlops_local.services.train import train
 
@@ -174,10 +174,11 @@ def test_an_edit_that_means_nothing_needs_no_attention_once_it_was_looked_at(sto
     pipeline.write_text(code)
     train(story.project)
     edit(code + "# a remark\n")
-    assert [item.command for item in status(story.project).attention] == ["mlops plan"]
-    assert planning.plan(story.project).stale == ()
     assert status(story.project).attention == ()
+    named = ("steps to run after an edit: numbers", "mlops train")
+    edit(code.replace("range(SIZE)", "range(SIZE + 1)"))
+    assert [(item.text, item.command) for item in status(story.project).attention] == [named]
     edit(code.replace("SIZE = 3", "SIZE = 4"))
+    assert [item.command for item in status(story.project).attention] == ["mlops plan"]
     assert [decision.name for decision in planning.plan(story.project).stale] == ["numbers"]
-    (attention,) = status(story.project).attention
-    assert (attention.text, attention.command) == ("steps to run after an edit: numbers", "mlops train")
+    assert [(item.text, item.command) for item in status(story.project).attention] == [named]
