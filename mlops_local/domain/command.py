@@ -8,12 +8,13 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from mlops_local.domain.errors import ConfigError
 from mlops_local.domain.graph import Needs
 from mlops_local.domain.needs import needs as checked_needs
+from mlops_local.domain.records import dataclass
 
 FORMATS = ("parquet", "csv", "json")
 """What a step's table or value can be handed over as: `{rows:csv}`."""

@@ -6,8 +6,10 @@ The worker describes it in the project's interpreter; every other part only read
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, field
 from typing import Any
+
+from mlops_local.domain.records import dataclass
 
 
 @dataclass(frozen=True)

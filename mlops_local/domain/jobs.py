@@ -6,11 +6,12 @@ Plain values with a JSON form. Python 3.10, standard library: the worker reads t
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, field
 from pathlib import Path
 from typing import Any, Protocol
 
 from mlops_local.domain.graph import Graph, Input, Step
+from mlops_local.domain.records import dataclass
 
 SERVING_PYTHON = "MLOPS_SERVING_PYTHON"
 """Variable that tells a step which interpreter will serve what it makes: the program's own, whatever runs the step."""

@@ -9,13 +9,14 @@ from __future__ import annotations
 import difflib
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from mlops_local.domain import checks as checking
 from mlops_local.domain.checks import Check
 from mlops_local.domain.command import command
 from mlops_local.domain.errors import ConfigError
+from mlops_local.domain.records import dataclass
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,10 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 
 from mlops_local.domain.errors import ConfigError
+from mlops_local.domain.records import dataclass
 
 UNITS = ("y", "q", "mo", "w", "d", "h", "m")
 """Years, quarters, months, weeks, days, hours, minutes: calendar units, as polars writes them."""

@@ -10,7 +10,7 @@ import os
 import platform
 import secrets
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from typing import Any
 from mlops_local import __version__
 from mlops_local.domain.graph import Graph, from_json, to_json
 from mlops_local.domain.project import ProjectConfig
+from mlops_local.domain.records import dataclass
 from mlops_local.engines.pipeline import fingerprint as fingerprints
 from mlops_local.engines.pipeline import outline as outlines
 from mlops_local.engines.pipeline.outline import Outline

@@ -12,7 +12,6 @@ import os
 import re
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from types import TracebackType
@@ -20,6 +19,7 @@ from typing import IO
 
 from mlops_local.domain import secrets
 from mlops_local.domain.errors import UsageError
+from mlops_local.domain.records import dataclass
 
 DIFF_LIMIT = 1_000_000
 """A dirty diff is kept up to this many bytes."""

@@ -12,11 +12,11 @@ import re
 import shlex
 import sys
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 
 from mlops_local.domain.errors import ConfigError, MlopsError, UsageError
 from mlops_local.domain.graph import Graph
+from mlops_local.domain.records import dataclass
 from mlops_local.engines.pipeline.sources import discover
 from mlops_local.services import git, planning, programs
 from mlops_local.services.planning import Code

@@ -12,11 +12,11 @@ import platform
 import shutil
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlops_local.domain.errors import ConfigError
+from mlops_local.domain.records import dataclass
 from mlops_local.services.project import Project
 from mlops_local.store import cache
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import quote
@@ -16,6 +16,7 @@ from mlops_local.domain.graph import Step
 from mlops_local.domain.jobs import StepJob, StepOutcome
 from mlops_local.domain.plan import Output, Part, StepResult
 from mlops_local.domain.progress import Emit, Progress
+from mlops_local.domain.records import dataclass
 from mlops_local.domain.runs import short_id
 from mlops_local.engines.pipeline import fingerprint as fingerprints
 from mlops_local.services import interruption, smoke

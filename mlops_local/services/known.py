@@ -9,12 +9,13 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Any
 
 from mlops_local.domain.graph import Graph, Step
 from mlops_local.domain.plan import Part
+from mlops_local.domain.records import dataclass
 from mlops_local.engines.pipeline import sources as sourcing
 from mlops_local.engines.pipeline.sources import SourceFile
 from mlops_local.store import cache

@@ -9,7 +9,7 @@ import difflib
 import json
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +20,7 @@ from mlops_local.domain.graph import Graph, Input, Param, Step
 from mlops_local.domain.plan import Cause, Dag, Decision, Plan, StepResult
 from mlops_local.domain.progress import Emit, Progress, ignore
 from mlops_local.domain.project import ProjectConfig
+from mlops_local.domain.records import dataclass
 from mlops_local.domain.splits import unfolded
 from mlops_local.engines.pipeline import plan as planner
 from mlops_local.engines.pipeline.plan import decide, needed

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 from mlops_local.domain.errors import ConfigError, ProjectNotFound
 from mlops_local.domain.project import ProjectConfig, parse
+from mlops_local.domain.records import dataclass
 from mlops_local.store import layout as layouts
 from mlops_local.store.database import Store
 from mlops_local.store.layout import Layout

@@ -14,11 +14,11 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from mlops_local.domain.assets import ModelVersion, Snapshot
 from mlops_local.domain.errors import AmbiguousReference, UsageError
+from mlops_local.domain.records import dataclass
 from mlops_local.domain.runs import Run
 from mlops_local.services import git
 from mlops_local.services.project import Project

@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from mlops_local.domain.graph import Graph, Step
 from mlops_local.domain.names import counted
 from mlops_local.domain.plan import Plan, StepResult
 from mlops_local.domain.progress import Emit, Progress, ignore, one_at_a_time
+from mlops_local.domain.records import dataclass
 from mlops_local.domain.runs import RunState
 from mlops_local.domain.splits import together, unfolded
 from mlops_local.engines.pipeline.plan import dependants, needed

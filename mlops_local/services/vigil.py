@@ -8,13 +8,13 @@ from __future__ import annotations
 import threading
 import time
 from contextlib import suppress
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
 from mlops_local.domain import events
 from mlops_local.domain.errors import MlopsError
 from mlops_local.domain.progress import Emit, Progress
+from mlops_local.domain.records import dataclass
 from mlops_local.domain.runs import short_id
 from mlops_local.services.project import Project
 from mlops_local.store.journal import Journal

@@ -19,10 +19,10 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mlops_local.domain.records import dataclass
 from mlops_local.store import files
 from mlops_local.store.layout import Layout
 

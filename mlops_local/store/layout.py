@@ -8,12 +8,12 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from mlops_local.domain.errors import IntegrityError, NewerStore, UsageError
+from mlops_local.domain.records import dataclass
 from mlops_local.store import files
 
 PROJECT_FILE = "mlops.toml"

@@ -13,7 +13,7 @@ import pwd
 import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Final
@@ -21,6 +21,7 @@ from typing import Any, Final
 from mlops_local.domain import events
 from mlops_local.domain.assets import ModelVersion
 from mlops_local.domain.errors import Conflict, IntegrityError
+from mlops_local.domain.records import dataclass
 from mlops_local.store import files, lock
 from mlops_local.store.layout import Layout
 

@@ -9,11 +9,12 @@ One sorted line an entry, so that two branches merge by line and a review reads 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from urllib.parse import quote, unquote
 
 from mlops_local.domain.errors import ConfigError
+from mlops_local.domain.records import dataclass
 from mlops_local.store import files
 from mlops_local.store.layout import Layout
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Any
 
 from mlops_local.domain import events
 from mlops_local.domain.assets import Deployment, GateResult, ModelVersion, Verdict
+from mlops_local.domain.records import dataclass
 from mlops_local.store import ledger
 from mlops_local.store.layout import Layout
 from mlops_local.store.ledger import Line

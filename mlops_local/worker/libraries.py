@@ -12,12 +12,13 @@ import importlib.util
 import os
 import sys
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlops_local.domain.jobs import Code
+from mlops_local.domain.records import dataclass
 from mlops_local.engines.pipeline.sources import SourceFile, beside, third_party
 
 if TYPE_CHECKING:

@@ -8,12 +8,13 @@ import os
 import sys
 import typing
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
 from mlops_local.domain.command import command
 from mlops_local.domain.graph import Symbol
+from mlops_local.domain.records import dataclass
 from mlops_local.worker.finder import Finder
 
 NODES = ("step", "candidate")

@@ -20,13 +20,14 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from mlops_local.domain.errors import ConfigError
 from mlops_local.domain.graph import Graph, from_json, to_json
 from mlops_local.domain.jobs import StepJob, StepOutcome, job_from_json, outcome_from_json, outcome_to_json
+from mlops_local.domain.records import dataclass
 from mlops_local.worker import child, tree
 from mlops_local.worker.capture import Capture
 from mlops_local.worker.finder import Compiled, Finder, quietly_compiled

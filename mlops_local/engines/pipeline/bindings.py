@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import field
 
+from mlops_local.domain.records import dataclass
 from mlops_local.engines.pipeline.sources import absolute
 
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 
+from mlops_local.domain.records import dataclass
 from mlops_local.engines.pipeline import quiet
 from mlops_local.engines.pipeline.bindings import COMPREHENSIONS, FUNCTIONS, all_arguments, stored
 from mlops_local.engines.pipeline.modules import Module

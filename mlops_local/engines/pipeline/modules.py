@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Hashable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import lru_cache
 from typing import Any
 
+from mlops_local.domain.records import dataclass
 from mlops_local.engines.pipeline.bindings import FUNCTIONS, Target, bound, import_targets
 from mlops_local.engines.pipeline.normal import does_nothing
 from mlops_local.engines.pipeline.sources import SourceFile, absolute, tree

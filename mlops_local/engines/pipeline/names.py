@@ -5,9 +5,9 @@ from __future__ import annotations
 import ast
 import builtins
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cached_property
 
+from mlops_local.domain.records import dataclass
 from mlops_local.engines.pipeline import scopes
 from mlops_local.engines.pipeline.bindings import FUNCTIONS, Target
 from mlops_local.engines.pipeline.effects import Doubtful, Effects, Found, Lead, Outside

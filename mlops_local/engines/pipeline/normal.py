@@ -11,9 +11,10 @@ from __future__ import annotations
 import ast
 import operator
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
+from mlops_local.domain.records import dataclass
 from mlops_local.engines.pipeline.bindings import COMPREHENSIONS, FUNCTIONS, all_arguments, scope_of, stored
 
 _SCOPES = (*FUNCTIONS, ast.ClassDef)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from mlops_local.domain.records import dataclass
 from mlops_local.engines.pipeline.normal import Style
 from mlops_local.engines.pipeline.scopes import Use
 

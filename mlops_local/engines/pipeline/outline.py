@@ -13,10 +13,11 @@ import hashlib
 import re
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from functools import lru_cache
 
 from mlops_local.domain.graph import Graph, Step
+from mlops_local.domain.records import dataclass
 from mlops_local.engines.pipeline.sources import SourceFile, third_party
 
 _UNSEEN = frozenset(

@@ -7,13 +7,14 @@ been made again, and then the rest is decided again (early cutoff).
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from mlops_local.domain.errors import ConfigError
 from mlops_local.domain.graph import Graph, Input, Step
 from mlops_local.domain.plan import Cause, Dag, Decision, Node, Part, Plan, Reason, StepResult
 from mlops_local.domain.reads import undeclared
+from mlops_local.domain.records import dataclass
 from mlops_local.engines.pipeline.fingerprint import EDGES, fingerprint
 
 AGAIN = "will be made again"

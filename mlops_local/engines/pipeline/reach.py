@@ -11,9 +11,10 @@ import ast
 import builtins
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TypeAlias
 
+from mlops_local.domain.records import dataclass
 from mlops_local.engines.pipeline.bindings import Target
 from mlops_local.engines.pipeline.modules import Module
 from mlops_local.engines.pipeline.names import Piece, Project

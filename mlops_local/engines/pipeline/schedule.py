@@ -8,9 +8,9 @@ Of the steps that could begin, the one with the longest way behind it is first.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from mlops_local.domain.graph import Needs, Step
+from mlops_local.domain.records import dataclass
 
 UNKNOWN_S = 1.0
 """What a step that never ran is taken to last."""

@@ -9,8 +9,8 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 
+from mlops_local.domain.records import dataclass
 from mlops_local.engines.pipeline import normal
 from mlops_local.engines.pipeline.bindings import Target, all_arguments, scope_of, stored
 from mlops_local.engines.pipeline.normal import Style, last_name

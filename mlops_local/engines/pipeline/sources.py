@@ -5,11 +5,11 @@ from __future__ import annotations
 import ast
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import PurePosixPath
 
 from mlops_local.domain.errors import ConfigError
+from mlops_local.domain.records import dataclass
 
 PLACES = ("", "src/")
 """Folders under the root that modules are imported from."""
