@@ -47,6 +47,7 @@ class Attempt:
     _finished: int = 0
     _affected: frozenset[str] = frozenset()
     _lock: threading.Lock = field(default_factory=threading.Lock)
+    _over: threading.Event = field(default_factory=threading.Event)
     _thread: threading.Thread | None = None
 
     def start(self, work: Work, emit: Emit, ended: Callable[[], None]) -> None:
@@ -67,6 +68,7 @@ class Attempt:
                 self.result = work(self, told)
             except BaseException as error:  # noqa: BLE001  (carried to the watching thread, which decides)
                 self.error = error
+            self._over.set()  # the thread itself lives a moment longer, and who is told asks at once
             ended()
 
         self._thread = threading.Thread(target=run, name="mlops-train", daemon=True)
@@ -74,8 +76,8 @@ class Attempt:
 
     @property
     def running(self) -> bool:
-        """Whether it has not ended."""
-        return self._thread is not None and self._thread.is_alive()
+        """Whether it has begun and not ended."""
+        return self._thread is not None and not self._over.is_set()
 
     def join(self) -> None:
         """Wait for its end."""

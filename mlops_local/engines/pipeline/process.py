@@ -315,8 +315,8 @@ class WorkerProcess:
 
     def _gone(self, what: str) -> MlopsError:
         text = ""
-        if self._stderr is not None and not self._stderr.closed:
-            text = os.pread(self._stderr.fileno(), 1 << 16, 0).decode("utf-8", "replace").strip()
+        with contextlib.suppress(OSError, ValueError):  # closed, perhaps at this moment
+            text = os.pread(self._stderr.fileno(), 1 << 16, 0).decode("utf-8", "replace").strip() if self._stderr else ""
         return MlopsError(
             f"the worker ended while {what}" + (f": {text.splitlines()[-1]}" if text else ""),
             hint=f"it runs in {self.python}",
