@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import resource
 import shutil
 import statistics
 import subprocess
@@ -96,6 +97,7 @@ def main() -> None:
         place = Path(scratch)
         nothing_to_do(place, options.rounds, options.steps, peers=peers)
         all_stale(place, options.rounds, peers=peers)
+        heavy_imports(place, options.rounds)
         many_files(place, options.rounds, options.files, peers=peers)
 
 
@@ -126,12 +128,8 @@ def nothing_to_do(place: Path, rounds: int, steps: int, *, peers: bool) -> None:
 
 def all_stale(place: Path, rounds: int, *, peers: bool) -> None:
     """The input changes before each turn, so that all three steps run."""
-    light, heavy = project(place / "light", TRIVIAL), project(place / "heavy", HEAVY + THREE)
-    cases = {
-        "mlops train": Case([*MLOPS, "train"], light, changing(light)),
-        "mlops train, heavy imports": Case([*MLOPS, "train"], heavy, changing(heavy)),
-        "plain Python, heavy imports": Case([sys.executable, "-c", PLAIN], heavy),
-    }
+    light = project(place / "light", TRIVIAL)
+    cases = {"mlops train": Case([*MLOPS, "train"], light, changing(light))}
     if shutil.which("make"):
         folder = make_project(place / "make-stale")
         cases["make"] = Case(["make", "-s"], folder, changing(folder))
@@ -140,10 +138,23 @@ def all_stale(place: Path, rounds: int, *, peers: bool) -> None:
         cases["dvc repro"] = Case([str(DVC), "repro"], folder, changing(folder))
     times = measure("All 3 steps stale, trivial work", cases, rounds)
     ratio(times, "mlops train", "dvc repro", 0.6)
-    ours, plain = times["mlops train, heavy imports"], times["plain Python, heavy imports"]
-    more = statistics.median(ours) - statistics.median(plain)
-    print(f"  mlops train, heavy imports - plain Python: {more:+.3f} s (promised at most +0.3 s)")
-    mlops.log(heavy_over_plain_s=more)
+
+
+def heavy_imports(place: Path, rounds: int) -> None:
+    """The same with libraries that take a second to import, beside one process that runs the same code.
+
+    What is promised is a difference of the order of the machine's noise: it is taken turn by turn, over more turns.
+    """
+    folder = project(place / "heavy", "import lightgbm\nimport polars as pl\n\n" + THREE)
+    train, plain = "mlops train, heavy imports", "plain Python, heavy imports"
+    cases = {
+        train: Case([*MLOPS, "train"], folder, changing(folder)),
+        plain: Case([sys.executable, "-c", PLAIN], folder),
+    }
+    times = measure("All 3 steps stale, lightgbm and polars imported at the top", cases, 2 * rounds)
+    more = [ours - theirs for ours, theirs in zip(times[train], times[plain], strict=True)]
+    print(f"  {train} - plain Python: {statistics.median(more):+.3f} s, of {len(more)} turns (promised at most +0.3 s)")
+    mlops.log(heavy_over_plain_s=statistics.median(more))
 
 
 def many_files(place: Path, rounds: int, count: int, *, peers: bool) -> None:
@@ -230,31 +241,33 @@ def write(folder: Path, files: Mapping[str, str]) -> None:
         path.write_text(text)
 
 
-def run(command: Sequence[str], folder: Path) -> float:
-    """Seconds a command takes. It must succeed."""
+def run(command: Sequence[str], folder: Path) -> tuple[float, float]:
+    """Seconds a command takes, and of CPU with all it waited for. It must succeed."""
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
     environment = {key: value for key, value in environment.items() if not key.startswith(("MLOPS", "GIT_"))}
     environment["PYTHONPATH"] = str(HERE.parent)
-    started = time.perf_counter()
+    before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
-    seconds = time.perf_counter() - started
+    seconds, after = time.perf_counter() - started, resource.getrusage(resource.RUSAGE_CHILDREN)
     if done.returncode:
         sys.exit(f"{' '.join(command)}: exit {done.returncode}\n{done.stdout}{done.stderr}")
-    return seconds
+    return seconds, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
 def measure(title: str, cases: Mapping[str, Case], rounds: int) -> dict[str, list[float]]:
-    """Seconds of each case, in turns; the first turn only warms. Prints min, median and max in milliseconds."""
+    """Seconds of each case, in turns; the first only warms. Prints min, median and max, and the median of CPU time, in ms."""
     times: dict[str, list[float]] = {name: [] for name in cases}
+    cpu: dict[str, list[float]] = {name: [] for name in cases}
     for turn in range(rounds + 1):
         for name, case in cases.items():
             case.before(turn)
-            seconds = run(case.command, case.folder)
+            seconds, used = run(case.command, case.folder)
             if turn:
                 times[name].append(seconds)
-    print(f"{title}\n  {'ms, whole process':<30}{'min':>8}{'median':>8}{'max':>8}")
+                cpu[name].append(used)
+    print(f"{title}\n  {'ms, whole process':<30}{'min':>8}{'median':>8}{'max':>8}{'CPU':>8}")
     for name, found in times.items():
-        figures = (min(found), statistics.median(found), max(found))
+        figures = (min(found), statistics.median(found), max(found), statistics.median(cpu[name]))
         print(f"  {name:<30}" + "".join(f"{value * 1000:8.0f}" for value in figures))
     return times
 

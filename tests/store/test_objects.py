@@ -44,6 +44,9 @@ def test_a_draft_is_adopted_without_a_copy(layout: Layout, tmp_path: Path) -> No
     home.write_bytes(b"abx")
     draft.write_bytes(b"abc")
     assert objects.adopt(layout, draft) == hash and objects.verify(layout, hash)
+    kept = home.stat().st_ino
+    draft.write_bytes(b"abc")
+    assert objects.adopt(layout, draft) == hash and not draft.exists() and home.stat().st_ino == kept
 
 
 def test_a_users_own_file_is_never_adopted(layout: Layout, tmp_path: Path) -> None:

@@ -165,6 +165,8 @@ class Workers:
                 pass
 
         step = graph.step(name)  # of its inputs the sources count: what the others are is known when they are made
+        if step.each:  # how many of its files run at once, and so with how many threads each, is decided later
+            return
         tables = any(item.node == source.name and source.kind == "table" for item in step.inputs for source in graph.sources)
         needed = _needed(step, graph, sources, tables=tables)
         thread = threading.Thread(target=load, name="mlops-loading", daemon=True)
