@@ -91,8 +91,10 @@ def loop(log):
     flush()
     return time.process_time() - began
 mlops.run('steps').start()
-pairs = [(loop(lambda step: None), loop(lambda step: mlops.log(step, loss=step * 0.5, accuracy=step * 0.25))) for _ in range(5)]
-print(json.dumps([sorted(logged / plain for plain, logged in pairs)[2]]))
+plain, logged = lambda step: None, lambda step: mlops.log(step, loss=step * 0.5, accuracy=step * 0.25)
+loop(logged)
+pairs = [(loop(plain), loop(logged)) for _ in range(9)]
+print(json.dumps([sorted(second / first for first, second in pairs)[4]]))
 """
 LOAD = {
     "mlops": (

@@ -10,17 +10,15 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path
 from typing import BinaryIO
 
-import mlops_local
 from mlops_local.services.meter import Meter
 from mlops_local.services.project import Project
+from mlops_local.worker.commands import importable
 
 LOG_BYTES = 50_000_000
 """Output kept of one command."""
@@ -63,16 +61,9 @@ def execute(
     """
     folder = project.layout.logs / run_id
     folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="run-", dir=project.layout.tmp) as place:
-        Path(place, "mlops_local").symlink_to(Path(mlops_local.__file__).resolve().parent)
-        paths = [*filter(None, [os.environ.get("PYTHONPATH", "")]), place]
-        variables = {
-            **os.environ,
-            "MLOPS_RUN": run_id,
-            "MLOPS_STATE": str(project.layout.state),
-            "PYTHONUNBUFFERED": "1",
-            "PYTHONPATH": os.pathsep.join(paths),
-        }
+    with importable() as found:
+        ours = {"MLOPS_RUN": run_id, "MLOPS_STATE": str(project.layout.state), "PYTHONUNBUFFERED": "1"}
+        variables = {**os.environ, **found, **ours}
         with (folder / "command.log").open(
             "wb", buffering=0
         ) as log:  # what a full disk refused must not fail again at the close

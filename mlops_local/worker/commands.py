@@ -12,11 +12,13 @@ import shlex
 import signal
 import subprocess
 import sys
+import tempfile
 from collections import deque
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import mlops_local
 from mlops_local.domain.command import filled, placeholders
 from mlops_local.domain.errors import StepFailed
 from mlops_local.domain.graph import Source, Step
@@ -133,12 +135,25 @@ def _text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
+@contextlib.contextmanager
+def importable() -> Iterator[dict[str, str]]:
+    """Give the variables with which a program in any Python finds this package, and nothing beside it."""
+    with tempfile.TemporaryDirectory(prefix="mlops-") as place:
+        Path(place, "mlops_local").symlink_to(Path(mlops_local.__file__).resolve().parent)
+        yield {"PYTHONPATH": os.pathsep.join([*filter(None, [os.environ.get("PYTHONPATH", "")]), place])}
+
+
 def _execute(step: Step, words: list[str]) -> None:
+    with importable() as variables:
+        _run(step, words, variables)
+
+
+def _run(step: Step, words: list[str], variables: Mapping[str, str]) -> None:
     places = [str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]
     try:
         process = subprocess.Popen(
             words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-            env={**os.environ, "PATH": os.pathsep.join(places)},
+            env={**os.environ, **variables, "PATH": os.pathsep.join(places)},
         )  # fmt: skip
     except OSError as error:
         raise StepFailed(

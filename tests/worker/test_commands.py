@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -116,3 +117,15 @@ def test_what_it_writes_besides_is_said(root: Path) -> None:
     """A project file that changed while the program ran, and is no output of it, is named."""
     _, report = run(root, "touch {output} stray.txt", outputs="out.txt")
     assert len(report["warnings"]) == 1 and "stray.txt, which is none of its outputs" in report["warnings"][0]
+
+
+def test_a_program_in_a_bare_python_can_log(root: Path) -> None:
+    """`import mlops_local` works in a Python without it, as under `mlops run`, and finds nothing else of ours."""
+    bare = Path(sys.base_prefix) / "bin" / "python3"
+    (root / "log.py").write_text(
+        "import sys, importlib.util, mlops_local as mlops\n"
+        "mlops.log(1, loss=0.5)\n"
+        "open(sys.argv[1], 'w').write(f'{callable(mlops.run)} {importlib.util.find_spec(\"duckdb\")}')\n"
+    )
+    made, _ = run(root, f"{bare} -S log.py {{output}}")
+    assert made["output"].read_text() == "True None"
