@@ -13,17 +13,24 @@ from mlops_local.cli.diagnostics import ExitCode
     epilog="""\b
 Examples:
   mlops doctor
+  mlops doctor --deep
   mlops doctor --fix"""
 )
+@click.option("--deep", is_flag=True, help="Also read every kept file and compare it with what was written.")
 @click.option("--fix", is_flag=True, help="Repair what can be repaired; nothing that cannot be made again is removed.")
 @json_option
 @click.pass_context
-def doctor(context: click.Context, fix: bool) -> None:
-    """Check the store: journals, ledger, database, objects, runs that crashed. Exits 6 when something is left to repair."""
+def doctor(context: click.Context, deep: bool, fix: bool) -> None:
+    """Say what is wrong with the store, and the command that mends it.
+
+    Looks at the ledger's chain, the database, journals, objects, runs and claims of killed processes, modes, room, the clock,
+    mlops.lock and mlops.toml. Exits 6 when something stored is not what was written, 1 for anything else that is left.
+    """
     from mlops_local.services import doctor as service
 
     settings: Settings = context.obj
-    findings = service.doctor(settings.project(), fix=fix)
+    project, findings = service.find(settings.directory, wait_s=settings.wait_s, on_wait=diagnostics.waiting)
+    findings += service.doctor(project, fix=fix, deep=deep)
     left = [finding for finding in findings if not finding.fixed]
     if settings.json:
         output.items("doctor", findings, sound=not left)
@@ -31,10 +38,11 @@ def doctor(context: click.Context, fix: bool) -> None:
         output.line("the store is sound")
     for finding in [] if settings.json else findings:
         output.line(f"{finding.kind}: {finding.text}" + (" (repaired)" if finding.fixed else ""))
+        if finding.remedy and not finding.fixed:
+            output.line(f"    → {finding.remedy}")
     if left:
-        if not fix:
-            diagnostics.say("`mlops doctor --fix` repairs what can be repaired")
-        context.exit(ExitCode.INTEGRITY)
+        integrity = any(finding.integrity for finding in left)
+        context.exit(ExitCode.INTEGRITY if integrity else ExitCode.FAILED)
 
 
 @click.group()

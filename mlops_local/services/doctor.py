@@ -2,20 +2,46 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from mlops_local.domain.errors import ConfigError
 from mlops_local.domain.progress import Emit, Progress, ignore
-from mlops_local.services.project import Project
-from mlops_local.store import repair
-from mlops_local.store.repair import Finding
+from mlops_local.domain.project import ProjectConfig
+from mlops_local.services import project as projects
+from mlops_local.services.project import CONFIG, Project
+from mlops_local.store import history, lockfile, registry, repair
+from mlops_local.store import layout as layouts
+from mlops_local.store.database import Store
+from mlops_local.store.finding import Finding
+
+_UNREADABLE = frozenset({"ledger", "database"})
 
 
-def doctor(project: Project, *, fix: bool = False, emit: Emit = ignore) -> list[Finding]:
-    """Check ledger, database, journals, runs and objects, in this order.
+def find(
+    start: Path, *, wait_s: float = 30.0, on_wait: Callable[[str], None] = lambda holder: None
+) -> tuple[Project, list[Finding]]:
+    """Open the project though its mlops.toml may be broken, which is a finding then. Raises ProjectNotFound."""
+    try:
+        return projects.find(start, wait_s=wait_s, on_wait=on_wait), []
+    except ConfigError as error:
+        root = layouts.find_root(start)
+        assert root is not None
+        layout = layouts.Layout(root)
+        layouts.create(layout)
+        found = Finding("config", "; ".join((error.message, *error.problems)), remedy=error.hint or f"mend {CONFIG}")
+        return Project(root, ProjectConfig(root.name), Store(layout, wait_s=wait_s, on_wait=on_wait)), [found]
+
+
+def doctor(project: Project, *, fix: bool = False, deep: bool = False, emit: Emit = ignore) -> list[Finding]:
+    """Check modes, room, ledger, database, journals, runs, objects, clock and mlops.lock.
 
     Where the ledger or the database cannot be read, what depends on it is not checked until that is mended.
 
     Args:
         project: the project.
         fix: repair what can be repaired.
+        deep: read every object, and say which is not what was written.
         emit: told each finding.
 
     Returns:
@@ -25,7 +51,31 @@ def doctor(project: Project, *, fix: bool = False, emit: Emit = ignore) -> list[
         StoreBusy: the store stayed in use.
         NewerStore: a newer version of this program wrote it.
     """
-    findings = repair.everything(project.store, fix=fix)
+    findings = repair.everything(project.store, fix=fix, deep=deep)
+    if not any(finding.kind in _UNREADABLE and not finding.fixed for finding in findings):
+        findings += _lock_file(project)
     for finding in findings:
         emit(Progress("note" if finding.fixed else "warning", finding.text))
     return findings
+
+
+def _lock_file(project: Project) -> Iterator[Finding]:
+    """What mlops.lock names and this store does not have."""
+    layout = project.layout
+    try:
+        named = lockfile.read(layout.lockfile)
+    except ConfigError as error:
+        yield Finding("lock", error.message, remedy=error.hint)
+        return
+    versions = registry.load(layout).versions
+    with project.store.reader() as db:
+        there = {(snapshot.source, snapshot.id) for snapshot in history.snapshots(db)} if named.sources else set()
+    away = "mlops pull DIR, or mlops train to make it anew"
+    for source, entry in sorted(named.sources.items()):
+        if (source, entry.snapshot) not in there:
+            yield Finding("lock", f"mlops.lock names snapshot {entry.snapshot[:8]} of {source}, not in this store", remedy=away)
+    for model, champion in sorted(named.models.items()):
+        if champion.champion not in versions:
+            yield Finding(
+                "lock", f"mlops.lock names {champion.champion} as champion of {model}, not in this store", remedy=away
+            )

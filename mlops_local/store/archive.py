@@ -74,6 +74,18 @@ def contents(layout: Layout, *, points: bool = True, since_us: int = 0) -> Itera
             continue  # it went into an archive: look again
 
 
+def damaged(layout: Layout) -> list[Path]:
+    """Return the files of done/ that cannot be read."""
+    found = []
+    for path in sorted(layout.done.glob("*.zst")):
+        try:
+            unpack(path)
+            members(path)
+        except IntegrityError:
+            found.append(path)
+    return found
+
+
 def members(path: Path) -> list[Kept]:
     """Return the journals in one file of done/; none if it is no such file. Raises IntegrityError."""
     if not path.name.endswith(_SUFFIX):
@@ -123,8 +135,15 @@ def unpack(path: Path) -> bytes:
     Raises:
         IntegrityError: it is damaged.
     """
+    made, rest = [], path.read_bytes()
     try:
-        return zstandard.ZstdDecompressor().stream_reader(path.read_bytes(), read_across_frames=True).read()
+        while rest:
+            frame = zstandard.ZstdDecompressor().decompressobj()
+            made.append(frame.decompress(rest))
+            if not frame.eof:  # a reader of streams would take a cut file for a short one
+                raise zstandard.ZstdError("it ends in the middle")
+            rest = frame.unused_data
+        return b"".join(made)
     except zstandard.ZstdError as error:
         raise _damaged(path, error) from error
 

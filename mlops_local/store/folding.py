@@ -341,11 +341,21 @@ class Folder:
         self._db.execute("INSERT INTO store.meta VALUES (?, ?)", [name, value])
 
 
-def sound(name: str, line: Mapping[str, Any]) -> bool:
+def sound(db: Db, name: str, line: Mapping[str, Any]) -> bool:
     """Say whether a line of the journal file `name` is one that the fold takes."""
     if ".metric." in name:
         return facts.check_version(line) and _mend(line) is not None
-    return facts.Rows().add("", line)
+    trial = facts.Rows()
+    if not trial.add("", line):
+        return False
+    db.execute("BEGIN")
+    try:
+        trial.insert(db)
+    except _REFUSED:
+        return False
+    finally:
+        db.execute("ROLLBACK")
+    return True
 
 
 def _listing(folder: Path) -> Iterator[Part]:

@@ -94,6 +94,13 @@ def rebuild(store: Store) -> int:
     Returns:
         Lines folded.
     """
+    from mlops_local.store import archive  # noqa: PLC0415  (folding alone needs it not)
+
+    if damaged := archive.damaged(
+        store.layout
+    ):  # asked before anything is dropped: the database may be all that has these lines
+        archive.unpack(damaged[0])
+        archive.members(damaged[0])
     store.drop()
     (store.layout.cache / _SEEN).unlink(missing_ok=True)
     lines = fold(store)

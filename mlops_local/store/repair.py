@@ -9,29 +9,35 @@ import json
 import time
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 from mlops_local.domain import events
 from mlops_local.domain.errors import Conflict, IntegrityError, NewerStore
 from mlops_local.domain.names import counted
-from mlops_local.store import archive, files, folding, journal, ledger, lock, objects, packing, packs, projection, sweeping
+from mlops_local.store import (
+    archive,
+    conditions,
+    files,
+    folding,
+    journal,
+    ledger,
+    lock,
+    objects,
+    packing,
+    packs,
+    projection,
+    sweeping,
+)
 from mlops_local.store.database import Store
+from mlops_local.store.finding import Finding
 from mlops_local.store.layout import Layout
 
 _OLD_S = 24 * 3600.0
 """A draft older than this belongs to nobody any more."""
 
 
-@dataclass(frozen=True)
-class Finding:
-    """One thing that is wrong, or was."""
-
-    kind: str
-    """ledger, database, journal, run, object, draft or lease."""
-    text: str
-    """What, where, and what it means; one line."""
-    fixed: bool = False
+_FIX = "mlops doctor --fix"
+_BACKUP = "restore it from a backup"
 
 
 def check_ledger(store: Store, *, fix: bool) -> Iterator[Finding]:
@@ -39,14 +45,14 @@ def check_ledger(store: Store, *, fix: bool) -> Iterator[Finding]:
     try:
         torn = ledger.torn(store.layout)
     except IntegrityError as error:
-        yield Finding("ledger", f"{error.message}: {error.hint}")
+        yield Finding("ledger", error.message, remedy="restore journal/ledger.jsonl from a backup")
         return
     if torn:
         if fix:
             ledger.cut_torn(store.layout, wait_s=store.wait_s)
-        yield Finding("ledger", f"the last {torn} bytes are a decision that was never finished", fixed=fix)
+        yield Finding("ledger", f"the last {torn} bytes are a decision that was never finished", fix, _FIX)
     for problem in ledger.verify(store.layout):
-        yield Finding("ledger", f"{problem}: restore journal/ledger.jsonl from a backup")
+        yield Finding("ledger", problem, remedy="restore journal/ledger.jsonl from a backup")
 
 
 def check_database(store: Store, *, fix: bool) -> Iterator[Finding]:
@@ -60,8 +66,18 @@ def check_database(store: Store, *, fix: bool) -> Iterator[Finding]:
         raise
     except IntegrityError as error:
         if fix:
+            yield from _set_aside(store.layout)
             projection.rebuild(store)
-        yield Finding("database", f"{error.message}; everything in it comes from journals and ledger", fixed=fix)
+        yield Finding("database", f"{error.message}; everything in it comes from journals and ledger", fix, _FIX)
+
+
+def _set_aside(layout: Layout) -> Iterator[Finding]:
+    """Put-away journals that cannot be read, when nothing else has their lines any more: all others shall count again."""
+    for path in archive.damaged(layout):
+        path.replace(layout.tmp / f"altered.{path.name}")
+        yield Finding(
+            "journal", f"done/{path.name} cannot be read and is now in tmp/altered.{path.name}: its runs are lost", True
+        )
 
 
 def check_cut(store: Store, *, fix: bool) -> Iterator[Finding]:
@@ -79,7 +95,7 @@ def check_cut(store: Store, *, fix: bool) -> Iterator[Finding]:
         return
     text = f"{len(lost)} decisions from number {same + 1} on were cut off the ledger"
     if not fix:
-        yield Finding("ledger", f"{text}; the database still knows them")
+        yield Finding("ledger", f"{text}; the database still knows them", remedy=_FIX)
         return
     try:
         ledger.restore(store.layout, lost, wait_s=store.wait_s)
@@ -99,12 +115,10 @@ def check_journals(store: Store, *, fix: bool) -> Iterator[Finding]:
     for name, count in damaged:
         fixed = fix and _mend(store, name)
         later = " (its process still runs)" if fix and not fixed else ""
-        yield Finding("journal", f"{name}: {count} damaged lines; its runs count as incomplete{later}", fixed=fixed)
-    for path in sorted(store.layout.done.glob("*.zst")):
-        try:
-            archive.unpack(path)
-        except IntegrityError as error:
-            yield Finding("journal", f"{error.message}; a rebuild would lose its lines, the database still has them")
+        yield Finding("journal", f"{name}: {count} damaged lines; its runs count as incomplete{later}", fixed, _FIX)
+    for path in archive.damaged(store.layout):
+        text = f"journal/done/{path.name} is damaged; a rebuild would lose its lines, the database still has them"
+        yield Finding("journal", text, remedy=_BACKUP)
 
 
 def _mend(store: Store, name: str) -> bool:
@@ -121,7 +135,7 @@ def _mend(store: Store, name: str) -> bool:
         last, dropped = 0, 0
         for text in raw[: raw.rfind(b"\n") + 1].splitlines(keepends=True):
             lines, _ = journal.decode(text)
-            if not lines or not folding.sound(name, lines[0]):
+            if not lines or not folding.sound(db, name, lines[0]):
                 dropped += 1
                 continue
             kept.append(text)
@@ -157,25 +171,31 @@ def check_runs(store: Store, *, fix: bool) -> Iterator[Finding]:
                     "FROM store.run_start WHERE run = ?",
                     [run],
                 )
-        yield Finding("run", f"{name} ({run[16:24]}) counts as running, but its journal is gone", fixed=fix)
+        yield Finding("run", f"{name} ({run[16:24]}) counts as running, but its journal is gone", fix, _FIX)
 
 
-def check_objects(store: Store, *, fix: bool) -> Iterator[Finding]:
-    """Every kept file by its hash, and every file that something names."""
+def check_objects(store: Store, *, fix: bool, deep: bool) -> Iterator[Finding]:
+    """Every file that something names; `deep`: and every kept file by its hash."""
     layout = store.layout
     used = _uses(store)
+    if deep:
+        yield from _altered(layout, used, fix=fix)
+    for hash, uses in sorted(used.items(), key=lambda item: item[1]):
+        if not packs.contains(layout, hash):
+            fixed = fix and _again(layout, hash, uses)
+            yield Finding("object", f"{hash[:12]} is missing: {uses[0]}", fixed, _remedy(uses))
+
+
+def _altered(layout: Layout, used: dict[str, list[str]], *, fix: bool) -> Iterator[Finding]:
+    """Read everything that is kept."""
     for hash in sorted(objects.every(layout)):
         if not objects.verify(layout, hash):
             if fix:
                 aside = layout.tmp / f"altered.{hash}"
                 objects.path(layout, hash).replace(aside)
             what = used.get(hash, ["nothing now"])[0]
-            yield Finding("object", f"{hash[:12]} is not what was written; used by {what}", fixed=fix)
+            yield Finding("object", f"{hash[:12]} is not what was written; used by {what}", fix, "mlops doctor --deep --fix")
     yield from _packs(layout, used, fix=fix)
-    for hash, uses in sorted(used.items(), key=lambda item: item[1]):
-        if not packs.contains(layout, hash):
-            fixed = fix and _again(layout, hash, uses)
-            yield Finding("object", f"{hash[:12]} is missing: {uses[0]}{_remedy(uses)}", fixed=fixed)
 
 
 def _packs(layout: Layout, used: dict[str, list[str]], *, fix: bool) -> Iterator[Finding]:
@@ -187,9 +207,7 @@ def _packs(layout: Layout, used: dict[str, list[str]], *, fix: bool) -> Iterator
     for hash in sorted(altered):
         uses = used.get(hash, ["nothing now"])
         fixed = hash in again and _again(layout, hash, uses)
-        yield Finding(
-            "object", f"{hash[:12]} is not what was written: {_listed(uses)}{'' if fixed else _remedy(uses)}", fixed=fixed
-        )
+        yield Finding("object", f"{hash[:12]} is not what was written: {_listed(uses)}", fixed, _remedy(uses))
 
 
 def _listed(uses: list[str]) -> str:
@@ -239,10 +257,10 @@ def _working(layout: Layout, hash: str, uses: list[str]) -> Path | None:
 
 def _remedy(uses: list[str]) -> str:
     if any(use.startswith("version ") for use in uses):
-        return "; that version cannot be served: train it again, or restore the object"
+        return "mlops pull it from where it is kept, or mlops train: that version cannot be served"
     if any(use.startswith("data ") for use in uses):
-        return "; put that file back as it was, then `mlops doctor --fix`"
-    return ""
+        return "put that file back as it was, then mlops doctor --deep --fix"
+    return "mlops pull it from where it is kept"
 
 
 def check_drafts(store: Store, *, fix: bool) -> Iterator[Finding]:
@@ -261,9 +279,8 @@ def check_leases(store: Store, *, fix: bool) -> Iterator[Finding]:
     found = store.layout.leases.iterdir() if store.layout.leases.is_dir() else ()
     left = sum(lock.abandoned(path, remove=fix) for path in found)
     if left:
-        yield Finding(
-            "lease", f"{counted(left, 'result was', 'results were')} being made by a train that was killed", fixed=fix
-        )
+        text = f"{counted(left, 'result was', 'results were')} being made by a train that was killed"
+        yield Finding("lease", text, fix, _FIX)
 
 
 def _age_s(path: Path) -> float:
@@ -273,15 +290,17 @@ def _age_s(path: Path) -> float:
         return 0.0
 
 
-def everything(store: Store, *, fix: bool) -> list[Finding]:
+def everything(store: Store, *, fix: bool, deep: bool = False) -> list[Finding]:
     """Run every check, each on what the one before left. Raises StoreBusy, NewerStore."""
-    found = [*check_ledger(store, fix=fix), *check_database(store, fix=fix)]
+    layout = store.layout
+    found = [*conditions.check_modes(layout, fix=fix), *conditions.check_room(layout), *conditions.check_strangers(layout)]
+    found += [*check_ledger(store, fix=fix), *check_database(store, fix=fix)]
     if any(finding.kind in {"ledger", "database"} and not finding.fixed for finding in found):
         return found  # the rest cannot be read
     found += check_cut(store, fix=fix)
-    if not all(finding.fixed for finding in found):
+    if not all(finding.fixed for finding in found if finding.kind == "ledger"):
         return found
     projection.fold(store)
-    for check in (check_journals, check_runs, check_objects, check_drafts, check_leases):
+    for check in (check_journals, check_runs, check_drafts, check_leases):
         found += check(store, fix=fix)
-    return found
+    return [*found, *check_objects(store, fix=fix, deep=deep), *conditions.check_clock(store)]

@@ -37,7 +37,7 @@ def test_a_torn_ledger_is_found_and_repaired(ledger_file: Path, mlops: Mlops) ->
     whole = ledger_file.read_bytes()
     ledger_file.write_bytes(whole + b'{"seq": 3, "torn')
     shown = mlops("doctor")
-    assert shown.returncode == 6 and shown.stdout.startswith("ledger: ") and "mlops doctor --fix" in shown.stderr
+    assert shown.returncode == 6 and shown.stdout.startswith("ledger: ") and "→ mlops doctor --fix" in shown.stdout
     mended = mlops("doctor", "--fix")
     assert mended.returncode == 0 and "(repaired)" in mended.stdout
     assert ledger_file.read_bytes() == whole and mlops("doctor").stdout == "the store is sound\n"

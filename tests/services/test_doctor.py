@@ -4,22 +4,38 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from mlops_local.domain import events
 from mlops_local.domain.assets import FileEntry, ModelVersion, Snapshot
+from mlops_local.domain.errors import IntegrityError
 from mlops_local.services import database, doctor, leases
 from mlops_local.services import project as projects
 from mlops_local.services.project import Project
-from mlops_local.store import archive, cache, history, journal, ledger, lock, objects, packfiles, packing, packs, projection
+from mlops_local.store import (
+    archive,
+    cache,
+    history,
+    journal,
+    ledger,
+    lock,
+    lockfile,
+    objects,
+    packfiles,
+    packing,
+    packs,
+    projection,
+)
+from mlops_local.store.finding import Finding
 from mlops_local.store.journal import Journal
 from mlops_local.store.layout import Layout
-from mlops_local.store.repair import Finding
 
 
 @pytest.fixture
@@ -78,7 +94,7 @@ def texts(findings: list[Finding]) -> list[tuple[str, bool]]:
 def test_a_sound_store_has_no_findings(project: Project) -> None:
     """Nothing is wrong, and looking changes nothing."""
     before = tables(project)
-    assert doctor.doctor(project) == [] == doctor.doctor(project, fix=True)
+    assert doctor.doctor(project, deep=True) == [] == doctor.doctor(project, fix=True, deep=True)
     assert tables(project) == before
 
 
@@ -169,10 +185,10 @@ def test_altered_data_are_named_and_kept_again_from_the_project(project: Project
     (pack,) = packfiles.names(project.layout)
     home = packfiles.data(project.layout, pack)
     home.write_bytes(home.read_bytes().replace(b"a\n1\n", b"a\n2\n"))
-    (found,) = doctor.doctor(project)
+    (found,) = doctor.doctor(project, deep=True)
     assert not found.fixed and "is not what was written: data data.csv of rows s1" in found.text
-    assert texts(doctor.doctor(project, fix=True)) == [("object", True)]
-    assert packs.verify(project.layout, hash) and doctor.doctor(project) == []
+    assert texts(doctor.doctor(project, fix=True, deep=True)) == [("object", True)]
+    assert packs.verify(project.layout, hash) and doctor.doctor(project, deep=True) == []
 
 
 def test_a_missing_model_file_names_its_version_and_stays_open(project: Project) -> None:
@@ -180,7 +196,7 @@ def test_a_missing_model_file_names_its_version_and_stays_open(project: Project)
     hash = next(hash for hash in objects.every(project.layout) if objects.get(project.layout, hash) == b"model")
     objects.path(project.layout, hash).unlink()
     (found,) = doctor.doctor(project, fix=True)
-    assert not found.fixed and "version delay@1 model.onnx" in found.text and "train it again" in found.text
+    assert not found.fixed and "version delay@1 model.onnx" in found.text and "cannot be served" in found.remedy
 
 
 def test_a_data_object_whose_file_changed_stays_open(project: Project) -> None:
@@ -248,3 +264,62 @@ def test_claims_of_killed_trains_are_said_and_taken_away(project: Project) -> No
         leases.sweep(project.layout)
         assert held.exists() and not left.exists()
     assert doctor.doctor(project) == []
+
+
+def test_a_rebuild_drops_nothing_while_a_put_away_journal_is_damaged(project: Project) -> None:
+    """The database is all that still has its lines; only when that does not open either, the journal is set aside."""
+    before = tables(project)
+    (path,) = project.layout.done.glob("*.metric.*")
+    path.write_bytes(path.read_bytes()[:-9])
+    archive.unpack.cache_clear()
+    with pytest.raises(IntegrityError, match="is damaged"):
+        database.rebuild(project)
+    assert tables(project) == before
+    project.store.close()
+    project.layout.database.write_bytes(b"no database" * 999)
+    found = doctor.doctor(project, fix=True)
+    assert texts(found) == [("journal", True), ("database", True)] and "its runs are lost" in found[0].text
+    assert tables(project) == {**before, "metric": []} and doctor.doctor(project) == []
+    assert (project.layout.tmp / f"altered.{path.name}").exists()
+
+
+def test_what_the_store_stands_on_is_said(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A key that others can read, strange files, no room, a clock put back: each with what to do; no integrity fault."""
+    layout = project.layout
+    layout.config.chmod(0o644)
+    (layout.journal / "notes.txt").write_text("mine")
+    (layout.done / "copy of x.zst").write_bytes(b"")
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=5_000_000))
+    writer = Journal.open(layout.journal)
+    monkeypatch.setattr(journal, "now_us", lambda: 4_000_000_000_000_000)
+    writer.state(events.RUN_STARTED, run=journal.new_id(), name="r", kind="train")
+    writer.state(events.RUN_ENDED, run="r", state="done", error="", seconds=1.0)
+    writer.close()
+    found = doctor.doctor(project)
+    assert [finding.kind for finding in found] == ["permission", "space", "file", "file", "clock"]
+    assert all(finding.remedy for finding in found) and not any(finding.integrity for finding in found)
+    assert "5 MB are free" in found[1].text and "notes.txt" in found[2].text and "in the future" in found[4].text
+    assert doctor.doctor(project, fix=True)[0].fixed and layout.config.stat().st_mode & 0o777 == 0o600
+
+
+def test_what_the_lock_file_names_and_is_not_here_is_said(project: Project) -> None:
+    """A clone that did not pull: the snapshot and the champion that are missing, and how to get them; a torn file too."""
+    entry = lockfile.ModelEntry("delay@7", "f", "e", "auc", 0.7, "b")
+    there = lockfile.ModelEntry("delay@1", "f", "e", "auc", 0.7, "b")
+    sources = {"rows": lockfile.SourceEntry("s1", 1, 4), "gone": lockfile.SourceEntry("abcdef0123456", 1, 4)}
+    lockfile.write(project.layout, lockfile.LockFile(sources, {"delay": entry, "kept": there}))
+    first, second = doctor.doctor(project)
+    assert first.text == "mlops.lock names snapshot abcdef01 of gone, not in this store" and "mlops pull" in first.remedy
+    assert second.text == "mlops.lock names delay@7 as champion of delay, not in this store"
+    project.layout.lockfile.write_text("source rows\n")
+    (found,) = doctor.doctor(project)
+    assert found.kind == "lock" and found.remedy
+
+
+def test_a_broken_project_file_is_a_finding_and_the_rest_is_checked(project: Project) -> None:
+    """mlops.toml that is no TOML: said with its line, and the store is looked at all the same."""
+    (project.root / "mlops.toml").write_text("[project\n")
+    opened, (found,) = doctor.find(project.root)
+    assert found.kind == "config" and "not valid TOML" in found.text and found.remedy
+    assert doctor.doctor(opened) == []
+    opened.store.close()
