@@ -57,6 +57,7 @@ torture: $(STAMP)
 ## Logging, beside a bare writer and the peers that are installed. Slowness does not fail it; a lost point does.
 bench-tracking: $(STAMP)
 	$(BIN)/python benchmarks/track.py
+	$(BIN)/python benchmarks/query.py
 
 ## Snapshots of a large file and of many small ones, beside dvc and cp: time, processor time and space.
 bench-data: $(STAMP)
