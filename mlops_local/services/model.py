@@ -47,6 +47,7 @@ def versions(project: Project, model: str | None = None) -> list[VersionView]:
             state.verdicts.get(version.id),
             tuple(sorted(key.split("@", 1)[1] for key, value in state.aliases.items() if value == version.id)),
             deployed.get(version.model) == version.id,
+            warning=_parted(project, version),
         )
         for version in state.versions.values()
         if model in (None, version.model)
@@ -59,11 +60,15 @@ def view(project: Project, ref: str) -> VersionView:
     version = resolve(project, ref)
     found = next(item for item in versions(project, version.model) if item.version.id == version.id)
     result = cache.step_result(project.layout, version.fingerprint)
-    if result is None:
-        return found
-    return replace(
-        found, report=result.report, warning=gaps.parted(project.config, version.model, version.metric, result.report)
-    )
+    return found if result is None else replace(found, report=result.report)
+
+
+def _parted(project: Project, version: ModelVersion) -> str:
+    """What `gaps` says of a version; its result is read only where a limit is set."""
+    if version.model not in project.config.models or project.config.models[version.model].max_gap is None:
+        return ""
+    result = cache.step_result(project.layout, version.fingerprint)
+    return gaps.parted(project.config, version.model, version.metric, result.report) if result is not None else ""
 
 
 def resolve(project: Project, ref: str) -> ModelVersion:

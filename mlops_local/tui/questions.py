@@ -161,7 +161,7 @@ def _best(section: str, row: compare.Row) -> int | None:
 
 
 def _version(view: VersionView) -> VersionRow:
-    return VersionRow(view.version, view.verdict, tuple(view.aliases), view.deployed)
+    return VersionRow(view.version, view.verdict, tuple(view.aliases), view.deployed, view.warning)
 
 
 def _promote(project: Project, request: Promote) -> str:

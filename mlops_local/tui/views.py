@@ -117,6 +117,8 @@ class VersionRow:
     verdict: Verdict | None = None
     aliases: tuple[str, ...] = ()
     deployed: bool = False
+    warning: str = ""
+    """That it seems to have learned its rows by heart."""
 
     @property
     def champion(self) -> bool:

@@ -28,18 +28,20 @@ def of(steps: Sequence[Step], models: Iterable[Model], problems: list[Problem]) 
         problems: what cannot be is added.
     """
     by_name = {step.name: step for step in steps}
-    added: dict[str, Step] = {}
+    added: dict[str, tuple[Step, str]] = {}
     for model in (model for model in models if model.folds):
         evaluated = [name for candidate in model.candidates if (name := f"{candidate}.evaluate") in by_name]
         renewed = _between(by_name, model.split, [f"{model.name}.features", *model.candidates, *evaluated])
         for fold in range(1, model.folds + 1):
             for name in renewed:
                 made = _in_fold(by_name[name], fold, renewed)
-                if added.setdefault(made.name, made) != made:
-                    text = f"{made.file}:{made.line}: '{name}' is learned in the folds of two splits"
-                    problems.append(Problem(text, "declare it once for each model"))
+                before, split = added.setdefault(made.name, (made, model.split))
+                if before != made:
+                    splits = f"two splits, {split} and {model.split}"
+                    text = f"{made.file}:{made.line}: '{name}' would be learned in the folds of {splits}"
+                    problems.append(Problem(text, "a fold is one split's: write the step twice, under two names"))
     counts = {name: model.folds for model in models for name in _ends(model)}
-    return [*added.values(), *(_whole(step, counts.get(step.name, 0)) for step in steps)]
+    return [*(step for step, _ in added.values()), *(_whole(step, counts.get(step.name, 0)) for step in steps)]
 
 
 def _ends(model: Model) -> list[str]:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from textual.pilot import Pilot
 
-from mlops_local.store import registry
+from mlops_local.domain.plan import StepResult
+from mlops_local.domain.project import parse
+from mlops_local.store import cache, registry
 from mlops_local.tui.app import MlopsApp
 from mlops_local.tui.screens.confirm import Confirm
 from mlops_local.tui.screens.run import RunScreen
@@ -39,6 +43,17 @@ async def test_a_version_shows_its_verdict_as_an_interval(trained: Tale, size: t
         await pilot.press("enter")
         await until(pilot, lambda: isinstance(app.screen, RunScreen))
         await shows(pilot, "brave-heron")
+
+
+async def test_a_model_that_learned_by_heart_is_said_to_have(trained: Tale) -> None:
+    """With `max_gap`, the version's page warns as `mlops model show` does."""
+    version = registry.load(trained.project.layout).versions["delay@2"]
+    report = {"seen": {"train": 0.95, "valid": 0.72}}
+    cache.record(trained.project.layout, StepResult("gbm.evaluate", version.fingerprint, report=report))
+    project = replace(trained.project, config=parse({"models": {"delay": {"max_gap": 0.1}}}))
+    async with MlopsApp(project).run_test(size=BIG) as pilot:
+        await pilot.press("m")
+        await shows(pilot, "! auc is 0.9500 on train and 0.7200 on valid: 0.2300 apart, max_gap is 0.1")
 
 
 async def test_a_promotion_with_a_reason_is_in_the_ledger(trained: Tale) -> None:

@@ -124,7 +124,8 @@ class ModelsScreen(Frame):
         if item is None:
             return
         width = max(30, self.query_one("#detail").size.width - 4)
-        put(self, "#verdict", words.lines([title(item), "", verdict_text(item.verdict, width)]))
+        warning = [Content.styled(f"! {item.warning}", words.WARN)] if item.warning else []
+        put(self, "#verdict", words.lines([title(item), *warning, "", verdict_text(item.verdict, width)]))
         put(self, "#lineage", lineage(item))
 
     def action_promote(self) -> None:
