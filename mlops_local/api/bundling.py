@@ -61,6 +61,21 @@ def _binary(model: Any) -> bool:
     return hasattr(model, "predict_proba") or objective.startswith(("binary", "cross"))
 
 
+def _one_a_row(y: Any) -> pl.Series:
+    """The labels as numbers. Raises UsageError for several targets: only models of a pipeline have those."""
+    several = f"a table of {len(y)} columns" if isinstance(y, Mapping) else ""
+    values = [] if several else list(y) if not hasattr(y, "__array__") else np.asarray(y)
+    if isinstance(values, np.ndarray) and values.ndim == 2 and values.shape[1] == 1:
+        values = values[:, 0]
+    several = several or (f"an array of shape {values.shape}" if isinstance(values, np.ndarray) and values.ndim != 1 else "")
+    if several:
+        raise UsageError(
+            f"log_eval: y is {several}, and a script's model has one label a row",
+            hint="a model of several targets is declared in a pipeline: mlops.model(..., label={...}), docs/splits.md",
+        )
+    return pl.Series("label", values).cast(pl.Float64)
+
+
 def evaluate(layout: Layout, made: Mapping[str, Any], given: Any, y: Any, *, cluster: str) -> dict[str, float]:
     """Score rows through the bundle in a fresh process, keep one answer a row, and leave the version to be registered.
 
@@ -68,7 +83,7 @@ def evaluate(layout: Layout, made: Mapping[str, Any], given: Any, y: Any, *, clu
         UsageError: lengths differ, or the cluster column is not there.
     """
     frame = frame_of(given)
-    labels = pl.Series("label", list(y) if not hasattr(y, "__array__") else np.asarray(y)).cast(pl.Float64)
+    labels = _one_a_row(y)
     if len(labels) != frame.height:
         raise UsageError(f"log_eval: {frame.height} rows and {len(labels)} labels", hint="pass one label for each row")
     if cluster and cluster not in frame.columns:
