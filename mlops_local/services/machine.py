@@ -34,7 +34,7 @@ def check(steps: Iterable[Step], machine: Machine) -> None:
             there = f"has {len(machine.gpus)}" if machine.gpus else "has none that can be used"
             raise UsageError(
                 f"step {step.name} declares {counted(step.needs.gpus, 'GPU')}, and this machine {there}",
-                hint=f"run it where there are; to run it without, say which GPUs there are: {GPUS_VARIABLE}= mlops train",
+                hint=f"run it where there are; to run it on what is here: {GPUS_VARIABLE}={','.join(machine.gpus)} mlops train",
             )
 
 

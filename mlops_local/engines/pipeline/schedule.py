@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from mlops_local.domain.graph import Needs, Step
+from mlops_local.domain.names import counted
 from mlops_local.domain.records import dataclass
 
 UNKNOWN_S = 1.0
@@ -171,12 +172,12 @@ def beyond(needs: Needs, machine: Machine) -> list[str]:
     """What a step declares that the machine does not have, in words; it runs alone or without."""
     found = []
     if needs.cpus > machine.cpus:
-        found.append(f"{needs.cpus} cpus, and there are {machine.cpus}: it runs with {needs.cpus} threads on those")
+        found.append(f"{counted(needs.cpus, 'cpu')}, and there are {machine.cpus}: it runs with {needs.cpus} threads on those")
     if machine.memory and needs.memory > machine.memory:
         found.append(f"{needs.memory / 1e9:.1f} GB of memory, and there are {machine.memory / 1e9:.1f}: nothing runs beside it")
     if needs.gpus > len(machine.gpus):
         there = f"there are {len(machine.gpus)}" if machine.gpus else "there is none"
-        found.append(f"{needs.gpus} gpus, and {there}: it runs with what there is")
+        found.append(f"{counted(needs.gpus, 'gpu')}, and {there}: it runs with what there is")
     return found
 
 

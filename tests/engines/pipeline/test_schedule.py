@@ -111,7 +111,7 @@ def test_what_the_machine_lacks_is_said_and_does_not_stop() -> None:
     """A step that declares more than there is runs with what there is."""
     small = Machine(cpus=1, memory=1_000_000_000)
     needs = Needs(cpus=2, memory=2_000_000_000, gpus=1)
-    assert [text.partition(",")[0] for text in beyond(needs, small)] == ["2 cpus", "2.0 GB of memory", "1 gpus"]
+    assert [text.partition(",")[0] for text in beyond(needs, small)] == ["2 cpus", "2.0 GB of memory", "1 gpu"]
     place = schedule(step("a", needs=needs), machine=small).start()[0]
     assert (place.threads, place.gpus) == (2, None)
 
