@@ -14,6 +14,7 @@ from tests.mutation.hand import by_hand
 from tests.mutation.oracle import Oracle, Version, sources_of
 from tests.mutation.shapes import SHAPES
 
+pytestmark = pytest.mark.timeout(600)  # whichever comes first runs every edit
 EVERY_NTH_MUTANT = 3
 """Of the mutants; all of them say the same and take twice as long."""
 
@@ -109,7 +110,6 @@ def runs() -> Iterator[list[tuple[Edit, Version, Version | None]]]:
         oracle.close()
 
 
-@pytest.mark.timeout(300)
 def test_with_the_cache_every_step_gives_what_it_gives_without(
     runs: list[tuple[Edit, Version, Version | None]], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -131,6 +131,9 @@ class Effects:
         else:
             return False
         plain = all(isinstance(item, ast.Name) for target in targets for item in _leaves(target))
+        taken_apart = any(isinstance(target, (ast.Tuple, ast.List)) for target in targets)
+        if taken_apart and node.value is not None and not self.lasting(module, node.value, {}):
+            return False
         return plain and (node.value is None or self.expression(module, node.value, {}))
 
     def _def(self, module: Module, node: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
@@ -259,7 +262,7 @@ class Effects:
         if isinstance(node, ast.Attribute):
             return self._is_outside(module, node, local) or _stores(node) or self.lasting(module, node, local)
         if isinstance(node, _LOOKING):
-            asked = [item for item in ast.iter_child_nodes(node) if isinstance(item, _PARTS) and not _stores(item)]
+            asked = [item for item in ast.iter_child_nodes(node) if isinstance(item, (*_PARTS, ast.Call)) and not _stores(item)]
             if isinstance(node, ast.Subscript):  # `list[lib.Kind]`
                 asked = [item for item in asked if not self._is_outside(module, item, local)]
             return all(self.lasting(module, item, local) for item in asked)
@@ -295,7 +298,7 @@ class Effects:
     def _writes(self, module: Module, node: ast.Call, local: Local) -> bool:
         """Whether a call is given something to write its result to that was not made here."""
         for keyword in node.keywords:
-            if keyword.arg == "inplace" and not (isinstance(keyword.value, ast.Constant) and not keyword.value.value):
+            if keyword.arg in ("inplace", "in_place") and getattr(keyword.value, "value", True) is not False:
                 return True
             if keyword.arg == "out" and not isinstance(keyword.value, ast.Constant):
                 return not (isinstance(keyword.value, ast.Name) and local.get(keyword.value.id) == FRESH)
@@ -335,6 +338,8 @@ class Effects:
         if isinstance(node, ast.Lambda):
             inner = {**local, **nested(node)}
             return kept or self.expression(module, node.body, inner)
+        if isinstance(node, ast.Call) and not kept and quiet.keeps(last_name(node.func)):
+            return self.lasting(module, node, local)
         if not isinstance(node, _PARTS):
             return True  # judged with the rest of the expression
         root, attributes = chain(node)
@@ -429,6 +434,10 @@ class Effects:
         if self.ours(module, node):
             return True
         found = self.find(module, root, attributes)
+        if not isinstance(found, Lead) and quiet.keeps(last_name(node.func)):  # a partial is what it calls
+            given = [*node.args, *(keyword.value for keyword in node.keywords)]
+            if not all(self._argument(module, item, local, kept=False) for item in given):
+                return False
         if isinstance(found, Outside):
             return quiet.lasting(found.words)
         if isinstance(found, Lead) and isinstance(found.node, ast.ClassDef):
@@ -458,7 +467,7 @@ def chain(node: ast.AST) -> tuple[str, tuple[str, ...]]:
 
 
 def _changes_nothing(method: str) -> bool:
-    return method not in quiet.MUTATORS and not quiet.is_loud(method)
+    return method not in quiet.MUTATORS and not quiet.is_loud(method) and not method.endswith("_update")
 
 
 def _calls(node: ast.AST) -> bool:

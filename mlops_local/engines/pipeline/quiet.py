@@ -65,12 +65,13 @@ MUTATORS = {
     "__delitem__", "__iadd__", "__iand__", "__imul__", "__ior__", "__isub__", "__ixor__", "__next__", "write_bytes",
     "open", "symlink_to", "hardlink_to", "rename", "insert_column", "replace_column", "drop_in_place", "shuffle", "scatter",
     "move_to_end", "eliminate_zeros", "sum_duplicates", "prune", "fit", "fit_predict", "fit_transform", "partial_fit", "lchmod",
+    "at",
 }  # fmt: skip
 """Methods of known objects that change them, or a file."""
 _DECORATORS: dict[str, tuple[str, ...]] = {
     "attr": (), "attrs": (), "beartype": (), "functools": (), "cachetools": (), "contextlib": (), "deprecated": (),
-    "jaxtyping": (), "joblib": (), "numba": ("extending",), "overrides": (), "pydantic": (), "pytest": (), "tenacity": (),
-    "torch": ("library", "fx"),
+    "jax": (), "jaxtyping": (), "joblib": (), "numba": ("extending",), "overrides": (), "pydantic": (), "pytest": (),
+    "tenacity": (), "torch": ("library", "fx"),
     "typeguard": (), "wrapt": (),
 }  # fmt: skip
 """Library whose decorators keep nothing of what they decorate -> how the names in it begin that do."""
