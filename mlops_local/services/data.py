@@ -95,7 +95,9 @@ def snapshot(
 
 
 def keep_files(project: Project, source: str, paths: Sequence[str]) -> Snapshot:
-    """Keep the bytes of some files as a snapshot of their own, without looking into them; it is not the source's newest.
+    """Keep the bytes of some files as a snapshot of their own, without looking into them.
+
+    The caller journals what the source's newest is after that.
 
     Raises:
         DataError: one cannot be read.
@@ -125,10 +127,10 @@ def _store(
     project: Project, source: Source, stamps: Mapping[str, list[int]], found: dict[str, str], describe: _Describe
 ) -> Snapshot:
     """Read each file that is not known and put its bytes into the packs in the same pass; a refused source leaves none."""
-    fresh: dict[str, Any] = {}
-    sizes = {path: stamp[1] for path, stamp in stamps.items()}
     from mlops_local.store import packing  # noqa: PLC0415  (threads: 15 ms, and only when a file changed)
 
+    fresh: dict[str, Any] = {}
+    sizes = {path: stamp[1] for path, stamp in stamps.items()}
     with packing.writer(project.layout, chunks.cut, wait_s=project.store.wait_s) as writer:
         for path in stamps:
             if path in found and writer.contains(found[path]):

@@ -107,6 +107,7 @@ class Writer:
         self._known: dict[bytes, Stretch] = {}
         self._loaded = False
         self._entries: dict[str, _Entry] = {}
+        self._committed: set[str] = set()
         self._relied: set[str] = set()
         self._packs: list[Pack] = []
         self._workers = max(1, min(os.cpu_count() or 1, 8))
@@ -120,7 +121,7 @@ class Writer:
 
     def contains(self, hash: str) -> bool:
         """Say whether the file's content is kept, or will be by `commit`."""
-        if hash in self._entries:
+        if hash in self._entries or hash in self._committed:
             return True
         if self._index.get(hash) is None:
             return False
@@ -191,6 +192,8 @@ class Writer:
     def commit(self) -> int:
         """Make all that was added outlive a power cut, then say that it is there; return the bytes that were new on disk.
 
+        More can be added afterwards.
+
         Raises:
             MlopsError: the disk is full.
         """
@@ -207,6 +210,7 @@ class Writer:
             self._packs[-1].list(lines)
         for name in self._relied:  # gc leaves alone what is young
             os.utime(packfiles.listing(self._layout, name))
+        self._committed.update(self._entries)
         self._entries = {}
         return written
 

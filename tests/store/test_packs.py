@@ -125,6 +125,21 @@ def test_nothing_counts_before_commit(layout: Layout) -> None:
     assert not packs.contains(layout, found.hash) and _bytes(layout) == before and packs.verify(layout, known)
 
 
+def test_a_long_snapshot_may_commit_in_between(layout: Layout) -> None:
+    """What was committed stays when a later part fails, and the same content again gets no second line."""
+    with pytest.raises(RuntimeError), packing.writer(layout, chunks.cut) as writer:
+        first = writer.add(_file(layout, "a", _TEXT))
+        writer.commit()
+        assert writer.contains(first.hash)
+        writer.add(_file(layout, "b", _TEXT))
+        second = writer.add(_file(layout, "c", _NOISE))
+        writer.commit()
+        third = writer.add(_file(layout, "d", _NOISE[1:]))
+        raise RuntimeError
+    assert packs.verify(layout, first.hash) and packs.verify(layout, second.hash) and not packs.contains(layout, third.hash)
+    assert sum(len(packfiles.lines(layout, name)) for name in packfiles.names(layout)) == 2
+
+
 def test_what_a_killed_writer_left_is_cut_off(layout: Layout) -> None:
     """Bytes behind the last record, half a record and half a line are nobody's: the next snapshot goes on before them."""
     (known,) = _keep(layout, _TEXT)
