@@ -82,7 +82,8 @@ def read_code(
     if load(entry) is None:
         raise ConfigError(
             f"no pipeline module: {entry} is not there",
-            hint="write one (`mlops init DIR --template blank` shows how), or set [project] pipeline in mlops.toml",
+            hint="write one (`mlops init DIR --template blank` shows how), set [project] pipeline in mlops.toml, "
+            "or make a step of a script you have: `mlops init --script train.py`",
         )
     sources = discover(entry, load) if elsewhere else known.sources(project.layout, entry, load)
     look = described.Look(project, declared, sources, _or_disk(project.root, load), listed)
