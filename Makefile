@@ -59,9 +59,10 @@ bench-tracking: $(STAMP)
 	$(BIN)/python benchmarks/track.py
 	$(BIN)/python benchmarks/query.py
 
-## Snapshots of a large file and of many small ones, beside dvc and cp: time, processor time and space.
+## Snapshots of a large file and of many small ones, beside dvc and cp; profiles and differences of tables, beside DuckDB.
 bench-data: $(STAMP)
 	$(BIN)/python benchmarks/data.py
+	$(BIN)/python benchmarks/tables.py
 
 ## The tools the benchmarks stand beside, pinned, in an environment of their own.
 bench-peers: benchmarks/peers.txt

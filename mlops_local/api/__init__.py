@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from mlops_local.api.checkpoints import Checkpoint, checkpoint, epochs, resume, should_stop
     from mlops_local.api.command import command
-    from mlops_local.api.declare import data, model, seed, step, transform
+    from mlops_local.api.declare import data, model, seed, source, step, transform
     from mlops_local.api.encoding import out_of_fold
     from mlops_local.api.load import load, load_model
     from mlops_local.api.run import log, log_artifact, log_eval, log_figure, log_model, log_params, log_table, run
@@ -45,6 +45,7 @@ __all__ = [
     "seed",
     "seed_everything",
     "should_stop",
+    "source",
     "step",
     "transform",
 ]
@@ -76,6 +77,7 @@ _HOMES = {
     "seed": "mlops_local.api.declare",
     "seed_everything": "mlops_local.api.seeding",
     "should_stop": "mlops_local.api.checkpoints",
+    "source": "mlops_local.api.declare",
     "step": "mlops_local.api.declare",
     "transform": "mlops_local.api.declare",
 }

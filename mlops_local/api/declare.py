@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, TypeVar, overload
 
+from mlops_local.domain.checks import seconds
 from mlops_local.domain.errors import ConfigError
 from mlops_local.domain.graph import Needs
 from mlops_local.domain.needs import needs as checked_needs
@@ -27,7 +28,7 @@ class Note:
     """What a decorator leaves on a function."""
 
     kind: str
-    """step, transform, candidate, metric or test."""
+    """step, transform, candidate, metric, test or pull."""
     inputs: Inputs = field(default_factory=dict)
     needs: Needs = field(default_factory=Needs)
     each: str = ""
@@ -36,6 +37,8 @@ class Note:
     """A metric over all rows at once instead of a value per row."""
     greater_is_better: bool = True
     """Of a metric: whether more is better."""
+    source: SourceDeclaration | None = None
+    """Of a function whose table is a source."""
 
 
 class SourceDeclaration:
@@ -54,6 +57,8 @@ class SourceDeclaration:
         self.store = store
         self.private: tuple[str, ...] = ()
         self.schema: Mapping[str, str] = {}
+        self.sql = ""
+        self.every_s = 0.0
         self.place = _place()
 
 
@@ -143,8 +148,9 @@ class ModelDeclaration:
 
 
 def data(
-    pattern: str,
+    pattern: str = "",
     *,
+    sql: str = "",
     key: str | Sequence[str] = (),
     time: str = "",
     outcome: str | Sequence[str] = (),
@@ -157,6 +163,8 @@ def data(
 
     Args:
         pattern: a path or glob relative to the project's root: Parquet, CSV, JSON lines.
+        sql: instead of a pattern: a query in DuckDB's SQL over files, `SELECT … FROM 'data/*.parquet'`; asked anew when one
+            of them changes.
         key: columns that identify a row.
         time: the column that says when a row was observed.
         outcome: columns known only afterwards: transforms never see them, the signature never asks for them.
@@ -166,16 +174,49 @@ def data(
         schema: column -> type, of text whose types are not to be told from its values: `{"zip": str, "day": "Date"}`. Python's
             bool, int, float and str, or a polars type or its name.
     """
-    if not isinstance(pattern, str) or not pattern:
-        raise ConfigError(f"mlops.data: expected a path or glob, got {pattern!r}")
+    if not isinstance(pattern, str) or bool(pattern) == bool(sql):
+        raise ConfigError(f"mlops.data: expected a path or glob, or a query as sql=, got {pattern!r}")
     if kind not in ("table", "files"):
         raise ConfigError(f"mlops.data({pattern!r}): kind is 'table' or 'files', got {kind!r}")
     if store not in ("", "full", "reference"):
         raise ConfigError(f"mlops.data({pattern!r}): store is 'full' or 'reference', got {store!r}")
     declared = SourceDeclaration(pattern, key=_names(key), time=time, outcome=_names(outcome), kind=kind, store=store)
     declared.private = _names(private)
+    declared.sql = sql
     declared.schema = {column: _type(pattern, column, given) for column, given in (schema or {}).items()}
     return declared
+
+
+def source(
+    function: F | None = None,
+    /,
+    *,
+    every: str = "",
+    key: str | Sequence[str] = (),
+    time: str = "",
+    outcome: str | Sequence[str] = (),
+    private: str | Sequence[str] = (),
+    store: str = "",
+) -> Any:
+    """Declare a function whose table is a source: `mlops data pull` calls it, and what it returned last is the source's data.
+
+    Args:
+        function: the function, when the decorator is used bare. It takes nothing and returns a polars or pandas frame.
+        every: a training pulls again when the last pull is older: `30min`, `1h`, `1d`; without it only when asked, and once at
+            the beginning.
+        key: as in `data`.
+        time: as in `data`.
+        outcome: as in `data`.
+        private: as in `data`.
+        store: as in `data`.
+    """
+    declared = SourceDeclaration("", key=_names(key), time=time, outcome=_names(outcome), kind="table", store=store)
+    declared.private = _names(private)
+    try:
+        declared.every_s = seconds(every) if every else 0.0
+    except ValueError as error:
+        raise ConfigError(f"@mlops.source: every: {error}") from None
+    return _noted(function, Note("pull", source=declared))
 
 
 _TYPES = {bool: "Boolean", int: "Int64", float: "Float64", str: "String"}

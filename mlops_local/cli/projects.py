@@ -214,6 +214,8 @@ def _brief(item: Snapshot) -> dict[str, object]:
     return {"source": item.source, "id": item.id, "files": len(item.files), "rows": item.rows, "bytes": item.bytes}
 
 
-_MEMBERS = (storing.restore, storing.du, tables.diff, tables.check, tracing.log_, tracing.head, tracing.tag, tracing.card)
-for _member in _MEMBERS:
+_STORING = (storing.restore, storing.du)
+_ROWS = (tables.diff, tables.check, tables.pull)
+_TIME = (tracing.log_, tracing.head, tracing.tag, tracing.card)
+for _member in (*_STORING, *_ROWS, *_TIME):
     data.add_command(_member)

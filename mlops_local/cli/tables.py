@@ -112,6 +112,32 @@ def check(settings: Settings, names: tuple[str, ...], suggest: bool) -> None:
     raise SystemExit(int(any(item.severity == ERROR for item in found)))
 
 
+@click.command(epilog="\b\nExamples:\n  mlops data pull\n  mlops data pull orders --json")
+@_names
+@json_option
+@click.pass_obj
+def pull(settings: Settings, names: tuple[str, ...]) -> None:
+    """Call the functions that are sources (@mlops.source) and take a snapshot of what they return."""
+    from mlops_local.cli import output
+    from mlops_local.domain.errors import UsageError
+    from mlops_local.services import data, pulled
+    from mlops_local.services.planning import read_code
+
+    project = settings.project()
+    code = read_code(project)
+    chosen = data.select(code.graph.sources, names)
+    wrong = next((source.name for source in chosen if names and source.pull is None), "")
+    if wrong:
+        raise UsageError(f"source {wrong} is no function: its files are what it is", hint="see @mlops.source in docs/data.md")
+    with settings.progress() as emit:
+        wanted = [source for source in chosen if source.pull is not None]
+        found = pulled.pull(project, code, wanted, emit=emit)
+        for source in wanted:
+            data.snapshot(project, source, emit=emit)
+    if settings.json:
+        output.items("pull", found)
+
+
 def findings(found: Sequence[Finding], checked: Sequence[str]) -> None:
     """Write what breaks rules, and some rows of each."""
     from mlops_local.cli import output

@@ -131,7 +131,7 @@ def _names(check: Check) -> set[str]:
     return {check.kind, f"{check.kind}.{','.join(check.columns)}"}
 
 
-class _Wrong(Exception):
+class _Wrong(ValueError):
     """A check's value cannot be; the text says what was expected."""
 
 
@@ -210,7 +210,7 @@ _KINDS: dict[str, Callable[[str, Any], list[Check]]] = {
 
 
 def seconds(value: Any) -> float:
-    """Read a duration: `90s`, `30min`, `12h`, `45d`, `2w`. Raises an error whose text says so."""
+    """Read a duration: `90s`, `30min`, `12h`, `45d`, `2w`. Raises ValueError."""
     found = re.fullmatch(r"(\d+(?:\.\d+)?) ?(s|min|h|d|w)", value) if isinstance(value, str) else None
     if found is None:
         raise _Wrong(f"expected a duration, as 30min, 12h, 45d or 2w, got {value!r}")

@@ -11,6 +11,9 @@ from typing import Any
 
 from mlops_local.domain.records import dataclass
 
+PULLED = "pulled"
+"""The folder of a project for what sources that are no files of yours gave; mlops writes there, and git ignores it."""
+
 
 @dataclass(frozen=True)
 class Source:
@@ -31,6 +34,12 @@ class Source:
     """Columns whose values are not shown: samples of rows say that they are hidden."""
     schema: Mapping[str, str] = field(default_factory=dict)
     """Column -> polars type that text is read as, where that is not left to what the values look like."""
+    sql: str = ""
+    """A query over files whose answer the source is; `pattern` is where mlops keeps that."""
+    pull: Symbol | None = None
+    """The function whose table the source is, each time it is called; `pattern` is where mlops keeps that."""
+    every_s: float = 0.0
+    """A training pulls again after so many seconds; 0: only when asked."""
     sample: float = 0.0
     """The part of its rows that steps are given; 0: all of them."""
 
@@ -204,7 +213,13 @@ def from_json(value: Mapping[str, Any]) -> Graph:
     """The graph back from `to_json`'s values (lists for tuples are fine)."""
     return Graph(
         sources=tuple(
-            Source(**{**item, **{name: tuple(item[name]) for name in ("key", "outcome", "private")}})
+            Source(
+                **{
+                    **item,
+                    **{name: tuple(item[name]) for name in ("key", "outcome", "private")},
+                    "pull": Symbol(**item["pull"]) if item["pull"] else None,
+                }
+            )
             for item in value["sources"]
         ),
         steps=tuple(_step(item) for item in value["steps"]),

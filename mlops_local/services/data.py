@@ -67,7 +67,7 @@ def snapshot(
         DataError: no file matches, a file is corrupt or does not fit, a declared column does not exist.
     """
     before = cache.snapshot(project.layout, source.name)
-    stamps = files.stamps(project.root, source.pattern, source=source.name)
+    stamps = _stamps(project, source)
     found = _remembered(project, stamps)
     kept = _kept(source, sum(stamp[1] for stamp in stamps.values()))
     whole = len(found) == len(stamps) and (kept == "reference" or not packs.missing(project.layout, found.values()))
@@ -250,6 +250,19 @@ def select(sources: Sequence[Source], names: Sequence[str]) -> list[Source]:
     return [known[name] for name in names] if names else list(sources)
 
 
+def _stamps(project: Project, source: Source) -> dict[str, list[int]]:
+    """The source's files with what their stat says; the answer of a query is made first, where it is out of date."""
+    if source.sql:
+        from mlops_local.services import pulled  # noqa: PLC0415  (what runs queries: only for a source that is one)
+
+        pulled.answer(project, source)
+    if source.pull is not None and not (project.root / source.pattern).is_file():
+        raise DataError(
+            f"source {source.name} was never pulled", hint=f"`mlops data pull {source.name}`; a training does it by itself"
+        )
+    return files.stamps(project.root, source.pattern, source=source.name)
+
+
 def _remembered(project: Project, stamps: Mapping[str, list[int]]) -> dict[str, str]:
     """Content hash of each file whose stat is remembered; the others have to be read."""
     known = files.remembered(cache.stats(project.layout))
@@ -264,7 +277,7 @@ def _remember(project: Project, fresh: Mapping[str, Any]) -> None:
 
 def _hash(project: Project, source: Source) -> _Files:
     """The source's files as they are now; those whose stat is remembered are not read."""
-    stamps = files.stamps(project.root, source.pattern, source=source.name)
+    stamps = _stamps(project, source)
     found = _remembered(project, stamps)
     sizes = {path: stamp[1] for path, stamp in stamps.items()}
     fresh: dict[str, Any] = {}

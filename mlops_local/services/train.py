@@ -41,6 +41,7 @@ from mlops_local.services import (
     locking,
     machine,
     planning,
+    pulled,
     smoke,
 )
 from mlops_local.services.execution import Execution
@@ -171,6 +172,7 @@ def _train(project: Project, order: _Order, workers: Workers, cancel: threading.
     if order.downstream:
         wanted = dependants(code.graph, wanted)
     steps = needed(code.graph, wanted)
+    _pull_due(project, code, steps, order, workers=workers, emit=emit)
     there = machine.look(gpus=any(step.needs.gpus for step in steps))
     jobs = order.jobs or there.cpus
     reading = partial(_expect, code, steps, workers, there=there, jobs=jobs) if not order.dry_run else lambda source: None
@@ -246,6 +248,13 @@ def _told(project: Project, order: _Order, execution: Execution, plan: Plan, mad
         seconds=execution.seconds,
         scratch=order.scratch,
     )
+
+
+def _pull_due(project: Project, code: Code, steps: Sequence[Step], order: _Order, *, workers: Workers, emit: Emit) -> None:
+    """Call the functions that are sources of the steps where what they gave is too old."""
+    if not order.dry_run:
+        read = [code.graph.source(name) for name in planning.sources_of(code.graph, steps)]
+        pulled.pull(project, code, pulled.due(project, read), workers=workers, emit=emit)
 
 
 def _expect(code: Code, steps: Sequence[Step], workers: Workers, source: str, *, there: Machine, jobs: int) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from mlops_local.domain.graph import Graph, Input, Model, Param, Source, Step, Symbol
+from mlops_local.domain.graph import PULLED, Graph, Input, Model, Param, Source, Step, Symbol
 from mlops_local.domain.splits import KFold, to_text
 from mlops_local.worker import folds, labels, programs, scan
 from mlops_local.worker.nodes import PARTS, STATE
@@ -56,6 +56,23 @@ def resolve(found: Found) -> tuple[Graph, list[Problem]]:
     return graph, resolver.problems
 
 
+def _source(name: str, value: Any) -> Source:
+    """The source that a declaration means."""
+    return Source(
+        name,
+        value.pattern or f"{PULLED}/{name}.parquet",
+        value.key,
+        value.time,
+        value.outcome,
+        value.kind,
+        value.store,
+        value.private,
+        value.schema,
+        sql=value.sql,
+        every_s=value.every_s,
+    )
+
+
 class _Resolver:
     """Names and what they stand for."""
 
@@ -75,20 +92,7 @@ class _Resolver:
 
     def collect(self) -> None:
         """Sources, steps and candidates by name."""
-        for item in self.found.sources:
-            name, value = item.symbol.name, item.value
-            if self._claim(name, item):
-                self.sources[name] = Source(
-                    name,
-                    value.pattern,
-                    value.key,
-                    value.time,
-                    value.outcome,
-                    value.kind,
-                    value.store,
-                    value.private,
-                    value.schema,
-                )
+        self._sources()
         for item in self.found.steps():
             self._add(item, "step")
         for item in self.found.commands():
@@ -106,6 +110,22 @@ class _Resolver:
                 candidate = self._function(declared, function, "candidate")
                 if candidate is not None:
                     self._add(candidate, "candidate", declared.value.name)
+
+    def _sources(self) -> None:
+        for item in self.found.sources:
+            name, value = item.symbol.name, item.value
+            if self._claim(name, item):
+                self.sources[name] = _source(name, value)
+        for item in self.found.pulls():
+            self._pull(item)
+
+    def _pull(self, item: Declared) -> None:
+        """A function whose table is a source."""
+        name = item.symbol.name
+        if inspect.signature(item.value).parameters:
+            self.problem(item, f"source '{name}' takes arguments", "what it reads from is named inside it")
+        elif self._claim(name, item):
+            self.sources[name] = replace(_source(name, item.value.__mlops__.source), pull=item.symbol)
 
     def _claim(self, name: str, item: Declared) -> bool:
         if name in self.places:

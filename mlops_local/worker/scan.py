@@ -58,6 +58,10 @@ class Found:
         """The functions that are steps (candidates come with their model)."""
         return (item for item in self.functions.values() if item.value.__mlops__.kind == "step")
 
+    def pulls(self) -> Iterator[Declared]:
+        """The functions whose tables are sources."""
+        return (item for item in self.functions.values() if item.value.__mlops__.kind == "pull")
+
     def commands(self) -> Iterator[Declared]:
         """The programs that are steps."""
         return (item for item in self.functions.values() if item.value.__mlops__.kind == "command")

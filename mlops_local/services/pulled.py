@@ -1,0 +1,167 @@
+"""Sources that are no files of the user's: what a function returned or a query answered, kept as a file in `pulled/`.
+
+From there on they are sources like any other: a snapshot a pull, if anything changed. The folder is mlops' own, and git ignores
+it. A function runs in a worker, as steps do; a query runs here, over files of the project.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+import tempfile
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mlops_local.domain.errors import DataError, StepFailed
+from mlops_local.domain.graph import PULLED, Source, Step
+from mlops_local.domain.jobs import Made, StepJob
+from mlops_local.domain.progress import Emit, Progress, ignore
+from mlops_local.engines.data import files, profile
+from mlops_local.services import interpreter
+from mlops_local.services.known import Code
+from mlops_local.services.project import Project
+from mlops_local.store import cache, layout
+
+if TYPE_CHECKING:
+    from mlops_local.engines.pipeline.runner import Workers
+
+_QUOTED = re.compile(r"'((?:[^']|'')+)'")
+
+
+@dataclass(frozen=True)
+class Pulled:
+    """What came of asking one source."""
+
+    source: str
+    rows: int | None
+    changed: bool
+    """The table is another than before."""
+
+
+def due(project: Project, sources: Iterable[Source], *, now_s: float | None = None) -> list[Source]:
+    """Return the sources whose function was never called, or longer ago than they allow."""
+    wanted = [source for source in sources if source.pull is not None]
+    if not wanted:
+        return []
+    known, now = cache.pulls(project.layout), time.time() if now_s is None else now_s
+    return [
+        source
+        for source in wanted
+        if not (project.root / source.pattern).is_file()
+        or (source.every_s and now - known.get(source.name, {}).get("at", 0.0) >= source.every_s)
+    ]
+
+
+def pull(
+    project: Project, code: Code, sources: Sequence[Source], *, workers: Workers | None = None, emit: Emit = ignore
+) -> list[Pulled]:
+    """Call the functions of these sources, one after the other, and keep what they return.
+
+    Args:
+        project: the project.
+        code: its code.
+        sources: those that have a function.
+        workers: processes to run them in; its own otherwise.
+        emit: told what came.
+
+    Raises:
+        StepFailed: a function raised, or returned no table; what was pulled before stays as it is.
+    """
+    if not sources:
+        return []
+    running = workers or interpreter.workers(project)
+    try:
+        return [_pull(project, code, source, running, emit) for source in sources]
+    finally:
+        if workers is None:
+            running.close()
+
+
+def _pull(project: Project, code: Code, source: Source, workers: Workers, emit: Emit) -> Pulled:
+    assert source.pull is not None
+    with tempfile.TemporaryDirectory(prefix="pull-", dir=project.layout.tmp) as scratch:
+        step = Step(source.name, "step", (source.pull,))
+        out, log = Path(scratch) / "out", Path(scratch) / "log"
+        key = layout.hmac_key(project.layout).hex()
+        graph = replace(code.graph, steps=(*code.graph.steps, step))
+        job = StepJob(step, graph, code.sources, {}, 0, (), out, log, state=project.layout.state, key=key)
+        outcome = workers.run_step(job)
+        if not outcome.ok:
+            raise StepFailed(f"source {source.name}: {outcome.error}", hint=outcome.hint, traceback=outcome.traceback)
+        made = next((item for item in outcome.outputs if item.kind in ("parquet", "pandas")), None)
+        if made is None:
+            kinds = ", ".join(item.kind for item in outcome.outputs) or "nothing"
+            raise StepFailed(
+                f"source {source.name}: its function returned {kinds}, not a table", hint="return a polars or pandas frame"
+            )
+        changed = _keep(project, source, made)
+    said = f"{made.rows:,} rows" if made.rows is not None else "pulled"
+    emit(Progress("note", f"source {source.name}: {said}{'' if changed else ', as before'}"))
+    return Pulled(source.name, made.rows, changed)
+
+
+def _keep(project: Project, source: Source, made: Made) -> bool:
+    """Put the table in its place, unless the same one is there; remember when."""
+    known = cache.pulls(project.layout)
+    target = project.root / source.pattern
+    changed = known.get(source.name, {}).get("logical") != made.logical or not target.is_file()
+    if changed:
+        _place(project, Path(next(iter(made.files.values()))), target)
+    cache.save_pulls(project.layout, {**known, source.name: {"at": time.time(), "logical": made.logical}})
+    return changed
+
+
+def _place(project: Project, made: Path, target: Path) -> None:
+    folder = project.root / PULLED
+    folder.mkdir(exist_ok=True)
+    if not (folder / ".gitignore").exists():
+        (folder / ".gitignore").write_text("*\n", encoding="utf-8")
+    draft = target.with_name(f".{target.name}.{os.getpid()}")
+    shutil.copyfile(made, draft)
+    draft.replace(target)
+
+
+def answer(project: Project, source: Source) -> None:
+    """Ask a source's query again if one of the files it names, or the query, is another than last time.
+
+    Raises:
+        DataError: it names no file of the project, or cannot be answered.
+    """
+    key, target = _asked(project, source), project.root / source.pattern
+    known = cache.pulls(project.layout)
+    if target.is_file() and known.get(source.name, {}).get("asked") == key:
+        return
+    import duckdb  # noqa: PLC0415  (90 ms: only where a query has to be asked)
+
+    from mlops_local.engines.data import diff  # noqa: PLC0415  (likewise)
+
+    with tempfile.TemporaryDirectory(prefix="query-", dir=project.layout.tmp) as scratch, diff.connect(Path(scratch)) as db:
+        made = Path(scratch) / "answer.parquet"
+        try:
+            db.execute("SET preserve_insertion_order = true")  # the same files give the same rows in the same order
+            db.execute(f"SET file_search_path = '{str(project.root).replace(chr(39), chr(39) * 2)}'")
+            db.execute(f"COPY (\n{source.sql}\n) TO '{made}' (FORMAT parquet)")
+        except duckdb.Error as error:
+            raise DataError(
+                f"source {source.name}: its query cannot be answered: {str(error).splitlines()[0]}",
+                hint="it is one SELECT in DuckDB's SQL; paths start at the project's folder",
+            ) from error
+        _place(project, made, target)
+    cache.save_pulls(project.layout, {**known, source.name: {"at": time.time(), "asked": key}})
+
+
+def _asked(project: Project, source: Source) -> str:
+    """A name for the query and for what its files look like now."""
+    named = [text.replace("''", "'") for text in _QUOTED.findall(source.sql)]
+    patterns = [text for text in named if profile.form(text) != "opaque"]
+    if not patterns:
+        raise DataError(f"source {source.name}: its query names no file", hint="as in SELECT * FROM 'data/flights-*.parquet'")
+    stamps: dict[str, Any] = {}
+    for pattern in patterns:
+        stamps |= files.stamps(project.root, pattern, source=source.name)
+    return hashlib.sha256(repr((source.sql, sorted(stamps.items()))).encode("utf-8", "surrogateescape")).hexdigest()

@@ -1,0 +1,119 @@
+"""Sources that are no files: functions that are called, queries over files."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from pathlib import Path
+
+import polars as pl
+import pytest
+from click.testing import CliRunner
+
+from mlops_local.api import declare
+from mlops_local.cli.main import cli
+from mlops_local.domain.errors import ConfigError, DataError, StepFailed
+from mlops_local.domain.graph import Source, Symbol
+from mlops_local.services import data, init, planning, pulled
+from mlops_local.services.project import Project, find
+
+PIPELINE = """
+from pathlib import Path
+import polars as pl
+import mlops_local as mlops
+
+@mlops.source(every="1h", key="n")
+def orders() -> pl.DataFrame:
+    return pl.DataFrame({"n": [int(text) for text in Path("feed.txt").read_text().split()]})
+
+@mlops.step
+def count(orders: pl.DataFrame) -> int:
+    return orders.height
+"""
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    init.create(tmp_path)
+    (tmp_path / "pipeline.py").write_text(PIPELINE)
+    return find(tmp_path)
+
+
+def test_a_function_is_a_source(project: Project) -> None:
+    """Training pulls what was never pulled, then only when it is due; a snapshot a pull that brought something new."""
+    runner, root = CliRunner(), ["-C", str(project.root)]
+    code = planning.read_code(project)
+    (orders,) = code.graph.sources
+    assert (orders.pattern, orders.pull, orders.every_s, orders.key) == (
+        "pulled/orders.parquet",
+        Symbol("pipeline", "orders"),
+        3600.0,
+        ("n",),
+    )
+    with pytest.raises(DataError, match="orders was never pulled"):
+        data.snapshot(project, orders)
+    feed = project.root / "feed.txt"
+    feed.write_text("1 2")
+    assert runner.invoke(cli, [*root, "train"]).exit_code == 0
+    file = project.root / orders.pattern
+    assert pl.read_parquet(file)["n"].to_list() == [1, 2] and (file.parent / ".gitignore").read_text() == "*\n"
+    assert pulled.due(project, [orders]) == []
+    assert pulled.due(project, [orders], now_s=time.time() + 4000) == [orders]
+    before = file.stat()
+    answer = json.loads(runner.invoke(cli, [*root, "data", "pull", "--json"]).stdout)
+    assert answer["items"] == [{"source": "orders", "rows": 2, "changed": False}] and file.stat() == before
+    feed.write_text("1 2 3")
+    with pulled_workers(project) as workers:
+        assert [item.changed for item in pulled.pull(project, code, [orders], workers=workers)] == [True]
+        assert data.snapshot(project, orders).rows == 3
+        feed.write_text("x")
+        with pytest.raises(StepFailed, match=r"source orders: pipeline\.py:8: ValueError"):
+            pulled.pull(project, code, [orders], workers=workers)
+    assert pl.read_parquet(file).height == 3
+
+
+def pulled_workers(project: Project):  # type: ignore[no-untyped-def]
+    """The workers that a training would use."""
+    from mlops_local.services import interpreter
+
+    return interpreter.workers(project)
+
+
+def test_a_query_over_files_is_a_source(project: Project) -> None:
+    """Its answer is a table like any other, made again when one of its files or the query changes, and only then."""
+    (project.root / "data").mkdir()
+    for month in (1, 2):
+        (project.root / f"data/{month}.csv").write_text(f"id,x\n{month},{month}\n{month + 10},0\n")
+    big = Source("big", "pulled/big.parquet", key=("id",), sql="SELECT id FROM 'data/*.csv' WHERE x > 0 ORDER BY id")
+    first = data.snapshot(project, big)
+    assert first.rows == 2 and pl.read_parquet(project.root / "pulled/big.parquet")["id"].to_list() == [1, 2]
+    stamp = (project.root / "pulled/big.parquet").stat()
+    assert data.snapshot(project, big) == first and (project.root / "pulled/big.parquet").stat() == stamp
+    (project.root / "data/3.csv").write_text("id,x\n3,3\n")
+    assert data.snapshot(project, big).rows == 3
+    os.remove(project.root / "data/3.csv")  # noqa: PTH107
+    assert data.snapshot(project, big).id == first.id
+    for sql, said in {
+        "SELECT 1": "its query names no file",
+        "SELECT nope FROM 'data/*.csv'": "its query cannot be answered",
+        "SELECT * FROM '../x.csv'": "is not a pattern inside the project's folder",
+        "SELECT * FROM 'none/*.csv'": "no file matches none/",
+    }.items():
+        with pytest.raises(DataError, match=said):
+            data.snapshot(project, Source("big", "pulled/big.parquet", sql=sql))
+
+
+def test_a_declaration_that_cannot_be_is_said() -> None:
+    """A source is a pattern or a query; a schedule and types are what they can be."""
+    with pytest.raises(ConfigError, match="a path or glob, or a query"):
+        declare.data("a.csv", sql="SELECT 1")
+    with pytest.raises(ConfigError, match="every: expected a duration"):
+        declare.source(every="often")
+    with pytest.raises(ConfigError, match="schema: a cannot be read as <class 'dict'>"):
+        declare.data("a.csv", schema={"a": dict})
+    assert declare.data("a.csv", schema={"a": str, "b": "Date", "c": pl.Float32}).schema == {
+        "a": "String",
+        "b": "Date",
+        "c": "Float32",
+    }
