@@ -145,7 +145,7 @@ def _show(settings: Settings, what: str, moved: Moved, done: str) -> None:
     kinds = [("version", moved.versions), ("snapshot", moved.snapshots), ("run", moved.runs)]
     output.pairs([(_many(len(names), kind), _few(names)) for kind, names in kinds if names])
     verb = f"would be {done}" if moved.dry_run else done
-    if moved.contents:
+    if moved.contents or moved.journals:
         was = f"; {_many(moved.there, 'object')} there already" if moved.there else ""
         output.line(f"{_many(moved.contents, 'object')}, {output.size(moved.bytes)}, {verb} {moved.place}{was}")
     else:

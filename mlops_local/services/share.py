@@ -36,6 +36,8 @@ class Moved:
     snapshots: tuple[str, ...] = ()
     """`flights 3f2a90c1`."""
     runs: tuple[str, ...] = ()
+    journals: int = 0
+    """Files of what runs did that were not there yet."""
     contents: int = 0
     """Objects that were not there yet."""
     bytes: int = 0
@@ -245,6 +247,7 @@ def _send(project: Project, out: Outgoing, shelf: Shelf, known: Parcel, place: s
         tuple(version.id for version in out.versions),
         _snapshots(out.named),
         tuple(out.named.runs),
+        len(out.journals.keys() - known.journals.keys()),
         len(fresh),
         total,
         len(out.named.objects) - len(fresh),
@@ -267,6 +270,7 @@ def _receive(
     found = incoming.choose(project, arrivals, together, versions, Wanted(everything, snapshots=snapshots))
     fresh = incoming.missing(project, found)
     total = sum(together.contents[hash].bytes for hash in fresh if hash in together.contents)
+    journals = len(found.journals.keys() - holdings.known(project.layout))
     new: Sequence[str] = [version.id for version in found.versions]
     champions: list[str] = []
     if not dry_run:
@@ -291,6 +295,7 @@ def _receive(
         tuple(new),
         _snapshots(found.named),
         tuple(found.named.runs),
+        journals,
         len(fresh),
         total,
         len(found.named.objects) - len(fresh),

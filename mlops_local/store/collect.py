@@ -10,10 +10,12 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mlops_local.domain import events
+from mlops_local.domain.errors import StoreBusy
 from mlops_local.store import ledger, lock, newest, objects, packs, reachable, registry, sweeping
 from mlops_local.store.journal import new_id
 from mlops_local.store.layout import Layout
@@ -72,7 +74,7 @@ def survey(layout: Layout, *, now_s: float | None = None) -> Garbage:
     alive = reachable.writers(layout)
     limit = _limit(now_s, alive)
     there, packed = set(objects.every(layout)), set(packs.every(layout))
-    found = reachable.needs(layout, there | packed, entries=bool(alive))
+    found = reachable.needs(layout, there | packed, entries_after_s=0.0 if alive else limit)
     gone = sorted(registry.removed(ledger.read(layout)))
     items: list[Item] = []
     young = 0
@@ -86,7 +88,7 @@ def survey(layout: Layout, *, now_s: float | None = None) -> Garbage:
     items += [Item("result", "made by removed runs", _bytes(path), path) for path in found.entries]
     items += _data(layout, packed & found.kept, dry=True)
     logs = [(layout.logs / run, run) for run in gone]
-    items += [Item("log", "printed by removed runs", _bytes(path), path, run) for path, run in logs if path.is_dir()]
+    items += [Item("log", "printed by removed runs", _bytes(path), path, run) for path, run in logs if _old(path, limit)]
     drafts = [path for path in sorted(_drafts(layout)) if _old(path, limit)]
     items += [Item("draft", "half written, and nobody goes on with it", _bytes(path), path) for path in drafts]
     return Garbage(tuple(items), young, len((there | packed) & found.kept), bool(alive and gone))
@@ -109,7 +111,7 @@ def sweep(layout: Layout, *, wait_s: float = 30.0, now_s: float | None = None) -
         # Results first: from now on nobody finds one whose objects go. Who found one before holds a journal, and beside
         # a journal that is held no result of a removed run is among them.
         entries = [item.path for item in seen.items if item.kind == "result"]
-        if entries:
+        if entries or doomed:
             newest.forget(layout, registry.removed(ledger.read(layout)))
         for path in entries:
             path.unlink(missing_ok=True)
@@ -125,6 +127,12 @@ def sweep(layout: Layout, *, wait_s: float = 30.0, now_s: float | None = None) -
             data = {"objects": len(doomed) - len(back), "bytes": done.bytes, "runs": list(done.runs)}
             ledger.append(layout, events.COLLECTED, "objects", None, reason="nothing needed them", data=data, wait_s=wait_s)
         return done
+
+
+def mend(layout: Layout) -> None:
+    """As `recover`, unless a collection works right now."""
+    with suppress(StoreBusy), lock.hold(layout.state / "gc.lock", wait_s=0):
+        recover(layout)
 
 
 def recover(layout: Layout) -> None:

@@ -8,6 +8,7 @@ here. Only what was removed on purpose, or never came to be named, is not needed
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -37,13 +38,14 @@ class Needs:
     """Cache entries that removed runs left."""
 
 
-def needs(layout: Layout, present: Collection[str], *, entries: bool = False) -> Needs:
+def needs(layout: Layout, present: Collection[str], *, entries_after_s: float = math.inf) -> Needs:
     """Work out which of the objects that are present are needed.
 
     Args:
         layout: the store.
         present: hashes of the objects to ask about.
-        entries: results that removed runs left in the cache count as needed: a process that works now may take them up.
+        entries_after_s: results that removed runs left in the cache after this moment (seconds since 1970) count as needed: the
+            removal may be taken back, or a process that works now take them up.
     """
     found = Needs()
     asked = {hash.encode() for hash in present}
@@ -55,13 +57,13 @@ def needs(layout: Layout, present: Collection[str], *, entries: bool = False) ->
     scan.whole("\n".join(json.dumps(dict(line.data)) for line in _standing(lines)).encode())
     for path in _texts(layout):
         try:
-            data = path.read_bytes()
+            data, changed = path.read_bytes(), path.stat().st_mtime
         except OSError:
             continue  # a cache file that was replaced meanwhile: its successor names what a journal names too
-        if path.parent == layout.cache / "steps" and not entries:
+        if path.parent == layout.cache / "steps" and changed <= entries_after_s:
             scan.entry(path, data)
-        elif path.parent == layout.cache and path.name.startswith("latest.jsonl") and not entries:
-            scan.journal(data)
+        elif path.parent == layout.cache and path.name.startswith("latest.jsonl"):
+            scan.journal(data)  # says nothing that the file of a step does not
         else:
             scan.whole(data)
     return found

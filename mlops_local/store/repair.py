@@ -16,6 +16,7 @@ from mlops_local.domain.errors import Conflict, IntegrityError, NewerStore
 from mlops_local.domain.names import counted
 from mlops_local.store import (
     archive,
+    collect,
     conditions,
     files,
     folding,
@@ -177,6 +178,8 @@ def check_runs(store: Store, *, fix: bool) -> Iterator[Finding]:
 def check_objects(store: Store, *, fix: bool, deep: bool) -> Iterator[Finding]:
     """Every file that something names; `deep`: and every kept file by its hash."""
     layout = store.layout
+    if fix:
+        collect.mend(layout)  # a collection that was killed may have set something aside
     used = _uses(store)
     if deep:
         yield from _altered(layout, used, fix=fix)

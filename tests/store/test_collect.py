@@ -14,7 +14,7 @@ from mlops_local.domain import events
 from mlops_local.domain.assets import FileEntry, ModelVersion, Snapshot
 from mlops_local.domain.errors import IntegrityError
 from mlops_local.domain.plan import Output, StepResult, result_to_json
-from mlops_local.store import cache, collect, ledger, newest, objects, pending, projection, reachable
+from mlops_local.store import cache, collect, ledger, lock, newest, objects, pending, projection, reachable
 from mlops_local.store import layout as layouts
 from mlops_local.store.database import Store
 from mlops_local.store.journal import Journal, new_id
@@ -106,6 +106,15 @@ def test_a_removed_runs_files_go_but_not_what_others_use(layout: Layout, store: 
     assert there(layout) == {mine[1]}
 
 
+def test_a_run_removed_just_now_can_be_taken_back(layout: Layout) -> None:
+    """Its log, results and objects are as young as any other: gc leaves them, and says of no run that it is gone for good."""
+    run, outputs = ran(layout, b"mine", kept=True)
+    (layout.logs / run).mkdir()
+    remove(layout, run)
+    assert collect.sweep(layout).runs == () and there(layout) == set(outputs) and (layout.logs / run).exists()
+    assert cache.step_result(layout, f"fp-{run}") is not None
+
+
 def test_a_run_taken_back_before_is_whole(layout: Layout) -> None:
     """A removal that was taken back removes nothing."""
     run, _ = ran(layout, b"mine", kept=True)
@@ -143,7 +152,7 @@ def test_what_is_named_while_it_is_set_aside_comes_back(layout: Layout, monkeypa
     hash, other = objects.put_bytes(layout, b"late"), objects.put_bytes(layout, b"never")
     asked = reachable.needs
 
-    def naming(layout: Layout, present: object, **more: bool) -> reachable.Needs:
+    def naming(layout: Layout, present: object, **more: float) -> reachable.Needs:
         if not there(layout):  # everything is aside by now
             journal = Journal.open(layout.journal)
             journal.state(events.ARTIFACT, run=new_id(), path="a", object=hash, bytes=4)
@@ -163,6 +172,13 @@ def test_a_collection_that_was_killed_loses_nothing(layout: Layout) -> None:
     for name in (hash, other):
         objects.path(layout, name).rename(aside / name)
     ledger.append_version(layout, lambda number: version(bundle={"m": hash}))
+    with lock.hold(layout.state / "gc.lock"):
+        collect.mend(layout)
+        assert there(layout) == set(), "a collection that works is left alone"
+    collect.mend(layout)
+    assert there(layout) == {hash, other}
+    aside.mkdir()
+    objects.path(layout, hash).rename(aside / hash)
     collect.sweep(layout, now_s=later())
     assert there(layout) == {hash} and objects.get(layout, hash) == b"needed" and not aside.exists()
 
