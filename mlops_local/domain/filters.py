@@ -17,10 +17,10 @@ import difflib
 import math
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import NoReturn, TypeAlias
 
 from mlops_local.domain.errors import UsageError
+from mlops_local.domain.records import dataclass
 
 FIELDS = {
     "id": "text",

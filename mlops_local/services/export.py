@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from mlops_local.domain.errors import UsageError
+from mlops_local.domain.records import dataclass
 from mlops_local.services.project import Project
 from mlops_local.store import exporting, projection
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 from mlops_local.domain import events
 from mlops_local.domain.errors import AmbiguousReference, UsageError
+from mlops_local.domain.records import dataclass
 from mlops_local.domain.runs import Run, RunState, short_id
 from mlops_local.services import references
 from mlops_local.services.judging import write

@@ -6,14 +6,16 @@ Every reading folds the journals first, so that what a process logged a moment a
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mlops_local.domain.filters import FIELDS
+from mlops_local.domain.records import dataclass
 from mlops_local.domain.runs import Run
 from mlops_local.services.project import Project
-from mlops_local.store import grouping, projection, search
-from mlops_local.store.grouping import Grouped
+from mlops_local.store import projection, search
+
+if TYPE_CHECKING:
+    from mlops_local.store.grouping import Grouped
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,8 @@ def groups(
     Raises:
         UsageError: the filter or a field cannot be read, or no run has it.
     """
+    from mlops_local.store import grouping  # noqa: PLC0415  (a plain list needs none of it)
+
     projection.fold(project.store)
     with project.store.reader() as db:
         return grouping.groups(db, by, where, metrics=metrics, sort=sort, limit=limit)

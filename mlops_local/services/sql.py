@@ -6,11 +6,11 @@ import difflib
 import os
 import shutil
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mlops_local.domain.errors import UsageError
+from mlops_local.domain.records import dataclass
 from mlops_local.services.project import Project
 from mlops_local.store import meanings, projection, sealed
 

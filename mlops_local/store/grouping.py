@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from mlops_local.domain.errors import UsageError
 from mlops_local.domain.fields import named, split
+from mlops_local.domain.records import dataclass
 from mlops_local.domain.runs import Group, Spread
 from mlops_local.store import search
 from mlops_local.store.database import Db

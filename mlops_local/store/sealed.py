@@ -14,13 +14,13 @@ import secrets
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import duckdb
 
 from mlops_local.domain.errors import UsageError
+from mlops_local.domain.records import dataclass
 from mlops_local.store.database import Db, Store, quote
 
 MEMORY_MIB = min(4096, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2 >> 20)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import calendar
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
@@ -15,6 +15,7 @@ from mlops_local.domain import filters
 from mlops_local.domain.errors import UsageError
 from mlops_local.domain.fields import kind, named, resolve, split
 from mlops_local.domain.filters import All, Comparison, Either, Expression, Has, Moment, Not, OneOf, Value
+from mlops_local.domain.records import dataclass
 from mlops_local.domain.runs import Run
 from mlops_local.store import history
 from mlops_local.store.database import Db
