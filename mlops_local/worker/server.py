@@ -173,6 +173,7 @@ class Server:
 
     def _op_preload(self, request: Mapping[str, Any]) -> None:
         """Import libraries here, so that every child has them; says which one starts threads (forking is unsafe then)."""
+        from mlops_local.engines.pipeline import order
         from mlops_local.worker.libraries import installed
 
         gc.disable()  # what a library makes while it is imported stays: looking for garbage there is a tenth of its time
@@ -184,6 +185,8 @@ class Server:
             if unsafe_threads():
                 culprit = name
                 break
+        with contextlib.suppress(Exception):  # a polars of another shape is for the step that uses it
+            order.keep()  # its methods are looked into once, not by each child
         gc.freeze()  # a child's search for garbage leaves these pages shared
         gc.enable()
         self._reply(request["id"], {"culprit": culprit, "stamps": stamps()})
