@@ -1,0 +1,104 @@
+"""A source over months, as docs/data.md tells it: a month more, a month that changed, a late correction; and odd tables."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from mlops_local.domain.difference import Difference
+from mlops_local.domain.errors import DataError
+from mlops_local.domain.graph import Source
+from mlops_local.services import contents, data, datadiff, datalog, init, sql
+from mlops_local.services.project import Project, find
+from mlops_local.store import cache
+
+SAMPLE = Path(__file__).parents[2] / "sample_project" / "data"
+KEY = ("time_hour", "carrier", "flight", "origin")
+FLIGHTS = Source("flights", "data/flights-*.parquet", key=KEY, time="time_hour")
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    init.create(tmp_path)
+    (tmp_path / "data").mkdir()
+    for month in ("01", "02"):
+        shutil.copyfile(SAMPLE / f"flights-2013-{month}.parquet", tmp_path / f"data/flights-2013-{month}.parquet")
+    return find(tmp_path)
+
+
+def test_flights_month_by_month(project: Project) -> None:
+    """A month more reads that month alone; a late correction of 1,000 rows shows as exactly those rows and cells."""
+    first = data.snapshot(project, FLIGHTS)
+    sketches = {file.name: file.stat().st_mtime_ns for file in (project.layout.cache / "sketches").iterdir()}
+    shutil.copyfile(SAMPLE / "flights-2013-03.parquet", project.root / "data/flights-2013-03.parquet")
+    second = data.snapshot(project, FLIGHTS)
+    assert {
+        file.name: file.stat().st_mtime_ns for file in (project.layout.cache / "sketches").iterdir() if file.name in sketches
+    } == sketches
+    more = _difference(project, "flights@~1", "flights")
+    assert more.rows is not None and more.files.added == ("data/flights-2013-03.parquet",)
+    assert (more.rows.added, more.rows.removed, more.rows.changed) == (second.rows - first.rows, 0, 0)
+    march = project.root / "data/flights-2013-03.parquet"
+    frame = pl.read_parquet(march)
+    known = pl.col("arr_delay").is_not_null()
+    late = known & (known.cum_sum() <= 1000)
+    corrected = pl.when(late).then(pl.col("arr_delay") + 30).otherwise(pl.col("arr_delay")).cast(pl.Int16)
+    frame.with_columns(arr_delay=corrected).write_parquet(march)
+    data.snapshot(project, FLIGHTS)
+    fixed = _difference(project, "flights@~1", "flights")
+    assert fixed.rows is not None and fixed.rows.cells is not None
+    assert (fixed.rows.added, fixed.rows.removed, fixed.rows.changed, fixed.rows.cells["arr_delay"]) == (0, 0, 1000, 1000)
+    assert sum(fixed.rows.cells.values()) == 1000
+    joined = f'FROM data.flights n JOIN data."flights@~1" o USING ({", ".join(KEY)}) WHERE n.arr_delay <> o.arr_delay'
+    assert sql.sql(project, f"SELECT count(*), avg(n.arr_delay - o.arr_delay) {joined}").rows == ((1000, 30.0),)
+    assert [(entry.added, entry.changed) for entry in datalog.log(project, "flights")] == [(0, 1), (1, 0), (2, 0)]
+
+
+def _difference(project: Project, before: str, after: str) -> Difference:
+    sides = datadiff.sides(project, [FLIGHTS], before, after, here=project.root)
+    return datadiff.compare(project, *sides, key=KEY)
+
+
+def test_two_hundred_empty_columns(project: Project) -> None:
+    """Columns without any value are a table like any other: profiled, compared, read back."""
+    names = [f"c{number}" for number in range(200)]
+    pl.DataFrame({"id": [1, 2], **{name: pl.Series([None, None], dtype=pl.Float64) for name in names}}).write_parquet(
+        project.root / "data/wide.parquet"
+    )
+    wide = Source("wide", "data/wide.parquet", key=("id",))
+    held = data.snapshot(project, wide)
+    assert len(held.columns) == 201 and all(item.nulls == 2 and item.distinct == 0 for item in held.columns[1:])
+    assert cache.snapshot(project.layout, "wide") == held
+    found = datadiff.compare(project, contents.of(project, held), contents.working(project, wide), key=["id"])
+    assert not found.any and len(found.columns) == 201
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("a.parquet", b"", "not a readable Parquet file"),
+        ("a.parquet", b"PAR1" + b"\0" * 50, "not a readable Parquet file"),
+        ("a.csv", b"", "the file is empty"),
+        ("a.csv", b"n\n" + b"1\n" * 10_100 + b"many\n", "many"),
+        ("a.jsonl", b'{"n": 1}\n{"n": \n', "a.jsonl"),
+    ],
+)
+def test_bad_files_have_one_clear_error(project: Project, name: str, content: bytes, said: str) -> None:
+    """Cut, empty, mixed or broken: the source and the file are named, and nothing of it is kept."""
+    (project.root / name).write_bytes(content)
+    with pytest.raises(DataError) as caught:
+        data.snapshot(project, Source("bad", name))
+    assert "source bad" in caught.value.message and name in caught.value.message and said in caught.value.message
+    assert caught.value.hint and cache.snapshot(project.layout, "bad") is None
+
+
+def test_a_table_with_no_row_is_one(project: Project) -> None:
+    """A header alone is a table of no rows, which can be compared with one that has some."""
+    (project.root / "empty.csv").write_text("id,x\n")
+    (project.root / "full.csv").write_text("id,x\n1,2\n")
+    sides = datadiff.sides(project, [], "empty.csv", "full.csv", here=project.root)
+    found = datadiff.compare(project, *sides, key=["id"])
+    assert found.rows is not None and (found.rows.before, found.rows.after, found.rows.added) == (0, 1, 1)
