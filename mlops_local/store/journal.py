@@ -251,13 +251,13 @@ class Journal:
         self._metric_size = 0
 
     def _write_batch(self) -> None:
-        """Write up to 10,000 points. They leave the buffer first and come back, in order, if they cannot be written."""
+        """Write up to 2,500 points. They leave the buffer first and come back, in order, if they cannot be written."""
         if self._metric < 0 or self._metric_size >= SEGMENT_BYTES:
             self._open_segment()
         take = self._points.popleft
         with self._taking:
             dropped, self._dropped = self._dropped, {}
-            batch = list(starmap(take, repeat((), min(len(self._points) // _SLOTS, 10_000) * _SLOTS)))
+            batch = list(starmap(take, repeat((), min(len(self._points) // _SLOTS, 2_500) * _SLOTS)))
         gaps = [_gap(run, number, next(self._numbers)) for run, number in dropped.items()]
         lines, self._at = _lines(batch, self._numbers, self._at)
         data = "".join([*gaps, *lines]).encode("utf-8", "replace")
