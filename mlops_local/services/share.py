@@ -7,7 +7,7 @@ of the store. The folder is added to only, by any number of people at once.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from mlops_local.domain.assets import ModelVersion
@@ -63,7 +63,6 @@ class Listing:
     """Id and name."""
     contents: int = 0
     bytes: int = 0
-    boxes: dict[str, int] = field(default_factory=dict)
 
 
 def push(project: Project, folder: Path, *, everything: bool = False, dry_run: bool = False, emit: Emit = ignore) -> Moved:
