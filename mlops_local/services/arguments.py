@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
+
+from mlops_local.domain.records import dataclass
 
 SWITCH, VALUE, AGAIN, OWN, SEVERAL, COMMAND = "switch", "value", "again", "own", "several", "command"
 """What an argument takes: nothing; one word, which may come again, or which the script handles in a way of its own; any number

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from mlops_local.domain.assets import Snapshot
 from mlops_local.domain.errors import DataError, StepFailed
 from mlops_local.domain.graph import Graph, Input, Step
 from mlops_local.domain.jobs import Given
 from mlops_local.domain.plan import Output, StepResult
+from mlops_local.domain.records import dataclass
 from mlops_local.services import data
 from mlops_local.services.project import Project
 
