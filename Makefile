@@ -58,6 +58,7 @@ torture: $(STAMP)
 bench-tracking: $(STAMP)
 	$(BIN)/python benchmarks/track.py
 	$(BIN)/python benchmarks/query.py
+	$(BIN)/python benchmarks/fold.py
 
 ## Snapshots of a large file and of many small ones, beside dvc and cp; profiles and differences of tables, beside DuckDB.
 bench-data: $(STAMP)

@@ -128,7 +128,7 @@ def replace(layout: Layout, kept: Kept, data: bytes) -> None:
         kept.path.unlink()
 
 
-@lru_cache(maxsize=1)
+@lru_cache(maxsize=2)
 def unpack(path: Path) -> bytes:
     """Return the whole content of a file in done/; a segment is 16 MiB, and is read in pieces.
 
