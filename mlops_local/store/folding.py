@@ -108,9 +108,11 @@ class Folder:
         whole = self._meta("whole") is not None
         if not whole:
             self._limit, self._most = REBUILD_CHUNK_BYTES, REBUILD_ROWS
+        started = time.monotonic()
         parts = self._step.parts = self._parts(whole)
-        # From here: looking at a thousand files must leave time to read some.
-        self._deadline = time.monotonic() + (TRANSACTION_S if whole else REBUILD_S)
+        # From here, and as long as that took: looking at thousands of files must leave time to read as many.
+        now = time.monotonic()
+        self._deadline = now + max(TRANSACTION_S if whole else REBUILD_S, now - started)
         for part in parts:
             if self._full():
                 break
@@ -416,9 +418,11 @@ def retire(layout: Layout, parts: Sequence[Part]) -> list[Part]:
 
 def _last_time(part: Part) -> int:
     """Microseconds of the part's last whole line; 0 when there is none."""
-    lines, _ = journal.decode(_tail(part))
-    times = [line["t"] for line in lines if isinstance(line.get("t"), int)]
-    return int(times[-1]) if times else 0
+    for line in reversed(_tail(part).splitlines(keepends=True)):
+        found, _ = journal.decode(line)
+        if found and isinstance(found[0].get("t"), int):
+            return int(found[0]["t"])
+    return 0
 
 
 def _tail(part: Part, size: int = 1 << 16) -> bytes:

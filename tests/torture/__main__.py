@@ -199,7 +199,7 @@ def _project(root: Path) -> Layout:
 def _mlops(layout: Layout, *words: str) -> str:
     """Run a command of the program as its user would; what it says when it fails, else nothing."""
     ended = subprocess.run(
-        [sys.executable, "-m", "mlops_local", *words], cwd=layout.root, capture_output=True, text=True, timeout=600
+        [sys.executable, "-m", "mlops_local", *words], cwd=layout.root, capture_output=True, text=True, timeout=3000
     )
     return (
         "" if ended.returncode == 0 else f"mlops {' '.join(words)} ended with {ended.returncode}: {ended.stdout}{ended.stderr}"
