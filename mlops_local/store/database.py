@@ -166,12 +166,13 @@ class Store:
                     db.execute(f"COPY FROM DATABASE {CATALOG} TO fresh")
                     db.execute("CHECKPOINT fresh")
                     db.execute("DETACH fresh")
-                    if draft.stat().st_size >= sum(path.stat().st_size for path in self.files()):
-                        return False
-                    db.execute(f"CHECKPOINT {CATALOG}")  # a log that stayed behind would be taken for the new file's
+                    smaller = draft.stat().st_size < sum(path.stat().st_size for path in self.files())
+                    if smaller:
+                        db.execute(f"CHECKPOINT {CATALOG}")  # a log that stayed behind would be taken for the new file's
                 _detach(instance, db)
-                self._swap(draft)
-                return True
+                if smaller:
+                    self._swap(draft)
+                return smaller
             finally:
                 instance.close()  # whatever is still attached goes with it
                 for path in drafts:

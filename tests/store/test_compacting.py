@@ -106,3 +106,11 @@ def test_a_database_that_cannot_be_copied_stays(layout: Layout, used: Store, mon
     with pytest.raises(OSError, match="No space"):
         used.rewrite()
     assert views(used) == before and not list(layout.tmp.glob("compact*"))
+
+
+def test_a_database_that_would_not_get_smaller_stays_as_it_is(layout: Layout, store: Store) -> None:
+    """A few rows in the log are less than a file of whole blocks: nothing grows."""
+    train(layout)
+    projection.fold(store)
+    made = compacting.compact(store)
+    assert made.database_after == made.database_before and store.rewrite() is False
