@@ -174,8 +174,10 @@ def data(
         schema: column -> type, of text whose types are not to be told from its values: `{"zip": str, "day": "Date"}`. Python's
             bool, int, float and str, or a polars type or its name.
     """
-    if not isinstance(pattern, str) or bool(pattern) == bool(sql):
-        raise ConfigError(f"mlops.data: expected a path or glob, or a query as sql=, got {pattern!r}")
+    if not isinstance(pattern, str) or not (pattern or sql):
+        raise ConfigError(f"mlops.data: expected a path or glob, got {pattern!r}")
+    if pattern and sql:
+        raise ConfigError(f"mlops.data({pattern!r}): a source is a path or glob, or a query as sql=, not both")
     if kind not in ("table", "files"):
         raise ConfigError(f"mlops.data({pattern!r}): kind is 'table' or 'files', got {kind!r}")
     if store not in ("", "full", "reference"):
