@@ -124,10 +124,12 @@ def evaluation(db: Db, layout: Layout, hashes: Sequence[str]) -> None:
     """Point the view `evaluation` at the predictions objects of all versions.
 
     Paths in it are relative, so that a moved project works: a connection finds them through `file_search_path`, which
-    `database.search_path` gives. Objects that are missing are left out until `doctor` has seen to them.
+    `database.search_path` gives. Objects that are missing or not what was written are left out until `doctor` has seen to them.
     """
     paths = sorted({f"objects/{hash[:2]}/{hash}" for hash in hashes if hash})
     there = [path for path in paths if (layout.state / path).is_file()]
+    if not _readable(db, layout, there):
+        there = [path for path in there if _readable(db, layout, [path])]
     select = _NO_EVALUATION
     if there:
         listed = ", ".join(f"'{path}'" for path in there)
@@ -137,3 +139,20 @@ def evaluation(db: Db, layout: Layout, hashes: Sequence[str]) -> None:
             FROM read_parquet([{listed}], union_by_name = true, filename = true) e
             JOIN store.version v ON v.predictions = right(e.filename, 64)"""
     db.execute(f"CREATE OR REPLACE VIEW main.evaluation AS {select}")
+
+
+def _readable(db: Db, layout: Layout, paths: Sequence[str]) -> bool:
+    """Whether these are predictions. Asked beside the fold's transaction: an error within would end that."""
+    import duckdb  # noqa: PLC0415  (loaded: there is a connection)
+
+    listed = ", ".join("'" + str(layout.state / path).replace("'", "''") + "'" for path in paths)
+    columns = "row::VARCHAR, label::DOUBLE, prediction::DOUBLE"
+    asked = db.cursor()
+    try:
+        if paths:
+            asked.execute(f"DESCRIBE SELECT {columns} FROM read_parquet([{listed}], union_by_name = true)")
+    except duckdb.Error:
+        return False
+    finally:
+        asked.close()
+    return True

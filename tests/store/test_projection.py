@@ -164,6 +164,18 @@ def test_decisions_reach_their_views(layout: Layout, store: Store) -> None:
     assert views(store)["version"][0][5] == "approved"
 
 
+@pytest.mark.parametrize("altered", [b"", b"no parquet", b"PAR1" + b"x" * 50 + (20).to_bytes(4, "little") + b"PAR1"])
+def test_predictions_that_were_altered_do_not_stop_the_fold(layout: Layout, store: Store, altered: bytes) -> None:
+    """They are left out of the view `evaluation`; every other row of every view is there."""
+    made = decide(layout, train(layout))
+    home = objects.path(layout, made.predictions)
+    home.chmod(0o600)
+    home.write_bytes(altered)
+    projection.fold(store)
+    seen = views(store)
+    assert [row[0] for row in seen["version"]] == ["delay@1"] and seen["evaluation"] == []
+
+
 def test_dropping_the_database_and_rebuilding_gives_the_same(layout: Layout, store: Store) -> None:
     """Also for runs still going, crashed and decided; and the cache comes back with it."""
     done, crashed = train(layout), train(layout, ends=False)
