@@ -201,9 +201,10 @@ def _mlops(layout: Layout, *words: str) -> str:
     ended = subprocess.run(
         [sys.executable, "-m", "mlops_local", *words], cwd=layout.root, capture_output=True, text=True, timeout=3000
     )
-    return (
-        "" if ended.returncode == 0 else f"mlops {' '.join(words)} ended with {ended.returncode}: {ended.stdout}{ended.stderr}"
-    )
+    # Of a small disk and of clocks that jump doctor says what they are, and ends with 1; with 6 where something was altered.
+    if ended.returncode == 0 or (words[0] == "doctor" and ended.returncode == 1):
+        return ""
+    return f"mlops {' '.join(words)} ended with {ended.returncode}: {ended.stdout}{ended.stderr}"
 
 
 def main(arguments: list[str]) -> int:
