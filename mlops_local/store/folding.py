@@ -409,6 +409,7 @@ def retire(layout: Layout, parts: Sequence[Part]) -> list[Part]:
             while left and sum(part.position for part in taken) < _TOGETHER_BYTES and len(taken) < _TOGETHER:
                 taken.append(left.pop(0))
         there = [(part, part.path.read_bytes()) for part in taken if part.path.exists()]
+        there = [(part, data) for part, data in there if data.rfind(b"\n") < part.position]  # else somebody added to it since
         if contents := [(part.name, data) for part, data in there if data]:
             archive.put(layout, contents)
         for part, _ in there:
