@@ -17,6 +17,7 @@ from mlops_local.domain.checks import seconds
 from mlops_local.domain.errors import ConfigError
 from mlops_local.domain.graph import Needs
 from mlops_local.domain.needs import needs as checked_needs
+from mlops_local.engines.data import patterns
 
 F = TypeVar("F", bound=Callable[..., Any])
 Inputs = Mapping[str, Any]
@@ -59,6 +60,7 @@ class SourceDeclaration:
         self.schema: Mapping[str, str] = {}
         self.sql = ""
         self.every_s = 0.0
+        self.labels = ""
         self.place = _place()
 
 
@@ -162,13 +164,14 @@ def data(
     """Name an input of the pipeline.
 
     Args:
-        pattern: a path or glob relative to the project's root: Parquet, CSV, JSON lines.
+        pattern: a path or glob relative to the project's root: Parquet, CSV, JSON lines. With `kind="files"`, names in braces
+            stand for a part of the paths: `photos/{split}/{label}/*.jpg` is a table of `path`, `split` and `label`.
         sql: instead of a pattern: a query in DuckDB's SQL over files, `SELECT … FROM 'data/*.parquet'`; asked anew when one
             of them changes.
         key: columns that identify a row.
         time: the column that says when a row was observed.
         outcome: columns known only afterwards: transforms never see them, the signature never asks for them.
-        kind: `table`, or `files` for a list of paths (images, text).
+        kind: `table`, or `files` for a list of paths (images, text), a table of them where the pattern has names in braces.
         store: `full` keeps the files' bytes, `reference` their hashes only; without it, sources over 1 GB are references.
         private: columns whose values are never shown: samples of rows hide them.
         schema: column -> type, of text whose types are not to be told from its values: `{"zip": str, "day": "Date"}`. Python's
@@ -182,7 +185,11 @@ def data(
         raise ConfigError(f"mlops.data({pattern!r}): kind is 'table' or 'files', got {kind!r}")
     if store not in ("", "full", "reference"):
         raise ConfigError(f"mlops.data({pattern!r}): store is 'full' or 'reference', got {store!r}")
-    declared = SourceDeclaration(pattern, key=_names(key), time=time, outcome=_names(outcome), kind=kind, store=store)
+    labels = patterns.names(pattern)
+    _check_labels(pattern, labels, kind)
+    glob = patterns.unnamed(pattern)
+    declared = SourceDeclaration(glob, key=_names(key), time=time, outcome=_names(outcome), kind=kind, store=store)
+    declared.labels = pattern if labels else ""
     declared.private = _names(private)
     declared.sql = sql
     declared.schema = {column: _type(pattern, column, given) for column, given in (schema or {}).items()}
@@ -225,6 +232,27 @@ _TYPES = {bool: "Boolean", int: "Int64", float: "Float64", str: "String"}
 _NAMED = frozenset(
     "Boolean Date Datetime Time Float32 Float64 Int8 Int16 Int32 Int64 UInt8 UInt16 UInt32 UInt64 String".split()
 )
+
+
+_TAKEN = ("path", "bytes", "hash", "type", "width", "height")
+"""Columns that a table of files has anyway."""
+
+
+def _check_labels(pattern: str, labels: Sequence[str], kind: str) -> None:
+    """Refuse names in braces that tell nothing. Raises ConfigError."""
+    said = f"mlops.data({pattern!r})"
+    if labels and kind != "files":
+        hint = 'add kind="files"; a brace that is part of the path is written [{]'
+        raise ConfigError(f"{said}: {{{labels[0]}}} names a part of files' paths, and this is a table", hint=hint)
+    for name in labels:
+        if name in _TAKEN or labels.count(name) > 1:
+            why = "is there twice" if labels.count(name) > 1 else "is a column that files have anyway"
+            raise ConfigError(f"{said}: {{{name}}} {why}", hint="call it something else")
+    if labels and any(sign in pattern for sign in ("}{", "}*", "*{")):
+        raise ConfigError(
+            f"{said}: nothing tells where a name in braces begins and ends",
+            hint="put a / or a word between it and what is beside it",
+        )
 
 
 def _type(pattern: str, column: str, given: Any) -> str:

@@ -6,6 +6,7 @@ left whole in a pipe. JSON numbers that other programs would garble (beyond 2^53
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import os
@@ -99,9 +100,8 @@ def plain(value: Any) -> Any:
         return [plain(item) for item in value]
     if isinstance(value, bytes | bytearray | memoryview):
         return bytes(value).hex()
-    names = getattr(value, "__dataclass_fields__", None)
-    if names is not None:
-        return {name: plain(getattr(value, name)) for name in names}
+    if hasattr(value, "__dataclass_fields__"):  # not its items: they have the class's constants too
+        return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
     return value.isoformat() if hasattr(value, "isoformat") else str(value)
 
 

@@ -56,7 +56,7 @@ class ColumnProfile:
 class Snapshot:
     """One immutable version of a source. `id` = hash of (path, content hash) pairs, so equal files are one snapshot.
 
-    Types that are declared for text count too: other types are other rows.
+    Types that are declared for text, and names for parts of the paths, count too: others are other rows.
     """
 
     id: str
@@ -69,6 +69,8 @@ class Snapshot:
     """full: the bytes are in the store; reference: hashes only."""
     schema: Mapping[str, str] = field(default_factory=dict)
     """Column -> polars type that was declared for text; the rest is told from the values."""
+    labels: str = ""
+    """The pattern with names in braces that says what the files' paths tell."""
 
     @property
     def short(self) -> str:

@@ -42,6 +42,8 @@ class Source:
     """A training pulls again after so many seconds; 0: only when asked."""
     sample: float = 0.0
     """The part of its rows that steps are given; 0: all of them."""
+    labels: str = ""
+    """Of files whose paths say something: the pattern with names in braces, `photos/{label}/*.jpg`. They are a table then."""
 
 
 @dataclass(frozen=True)

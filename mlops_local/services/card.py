@@ -34,7 +34,10 @@ def card(project: Project, sources: Sequence[Source], reference: str) -> str:
 
 def _about(source: Source, held: Snapshot) -> str:
     table = any(entry.rows is not None for entry in held.files)
-    facts = [("Snapshot", f"`{held.id}`"), ("Files", f"{len(held.files):,} ({source.pattern or 'unknown pattern'})")]
+    facts = [
+        ("Snapshot", f"`{held.id}`"),
+        ("Files", f"{len(held.files):,} ({source.labels or source.pattern or 'unknown pattern'})"),
+    ]
     facts += [("Rows", f"{held.rows:,}")] if table else []
     facts.append(("Bytes", f"{held.bytes:,}, {'kept in the store' if held.kept == 'full' else 'kept by reference'}"))
     for name, value in (

@@ -180,10 +180,10 @@ def identify(project: Project, source: Source) -> str:
 
 def _identity(source: Source, found: Mapping[str, str], before: Snapshot | None) -> str:
     """The id of these files; the newest snapshot's where they are the same, without hashing anything."""
-    same = before is not None and before.schema == source.schema
+    same = before is not None and (before.schema, before.labels) == (source.schema, source.labels)
     if before is not None and same and found == {entry.path: entry.hash for entry in before.files}:
         return before.id
-    return files.identity(found.items(), source.schema)
+    return files.identity(found.items(), source.schema, source.labels)
 
 
 def current(project: Project, source: Source) -> Snapshot:
@@ -209,7 +209,7 @@ def overview(project: Project, sources: Sequence[Source]) -> list[SourceLine]:
     lines = []
     for source in sources:
         held = cache.snapshot(project.layout, source.name)
-        about = SourceLine(source.name, source.pattern, tuple(source.outcome))
+        about = SourceLine(source.name, source.labels or source.pattern, tuple(source.outcome))
         lines.append(
             about if held is None else replace(about, snapshot=held.id, files=len(held.files), rows=held.rows, bytes=held.bytes)
         )
@@ -292,7 +292,13 @@ def _hash(project: Project, source: Source) -> _Files:
 def _read(project: Project, source: Source, identity: str, found: _Files) -> Snapshot:
     with profiles.known(project, source, found.hashes) as known:
         rows, columns = profile.read(
-            project.root, list(found.hashes), source=source.name, kind=source.kind, known=known, schema=source.schema
+            project.root,
+            list(found.hashes),
+            source=source.name,
+            kind=source.kind,
+            known=known,
+            schema=source.schema,
+            labels=source.labels,
         )
     made = Snapshot(
         id=identity,
@@ -302,6 +308,7 @@ def _read(project: Project, source: Source, identity: str, found: _Files) -> Sna
         bytes=sum(found.sizes.values()),
         columns=columns,
         schema=source.schema,
+        labels=source.labels,
     )
     _require(source, made)
     # A table was read twice, for its bytes and for its columns.

@@ -43,7 +43,7 @@ class PerFile:
         code = [part for part in self.parts if part.kind in ("code", "env")]
         for path, hash in sorted(self.hashes.items()):
             # A table is the same under any name of its kind; a path is part of what the step sees.
-            name = path if self.source.kind == "files" else Path(path).suffix.lower()
+            name = path + self.source.labels if self.source.kind == "files" else Path(path).suffix.lower()
             own = {
                 item.argument: f"{hash} {name}" if item.node == self.step.each else self.inputs[item.argument]
                 for item in self.step.inputs

@@ -45,7 +45,8 @@ def tree_data(project: Project, sources: Iterable[Source], tree: git.Tree, lock:
                 continue
             beside = _ignored(project, source, tracked)
             hashes = {path: files.digest(project.root / path) for path in beside}
-            found[source.name] = files.identity({**hashes, **_hashes(project, tracked, tree)}.items(), source.schema)
+            there = {**hashes, **_hashes(project, tracked, tree)}
+            found[source.name] = files.identity(there.items(), source.schema, source.labels)
             if beside:
                 notes.append(
                     f"{source.name}: {len(beside)} file{'s' if len(beside) > 1 else ''} ignored by git, taken as on disk"

@@ -237,6 +237,7 @@ def snapshot_to_json(value: Snapshot) -> dict[str, Any]:
         "columns": [vars(column) for column in value.columns],
         "kept": value.kept,
         "schema": dict(value.schema),
+        **({"labels": value.labels} if value.labels else {}),
     }
 
 
@@ -251,6 +252,7 @@ def snapshot_from_json(value: Mapping[str, Any]) -> Snapshot:
         columns=tuple(_column(item) for item in value.get("columns", ())),
         kept=value.get("kept", "full"),
         schema=value.get("schema", {}),
+        labels=value.get("labels", ""),
     )
 
 

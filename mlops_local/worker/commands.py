@@ -70,7 +70,7 @@ def _handed(job: StepJob, given: Given, root: Path) -> list[str]:
         if wants == "path":
             return [os.path.relpath(given.files[name], root) for name in sorted(given.files)]
         source = job.graph.source(given.input.node)
-        return [_written(scan(Source(source.name, source.pattern), given.files), folder, argument, wants)]
+        return [_written(scan(source, given.files), folder, argument, wants)]
     table = given.kind in ("parquet", "pandas", "series")
     if given.kind in ("each:parquet", "each:pandas"):
         return [_written(load(given.kind, given.files, "lazy"), folder, argument, "parquet" if wants == "path" else wants)]

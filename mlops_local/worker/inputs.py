@@ -11,6 +11,7 @@ from typing import Any
 from mlops_local.domain.errors import DataError
 from mlops_local.domain.graph import Source
 from mlops_local.domain.jobs import Given, StepJob
+from mlops_local.engines.data import patterns
 from mlops_local.worker.values import load
 
 _LINES = (".jsonl", ".ndjson")
@@ -31,14 +32,15 @@ def read(job: StepJob) -> dict[str, Any]:
 
 def _source(job: StepJob, given: Given) -> Any:
     source = job.graph.source(given.input.node)
-    if source.kind == "files" and job.step.each == source.name and len(given.files) == 1:  # run for each file
+    alone = job.step.each == source.name and len(given.files) == 1  # run for each file
+    if source.kind == "files" and alone and (given.input.wants == "value" or not source.labels):
         return Path(next(iter(given.files.values())))
-    if source.kind == "files":
+    if source.kind == "files" and not source.labels:
         return [Path(given.files[name]) for name in sorted(given.files)]
     if given.input.wants == "pandas" and not _has_polars():
         return _pandas(source, given.files)
     frame = scan(source, given.files)
-    if source.sample:
+    if source.sample and not source.labels:
         frame = sample(frame, source)
     if given.input.wants == "lazy":
         return frame
@@ -63,7 +65,7 @@ def sample(frame: Any, source: Source) -> Any:
 
 
 def scan(source: Source, files: Mapping[str, str]) -> Any:
-    """A lazy frame over the files of a table source, in the order of their names.
+    """A lazy frame over the files of a table source, in the order of their names; of labelled files, a row for each.
 
     Args:
         source: names the error.
@@ -74,6 +76,8 @@ def scan(source: Source, files: Mapping[str, str]) -> Any:
     """
     import polars as pl
 
+    if source.labels:
+        return pl.LazyFrame(_labelled(source, files))
     suffix, paths = _format(source, files)
     types = {column: getattr(pl, kind) for column, kind in source.schema.items()} or None
     if suffix == ".parquet":
@@ -93,6 +97,12 @@ def scan(source: Source, files: Mapping[str, str]) -> Any:
     return pl.scan_ipc(list(paths), glob=False)
 
 
+def _labelled(source: Source, files: Mapping[str, str]) -> dict[str, list[str]]:
+    """The columns of labelled files: `path`, from the project's folder, in which steps run, and what the names stand for."""
+    paths = sorted(files)
+    return {"path": paths, **patterns.labels(source.labels, paths)}
+
+
 def _has_polars() -> bool:
     return "polars" in sys.modules or importlib.util.find_spec("polars") is not None
 
@@ -101,6 +111,8 @@ def _pandas(source: Source, files: Mapping[str, str]) -> Any:
     """The files as a pandas frame, in a project that has no polars."""
     import pandas as pd
 
+    if source.labels:
+        return pd.DataFrame(_labelled(source, files))
     suffix, paths = _format(source, files)
     if suffix in _CSV:
         parts = [pd.read_csv(path, sep="\t" if suffix == ".tsv" else ",") for path in paths]

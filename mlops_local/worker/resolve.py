@@ -70,6 +70,7 @@ def _source(name: str, value: Any) -> Source:
         value.schema,
         sql=value.sql,
         every_s=value.every_s,
+        labels=value.labels,
     )
 
 

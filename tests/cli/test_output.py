@@ -13,6 +13,7 @@ import pytest
 
 from mlops_local.cli import output
 from mlops_local.cli.output import Column
+from mlops_local.domain.assets import ColumnProfile
 from mlops_local.domain.runs import RunState
 
 
@@ -56,6 +57,11 @@ def test_json_for_one_thing_has_its_fields_beside_the_schema(capsys: pytest.Capt
 def test_numbers_other_programs_would_garble_travel_as_text(value: object, shown: object) -> None:
     """Integers beyond 2^53, NaN and infinity are strings; everything else keeps its type."""
     assert output.plain(value) == shown
+
+
+def test_what_belongs_to_a_class_is_not_said_of_each_thing() -> None:
+    """A column's JSON has its own figures, not the levels that all quantiles are taken at."""
+    assert "LEVELS" not in output.plain(ColumnProfile("n", "Int64")) and ColumnProfile.LEVELS
 
 
 def test_a_table_aligns_numbers_right_and_shows_nothing_for_none(capsys: pytest.CaptureFixture[str]) -> None:

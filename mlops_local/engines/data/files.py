@@ -180,8 +180,8 @@ def settled_digest(file: Path, *, source: str, tries: int = 3) -> tuple[str, lis
     )
 
 
-def identity(files: Iterable[tuple[str, str]], schema: Mapping[str, str] | None = None) -> str:
-    """Return the snapshot id of (path, content hash) pairs: equal files, read as the same declared types, are one snapshot."""
+def identity(files: Iterable[tuple[str, str]], schema: Mapping[str, str] | None = None, labels: str = "") -> str:
+    """Return the snapshot id of (path, content hash) pairs: equal files that are read alike are one snapshot."""
     import blake3  # noqa: PLC0415  (as in `digest`)
 
     text = [b"snapshot\n"]
@@ -190,6 +190,8 @@ def identity(files: Iterable[tuple[str, str]], schema: Mapping[str, str] | None 
         text.append(b"%d:%b %b\n" % (len(data), data, content.encode("ascii")))
     if schema:
         text.append(b"read as\n" + json.dumps(dict(schema), sort_keys=True).encode())
+    if labels:
+        text.append(b"labelled by\n" + labels.encode("utf-8", "surrogateescape"))
     return blake3.blake3(b"".join(text)).hexdigest()
 
 

@@ -1,14 +1,17 @@
 """Which paths a source's pattern means, told from the path alone: for staged trees, deleted files and folders to watch.
 
-Agrees with what `files.find` finds on disk. Pure text.
+Agrees with what `files.find` finds on disk. Where a pattern has names in braces (`photos/{label}/*.jpg`), what stands in their
+place in a path are the file's labels. Pure text.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from functools import lru_cache
 
 _MAGIC = frozenset("*?[")
+_NAME = re.compile(r"\{([A-Za-z_]\w*)\}")
 
 
 def matches(pattern: str, path: str) -> bool:
@@ -30,18 +33,39 @@ def folder(pattern: str) -> tuple[str, bool]:
     return "/".join(fixed) or ".", len(fixed) < len(parts) - 1
 
 
+def names(pattern: str) -> tuple[str, ...]:
+    """Return the names in braces, in their order. `[{]name}` is a brace of the path."""
+    return tuple(_NAME.findall(pattern))
+
+
+def unnamed(pattern: str) -> str:
+    """Return the pattern that means the same files: `*` in the place of each name."""
+    return _NAME.sub("*", pattern)
+
+
+def labels(pattern: str, paths: Iterable[str]) -> dict[str, list[str]]:
+    """Return name -> what stands in its place in each of these paths."""
+    compiled = re.compile(_expression(pattern), re.DOTALL)
+    found = [compiled.fullmatch(path) for path in paths]
+    return {name: [match[name] if match else "" for match in found] for name in names(pattern)}
+
+
 @lru_cache(maxsize=256)
 def _compiled(pattern: str) -> re.Pattern[str]:
+    return re.compile(_expression(pattern, named=False), re.DOTALL)
+
+
+def _expression(pattern: str, *, named: bool = True) -> str:
+    """Return a regular expression for the paths a pattern means; a name in braces is a group, as short as can be."""
     parts = [part for part in pattern.split("/") if part not in ("", ".")]
     text = ""
     for part in parts[:-1]:
-        text += "(?:[^/]+/)*" if part == "**" else _segment(part) + "/"
+        text += "(?:[^/]+/)*" if part == "**" else _segment(part, named) + "/"
     # In pathlib a last `**` means folders only, so it names no file.
-    text += "(?!)" if not parts or parts[-1] == "**" else _segment(parts[-1])
-    return re.compile(text, re.DOTALL)
+    return text + ("(?!)" if not parts or parts[-1] == "**" else _segment(parts[-1], named))
 
 
-def _segment(part: str) -> str:
+def _segment(part: str, named: bool) -> str:
     text = ""
     index = 0
     while index < len(part):
@@ -52,6 +76,10 @@ def _segment(part: str) -> str:
             text += "[^/" if body.startswith("!") else "["
             text += "".join(one if one == "-" else re.escape(one) for one in body.removeprefix("!")) + "]"
             index = end + 1
+            continue
+        if named and (name := _NAME.match(part, index)):
+            text += f"(?P<{name[1]}>[^/]*?)"
+            index = name.end()
             continue
         text += {"*": "[^/]*", "?": "[^/]"}.get(sign, re.escape(sign))
         index += 1

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlops_local.domain.assets import ColumnProfile
 from mlops_local.domain.errors import DataError
-from mlops_local.engines.data import images, sketch, summary, text
+from mlops_local.engines.data import images, patterns, sketch, summary, text
 from mlops_local.engines.data.sketch import Sketch
 
 if TYPE_CHECKING:
@@ -60,6 +60,7 @@ def read(
     kind: str = "table",
     known: Known = Known(),
     schema: Mapping[str, str] | None = None,
+    labels: str = "",
 ) -> tuple[dict[str, int | None], tuple[ColumnProfile, ...]]:
     """Count the rows of each file and profile the columns of all of them together.
 
@@ -70,12 +71,13 @@ def read(
         kind: `files` for images and other files that are no tables: no rows; size, type and picture size are profiled.
         known: what was found out before.
         schema: column -> name of the polars type that text is read as.
+        labels: of other files: a pattern with names in braces; what stands in their place is profiled too.
 
     Raises:
         DataError: a file is corrupt, ragged, or does not fit the others.
     """
     if kind == "files" or {form(path) for path in paths} == {"opaque"}:
-        about = images.table(root, paths, known.load, known.save)
+        about = images.table(root, paths, known.load, known.save).hstack(_labels(labels, paths))
         return {path: None for path in paths}, _profile(about, _sketched(about))
     there = {path: root / path for path in paths}
     found = sketches(there, label=f"source {source}", known=known, schema=schema)
@@ -167,6 +169,12 @@ def convert(path: str, file: Path, kinds: Mapping[str, Any], to: Path, label: st
         opened(path, [file], kinds).sink_parquet(to, compression="zstd", compression_level=1)
     except pl.exceptions.PolarsError as error:
         raise _unreadable(path, label, error) from error
+
+
+def _labels(pattern: str, paths: Sequence[str]) -> list[pl.Series]:
+    import polars as pl  # noqa: PLC0415  (as in `scan`)
+
+    return [pl.Series(name, values, dtype=pl.String) for name, values in patterns.labels(pattern, paths).items()]
 
 
 def _sketched(frame: pl.DataFrame) -> dict[str, Sketch]:

@@ -20,7 +20,7 @@ from typing import Any
 
 import mlops_local
 from mlops_local.domain.errors import ConfigError, MlopsError
-from mlops_local.domain.graph import Graph, Step, from_json
+from mlops_local.domain.graph import Graph, Source, Step, from_json
 from mlops_local.domain.jobs import Code, Given, Made, StepJob, StepOutcome, job_to_json, outcome_from_json
 from mlops_local.engines.pipeline.process import WorkerProcess
 from mlops_local.engines.pipeline.sources import SourceFile, executed, third_party
@@ -30,7 +30,7 @@ __all__ = ["Given", "Made", "StepJob", "StepOutcome", "Workers"]
 LIMITS = 3
 """Processes kept while nothing runs in them: each holds the libraries it imported in memory."""
 
-_WITHOUT_TABLES = {"json", "file", "folder", "pickle", "files"}
+_WITHOUT_TABLES = {"json", "file", "folder", "pickle"}
 """Kinds of inputs that are read without polars."""
 
 
@@ -167,7 +167,7 @@ class Workers:
         step = graph.step(name)  # of its inputs the sources count: what the others are is known when they are made
         if step.each:  # how many of its files run at once, and so with how many threads each, is decided later
             return
-        tables = any(item.node == source.name and source.kind == "table" for item in step.inputs for source in graph.sources)
+        tables = any(_is_table(source) and source.name in {item.node for item in step.inputs} for source in graph.sources)
         needed = _needed(step, graph, sources, tables=tables)
         thread = threading.Thread(target=load, name="mlops-loading", daemon=True)
         thread.start()
@@ -250,8 +250,13 @@ def _needed(step: Step, graph: Graph, sources: Mapping[str, Code], *, tables: bo
 
 def _tables(job: StepJob) -> bool:
     """Whether an input is read with polars."""
-    kinds = {job.graph.source(given.input.node).kind if given.kind == "source" else given.kind for given in job.inputs}
-    return not kinds <= _WITHOUT_TABLES
+    sources = [job.graph.source(given.input.node) for given in job.inputs if given.kind == "source"]
+    others = {given.kind for given in job.inputs if given.kind != "source"}
+    return any(map(_is_table, sources)) or not others <= _WITHOUT_TABLES
+
+
+def _is_table(source: Source) -> bool:
+    return source.kind == "table" or bool(source.labels)
 
 
 def _theirs(printed: str) -> str:
