@@ -57,6 +57,22 @@ def due(project: Project, sources: Iterable[Source], *, now_s: float | None = No
     ]
 
 
+def times(project: Project, sources: Iterable[Source], *, tried_s: float) -> dict[str, float]:
+    """When each source that says how often is due, in seconds since 1970.
+
+    Args:
+        project: the project.
+        sources: any sources.
+        tried_s: when all that was due was last asked for: what was and did not come waits its time from then.
+    """
+    known, found = cache.pulls(project.layout), {}
+    for source in sources:
+        if source.pull is not None and source.every_s:
+            last = known.get(source.name, {}).get("at", 0.0)
+            found[source.name] = (tried_s if last + source.every_s <= tried_s else last) + source.every_s
+    return found
+
+
 def pull(
     project: Project, code: Code, sources: Sequence[Source], *, workers: Workers | None = None, emit: Emit = ignore
 ) -> list[Pulled]:
@@ -155,10 +171,15 @@ def answer(project: Project, source: Source) -> None:
     cache.save_pulls(project.layout, {**known, source.name: {"at": time.time(), "asked": key}})
 
 
+def named(source: Source) -> list[str]:
+    """The files and patterns that a source's query names; none of a source that is no query."""
+    found = [text.replace("''", "'") for text in _QUOTED.findall(source.sql)]
+    return [text for text in found if profile.form(text) != "opaque"]
+
+
 def _asked(project: Project, source: Source) -> str:
     """A name for the query and for what its files look like now."""
-    named = [text.replace("''", "'") for text in _QUOTED.findall(source.sql)]
-    patterns = [text for text in named if profile.form(text) != "opaque"]
+    patterns = named(source)
     if not patterns:
         raise DataError(f"source {source.name}: its query names no file", hint="as in SELECT * FROM 'data/flights-*.parquet'")
     stamps: dict[str, Any] = {}

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
 from mlops_local.domain.errors import ConfigError, MlopsError, ProjectNotFound
-from mlops_local.domain.graph import Graph
+from mlops_local.domain.graph import PULLED, Graph, Source
 from mlops_local.domain.names import counted
 from mlops_local.domain.progress import Emit, Progress, ignore
 from mlops_local.engines.data import files, patterns
@@ -23,13 +23,14 @@ from mlops_local.engines.pipeline.sources import discover
 from mlops_local.engines.watch.changes import Settler, Stamp
 from mlops_local.engines.watch.meaning import digest, whole
 from mlops_local.engines.watch.observer import Observer
-from mlops_local.services import edits, git, interpreter, planning, programs, watch_lines
+from mlops_local.services import edits, git, interpreter, planning, programs, pulled, watch_lines
 from mlops_local.services.attempt import Attempt
 from mlops_local.services.companion import Companion
 from mlops_local.services.edits import Version
 from mlops_local.services.execution import Cancelled
 from mlops_local.services.held import held
 from mlops_local.services.project import CONFIG, Project, read_config
+from mlops_local.services.timetable import Timetable
 from mlops_local.services.train import TrainResult, train
 from mlops_local.store import cache, registry
 
@@ -101,11 +102,16 @@ class _Watcher:
     full_at: float = 0.0
     full: tuple[str, ...] | None = None
     """The files the full run that is due is about; None when none is."""
+    asked: dict[str, str | None] = field(default_factory=dict)
+    """File that a query names -> hash of the content that was last looked at."""
+    tried_s: float = 0.0
+    """When the newest attempt began, by the wall clock."""
 
     def loop(self, stop: threading.Event) -> None:
         """Attempt once, then after each change, until stopped."""
         server = Companion(self.project.root, self._tell_served, options=tuple(self.serve or ()))
         settler = Settler(stamp=self._stamp, parses=self._parses, wanted=self._wanted)
+        timetable = Timetable(self.observer.wake)
         try:
             self._survey()
             self._begin(())
@@ -113,11 +119,13 @@ class _Watcher:
                 self._finish()
                 self._take(sorted(paths))
                 self._begin_full()
+                self._begin_due(timetable)
                 self._say_polling()
                 self._keep_serving(server)
         finally:
             self._end_attempt()
             self._set_alarm(None)
+            timetable.stop()
             self.workers.close()
             server.stop()
 
@@ -132,7 +140,8 @@ class _Watcher:
             )
         modules = self._modules()
         known = {source.name: self._known(source.name) for source in self.graph.sources}
-        changed = tuple(path for path in paths if self._matters(path, modules) and self._changed(path, known))
+        paths = [path for path in paths if self._matters(path, modules) and not self._awaited(path)]
+        changed = tuple(path for path in paths if self._changed(path, known))
         self.seen.update({path: digest(self._read(path)) for path in changed if not self._is_data(path)})
         if not changed:
             return
@@ -183,21 +192,36 @@ class _Watcher:
 
     def _changed(self, path: str, known: Mapping[str, Mapping[str, str]]) -> bool:
         """Whether the content differs from what was last looked at; after a failure every event counts."""
-        if self.attempt is None and self.settled is None:
+        if self.attempt is None and self.settled is None and not _is_pulled(path):
             return True
         if not self._is_data(path):
             return digest(self._read(path)) != self.seen.get(path, "")
         file = self.project.root / path
         now = files.digest(file) if file.is_file() else None
-        return any(known[source].get(path) != now for source in self._sources([path]))
+        if any(self._asks_for(source, path) for source in self.graph.sources) and self.asked.get(path, "") != now:
+            self.asked[path] = now
+            return True
+        holding = [source.name for source in self.graph.sources if patterns.matches(source.pattern, path)]
+        return any(known[name].get(path) != now for name in holding)
+
+    def _awaited(self, path: str) -> bool:
+        """Whether a run that has not planned yet is putting the file there: it reads it afterwards."""
+        return self.attempt is not None and self.attempt.version is None and _is_pulled(path)
+
+    def _asks_for(self, source: Source, path: str) -> bool:
+        return any(patterns.matches(pattern, path) for pattern in pulled.named(source))
 
     def _known(self, source: str) -> dict[str, str]:
         snapshot = cache.snapshot(self.project.layout, source)
         return {entry.path: entry.hash for entry in snapshot.files} if snapshot is not None else {}
 
     def _sources(self, paths: Iterable[str]) -> set[str]:
-        """The sources these files belong to."""
-        return {source.name for source in self.graph.sources if any(patterns.matches(source.pattern, path) for path in paths)}
+        """The sources these files belong to, or whose queries name them."""
+        return {
+            source.name
+            for source in self.graph.sources
+            if any(patterns.matches(source.pattern, path) or self._asks_for(source, path) for path in paths)
+        }
 
     def _wanted(self, path: str) -> bool:
         return path == CONFIG or path in self.seen or path.endswith(".py") or self._is_data(path) or self._is_program(path)
@@ -227,6 +251,7 @@ class _Watcher:
         """Run in a thread of its own; what changes from now on is seen as a change."""
         changed = changed if full else tuple(dict.fromkeys((*(self.full or ()), *changed)))
         self._set_alarm(None)
+        self.tried_s = time.time()
         paths = {CONFIG, self.project.config.pipeline, *self._modules(), *self.graph.reads, *self.seen}
         contents = {path: self._read(path) for path in paths}
         self.seen = {path: digest(content) for path, content in contents.items()}
@@ -249,6 +274,18 @@ class _Watcher:
     def _begin_full(self) -> None:
         if self.full is not None and self.attempt is None and time.monotonic() >= self.full_at:
             self._begin(self.full, full=True)
+
+    def _begin_due(self, timetable: Timetable) -> None:
+        """Pull what is due, and run what that changes; that there is nothing to run goes without saying."""
+        if self.attempt is not None:
+            return
+        steps = (
+            self.graph.steps if self.version is None else [step for step in self.graph.steps if step.name in self.version.steps]
+        )
+        read = [self.graph.source(name) for name in planning.sources_of(self.graph, steps)]
+        timetable.set(pulled.times(self.project, read, tried_s=self.tried_s))
+        if due := timetable.due():
+            self._begin(tuple(self.graph.source(name).pattern for name in due), quiet=True, full=True)
 
     def _set_alarm(self, changed: tuple[str, ...] | None) -> None:
         """Have the full run begin after a while, or not (None)."""
@@ -312,7 +349,8 @@ class _Watcher:
             paths = {*(source.path for source in code.sources.values()), *self._modules(), *code.graph.reads}
         self.repository = git.git_dir(self.project.root)
         folders = {str(PurePosixPath(path).parent): False for path in (*paths, "src/x")}
-        for pattern in (*(source.pattern for source in self.graph.sources), *programs.code(self.graph)):
+        own = [pattern for source in self.graph.sources for pattern in (source.pattern, *pulled.named(source))]
+        for pattern in (*own, *programs.code(self.graph)):
             folder, deep = patterns.folder(pattern)
             folders[folder] = folders.get(folder, False) or deep
         self.observer.look(folders)
@@ -377,3 +415,7 @@ class _Watcher:
     def _tell(self, rows: Sequence[Sequence[str]], state: str, changed: Sequence[str], data: dict[str, object]) -> None:
         text = watch_lines.text(rows)
         self.emit(Progress("watch", text, data={"state": state, "changed": list(changed), **data, "rows": rows}))
+
+
+def _is_pulled(path: str) -> bool:
+    return path.startswith(f"{PULLED}/")
