@@ -83,7 +83,7 @@ def tables(project: Project, held: Held, only: Collection[str] | None = None) ->
         if only is not None and path not in only:
             continue
         target = project.layout.cache / "rows" / f"{held.hashes[path]}-{form}.parquet"
-        if not target.exists():
+        if not _used(target):
             target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             draft = project.layout.tmp / f"rows.{secrets.token_hex(6)}"
             try:
@@ -118,6 +118,15 @@ def given(here: Path, paths: Sequence[Path], label: str) -> Held:
     return Held(label, {path: files.digest(file) for path, file in shown.items()}, shown, kind)
 
 
+def _used(path: Path) -> bool:
+    """Whether a copy is there; `mlops gc` leaves what was used within a week."""
+    try:
+        os.utime(path)
+    except FileNotFoundError:
+        return False
+    return True
+
+
 def _file(project: Project, entry: FileEntry, snapshot: Snapshot, stats: Mapping[str, object]) -> Path:
     file = project.root / entry.path
     try:
@@ -128,7 +137,7 @@ def _file(project: Project, entry: FileEntry, snapshot: Snapshot, stats: Mapping
     if objects.exists(project.layout, entry.hash):
         return objects.path(project.layout, entry.hash)
     copy = project.layout.cache / "contents" / entry.hash
-    if not copy.exists():
+    if not _used(copy):
         if not packs.contains(project.layout, entry.hash):
             raise DataError(
                 f"{entry.path} is no longer what it was in snapshot {snapshot.short} of {snapshot.source}: no copy is stored",

@@ -16,7 +16,7 @@ class Heap:
     """Things of one kind that nothing needs, for one reason."""
 
     kind: str
-    """object, data, result, log or draft."""
+    """object, data, result, log, draft or cache."""
     why: str
     count: int
     bytes: int

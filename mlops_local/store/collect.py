@@ -22,9 +22,14 @@ from mlops_local.store.layout import Layout
 
 YOUNG_S = 24 * 3600.0
 """What is younger stays, whatever names it."""
+UNUSED_S = 7 * 24 * 3600.0
+"""What can be made again stays for so long after it was last used."""
+_COPIES = ("contents", "rows")
+"""Folders of the cache with files of old snapshots, made to be read."""
 _SLACK_S = 5.0
 """File systems date a change by a clock that lags behind the journals'."""
 _ASIDE = "gc."
+_HASH = 64
 
 
 @dataclass(frozen=True)
@@ -32,7 +37,7 @@ class Item:
     """One thing that nothing needs."""
 
     kind: str
-    """object, data, result, log or draft."""
+    """object, data, result, log, draft or cache."""
     why: str
     bytes: int
     path: Path
@@ -74,7 +79,8 @@ def survey(layout: Layout, *, now_s: float | None = None) -> Garbage:
     alive = reachable.writers(layout)
     limit = _limit(now_s, alive)
     there, packed = set(objects.every(layout)), set(packs.every(layout))
-    found = reachable.needs(layout, there | packed, entries_after_s=0.0 if alive else limit)
+    sketched = {path.name[:_HASH]: path for path in _cached(layout, "sketches")}
+    found = reachable.needs(layout, there | packed | set(sketched), entries_after_s=0.0 if alive else limit)
     gone = sorted(registry.removed(ledger.read(layout)))
     items: list[Item] = []
     young = 0
@@ -91,6 +97,11 @@ def survey(layout: Layout, *, now_s: float | None = None) -> Garbage:
     items += [Item("log", "printed by removed runs", _bytes(path), path, run) for path, run in logs if _old(path, limit)]
     drafts = [path for path in sorted(_drafts(layout)) if _old(path, limit)]
     items += [Item("draft", "half written, and nobody goes on with it", _bytes(path), path) for path in drafts]
+    figures = [path for hash, path in sketched.items() if hash not in found.kept and _old(path, limit)]
+    items += [Item("cache", "figures of contents that no snapshot names", _bytes(path), path) for path in figures]
+    unused = limit - (UNUSED_S - YOUNG_S)
+    copies = [path for kind in _COPIES for path in _cached(layout, kind) if _old(path, unused)]
+    items += [Item("cache", "copies to read old snapshots from, unused for a week", _bytes(path), path) for path in copies]
     return Garbage(tuple(items), young, len((there | packed) & found.kept), bool(alive and gone))
 
 
@@ -120,7 +131,7 @@ def sweep(layout: Layout, *, wait_s: float = 30.0, now_s: float | None = None) -
             packed = set(packs.every(layout))
             _data(layout, packed & reachable.needs(layout, packed).kept, dry=False, wait_s=wait_s)
         for item in seen.items:
-            if item.kind in {"log", "draft"}:
+            if item.kind in {"log", "draft", "cache"}:
                 shutil.rmtree(item.path) if item.path.is_dir() else item.path.unlink(missing_ok=True)
         done = replace(seen, items=tuple(item for item in seen.items if item.path not in back))
         if done.items:
@@ -173,6 +184,12 @@ def _back(layout: Layout, path: Path) -> None:
     home = objects.path(layout, path.name)
     home.parent.mkdir(mode=0o700, exist_ok=True)
     path.rename(home)  # over the same bytes, where they were kept anew meanwhile
+
+
+def _cached(layout: Layout, kind: str) -> list[Path]:
+    """The files of a folder of the cache; their names begin with a content's hash."""
+    folder = layout.cache / kind
+    return sorted(folder.iterdir()) if folder.is_dir() else []
 
 
 def _limit(now_s: float | None, alive: Sequence[int]) -> float:

@@ -136,3 +136,13 @@ def test_outside_git(repository: Repository, tmp_path_factory: pytest.TempPathFa
     other = Repository(root)
     assert "not in a git repository" in other.mlops("check", "--staged", code=2).stderr
     assert "unaffected" in other.mlops("check").stdout
+
+
+def test_a_broken_rule_of_the_data_that_is_known_is_a_regression(repository: Repository) -> None:
+    """Nothing is read for it: until a training or `mlops data check` found it out, the rule says nothing."""
+    config = repository.root / "mlops.toml"
+    config.write_text(config.read_text() + "\n[data.visits.checks]\nrow_count = [1, 2]\n")
+    assert "data check failed" not in repository.mlops("check", code=0).stdout
+    repository.mlops("data", "check", code=1)
+    said = repository.mlops("check", code=3).stdout
+    assert "data check failed: visits: row_count 1 to 2: 3,000 rows" in said

@@ -227,3 +227,23 @@ def test_exactly_the_unneeded_goes(data: some.DataObject, tmp_path_factory: pyte
         remove(layout, run)
     collect.sweep(layout, now_s=later())
     assert there(layout) == {hashes[place] for run, places in runs if run not in gone for place in places}
+
+
+def test_copies_that_nobody_reads_go(layout: Layout) -> None:
+    """Files of old snapshots made to be read go after a week without use, figures of a content with its last snapshot."""
+    kept, gone = "a" * 64, "b" * 64
+    named = Snapshot("s", "d", (FileEntry("x.csv", kept, 1, 1),), 1, 1, kept="reference")
+    journal = Journal.open(layout.journal)
+    journal.state(events.SNAPSHOT, run="", snapshot=cache.snapshot_to_json(named))
+    journal.close()
+    for hash in (kept, gone):
+        cache.save_sketches(layout, f"{hash}-1-1.0", {"n": 1})
+        for folder in ("rows", "contents"):
+            (layout.cache / folder).mkdir(exist_ok=True)
+            (layout.cache / folder / f"{hash}-x").write_bytes(b"12345")
+    assert collect.survey(layout).items == ()
+    (found,) = collect.sweep(layout, now_s=later()).items
+    assert found.path.name.startswith(gone) and cache.sketches(layout, f"{kept}-1-1.0") == {"n": 1}
+    swept = collect.sweep(layout, now_s=time.time() + collect.UNUSED_S + 60)
+    assert swept.bytes == 4 * 5 and {item.kind for item in swept.items} == {"cache"}
+    assert cache.sketches(layout, f"{kept}-1-1.0") == {"n": 1}
