@@ -215,7 +215,7 @@ def _brief(item: Snapshot) -> dict[str, object]:
 
 
 _STORING = (storing.restore, storing.du)
-_ROWS = (tables.diff, tables.check, tables.pull)
+_ROWS = (tables.add, tables.diff, tables.check, tables.pull)
 _TIME = (tracing.log_, tracing.head, tracing.tag, tracing.card)
 for _member in (*_STORING, *_ROWS, *_TIME):
     data.add_command(_member)

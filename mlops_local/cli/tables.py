@@ -1,4 +1,4 @@
-"""The members of `mlops data` that look into rows: diff, check."""
+"""The members of `mlops data` that bring data in or look into rows: add, pull, diff, check."""
 
 from __future__ import annotations
 
@@ -110,6 +110,23 @@ def check(settings: Settings, names: tuple[str, ...], suggest: bool) -> None:
     else:
         findings(found, [source.name for source in chosen if service.rules(project, source.name)])
     raise SystemExit(int(any(item.severity == ERROR for item in found)))
+
+
+@click.command(epilog="\b\nExamples:\n  mlops data add photos\n  mlops data add raw/2013.csv --name flights")
+@click.argument("path", type=click.Path(path_type=Path))
+@click.option("--name", default="", metavar="NAME", help="What to call it; else as the file or folder is called.")
+@json_option
+@click.pass_obj
+def add(settings: Settings, path: Path, name: str) -> None:
+    """Keep versions of a file or folder that no pipeline declares: an entry in mlops.toml, a snapshot, a line in mlops.lock."""
+    from mlops_local.cli import output
+    from mlops_local.services import adding
+
+    with settings.progress() as emit:
+        made = adding.add(settings.project(), settings.directory / path, name, emit=emit)
+    if settings.json:
+        facts = {"source": made.source, "id": made.id, "files": len(made.files), "rows": made.rows, "bytes": made.bytes}
+        output.fields("snapshot-added", facts)
 
 
 @click.command(epilog="\b\nExamples:\n  mlops data pull\n  mlops data pull orders --json")

@@ -16,6 +16,7 @@ from mlops_local.domain import checks as checking
 from mlops_local.domain.checks import Check
 from mlops_local.domain.command import command
 from mlops_local.domain.errors import ConfigError
+from mlops_local.domain.graph import Source
 from mlops_local.domain.records import dataclass
 
 
@@ -80,6 +81,8 @@ class ProjectConfig:
     """[steps.NAME]: programs that are steps, checked, as `domain.command.command` takes them."""
     checks: Mapping[str, tuple[Check, ...]] = field(default_factory=dict)
     """[data.NAME.checks]: source -> the rules its rows must obey."""
+    sources: tuple[Source, ...] = ()
+    """[data.NAME] with a path: sources that no pipeline declares."""
     serve: ServeConfig = ServeConfig()
     hook: HookConfig = HookConfig()
 
@@ -101,6 +104,7 @@ _GATE_KEYS: dict[str, type | tuple[type, ...]] = {
 _MODEL_KEYS: dict[str, type | tuple[type, ...]] = {"gates": list, "promote": str, "max_gap": (int, float)}
 _SERVE_KEYS: dict[str, type | tuple[type, ...]] = {"host": str, "port": int, "model": str}
 _HOOK_KEYS: dict[str, type | tuple[type, ...]] = {"untrained": str, "timeout": (int, float)}
+_DATA_KEYS: dict[str, type | tuple[type, ...]] = {"checks": dict, "path": str, "kind": str, "store": str}
 _STEP_KEYS: dict[str, type | tuple[type, ...]] = {
     "command": str,
     "inputs": (dict, list, str),
@@ -172,7 +176,8 @@ def parse(mapping: Mapping[str, Any], *, name: str = "project") -> ProjectConfig
         params={step: dict(values) for step, values in params.items()},
         models=models,
         steps=steps,
-        checks=checks,
+        checks={name: rules for name, rules in checks.items() if rules},
+        sources=_sources(_table(mapping, "data"), problems),
         serve=ServeConfig(**serve),
         hook=HookConfig(**hook),
     )
@@ -232,8 +237,22 @@ def _checks(name: str, value: Any, problems: list[str]) -> tuple[Check, ...]:
     if not isinstance(value, Mapping):
         problems.append(f"data.{name}: expected a table, as in [data.{name}.checks]")
         return ()
-    _check(value, {"checks": dict}, f"data.{name}.", problems)
+    _check(value, _DATA_KEYS, f"data.{name}.", problems)
     return checking.parse(_table(value, "checks"), f"data.{name}.checks", problems)
+
+
+def _sources(tables: Mapping[str, Any], problems: list[str]) -> tuple[Source, ...]:
+    """The sources that have a path."""
+    found = {name: value for name, value in tables.items() if isinstance(value, Mapping) and isinstance(value.get("path"), str)}
+    for name, value in found.items():
+        _choice(value, "kind", ("table", "files"), f"data.{name}.", problems)
+        _choice(value, "store", ("full", "reference"), f"data.{name}.", problems)
+        if not name.isidentifier():
+            problems.append(f"data.{name}: a source's name has letters, digits and _")
+    return tuple(
+        Source(name, value["path"], kind=str(value.get("kind", "table")), store=str(value.get("store", "")))
+        for name, value in found.items()
+    )
 
 
 def _table(mapping: Mapping[str, Any], key: str) -> Mapping[str, Any]:

@@ -134,7 +134,7 @@ def _code(look: Look, kept: Mapping[str, Any], graph: Graph | None = None) -> Co
     graph = graph or from_json(kept["graph"])
     return Code(
         sources=_with_reported(look.sources, kept["reported"], look.load),
-        graph=graph,
+        graph=programs.with_sources(graph, look.config),
         programs=programs.contents(look.project.root, graph, look.load, look.listed),
         key=key,
         described=described,

@@ -77,7 +77,7 @@ def read_code(
     declared = config or project.config
     entry = declared.pipeline
     elsewhere, load = load is not None, load or working_tree(project.root)
-    if load(entry) is None and declared.steps:
+    if load(entry) is None and (declared.steps or declared.sources):
         return _commands_only(project, declared, load, listed)
     if load(entry) is None:
         raise ConfigError(
@@ -96,8 +96,8 @@ def read_code(
 
 
 def _commands_only(project: Project, config: ProjectConfig, load: Load, listed: Collection[str] | None = None) -> Code:
-    """The code of a project whose steps are all in mlops.toml."""
-    graph, load = programs.graph(config.steps), _or_disk(project.root, load)
+    """The code of a project whose steps and sources are all in mlops.toml."""
+    graph, load = programs.with_sources(programs.graph(config.steps), config), _or_disk(project.root, load)
     own = programs.contents(project.root, graph, load, listed)
     return Code(sources={}, graph=graph, key=described.Look(project, config, {}, load, listed).key, programs=own)
 
@@ -106,7 +106,8 @@ def known_code(project: Project) -> Code | None:
     """As `read_code`, but only if these very bytes were described before; nothing is started to find out."""
     load = working_tree(project.root)
     if load(project.config.pipeline) is None:
-        return _commands_only(project, project.config, load) if project.config.steps else None
+        declared = project.config.steps or project.config.sources
+        return _commands_only(project, project.config, load) if declared else None
     sources = known.sources(project.layout, project.config.pipeline, load)
     return described.find(described.Look(project, project.config, sources, load))
 

@@ -8,12 +8,14 @@ from __future__ import annotations
 import glob
 import json
 from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from mlops_local.domain.errors import ConfigError
 from mlops_local.domain.graph import Graph, Step
 from mlops_local.domain.plan import Part
+from mlops_local.domain.project import ProjectConfig
 from mlops_local.engines.data import patterns
 from mlops_local.engines.pipeline import fingerprint
 
@@ -26,6 +28,13 @@ def graph(commands: Mapping[str, Mapping[str, Any]]) -> Graph:
     from mlops_local.worker.scan import Found  # noqa: PLC0415
 
     return resolved(Found(), commands)
+
+
+def with_sources(graph: Graph, config: ProjectConfig) -> Graph:
+    """The graph with the sources of mlops.toml; of two of one name the code's counts."""
+    known = {source.name for source in graph.sources}
+    added = tuple(source for source in config.sources if source.name not in known)
+    return replace(graph, sources=(*graph.sources, *added)) if added else graph
 
 
 def code(graph: Graph) -> list[str]:

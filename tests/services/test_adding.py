@@ -1,0 +1,75 @@
+"""`mlops data add`: versions of files that no pipeline declares."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from mlops_local.cli.main import cli
+from mlops_local.domain.errors import UsageError
+from mlops_local.services import adding, init, planning
+from mlops_local.services.project import Project, find
+from mlops_local.store import lockfile
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    init.create(tmp_path)
+    for path, text in {"raw/x.csv": "a,b\n1,2\n", "pics/m.txt": "x\ny,z,w\n", "pics/[1].bin": "hello"}.items():
+        (tmp_path / path).parent.mkdir(exist_ok=True)
+        (tmp_path / path).write_text(text)
+    return find(tmp_path)
+
+
+def test_a_file_has_versions_without_a_pipeline(project: Project) -> None:
+    """It is a source of its own for every member of `data`: listed, compared, given back; mlops.lock names its snapshot."""
+    root, file = project.root, project.root / "raw" / "x.csv"
+
+    def mlops(*arguments: str) -> str:
+        done = CliRunner().invoke(cli, ["-C", str(root), "data", *arguments])
+        assert done.exit_code == 0, done.output
+        return done.stdout
+
+    first = json.loads(mlops("add", "raw/x.csv", "--json"))
+    assert (first["source"], first["rows"]) == ("x", 1)
+    config = (root / "mlops.toml").read_bytes()
+    assert config.endswith(b'\n[data.x]\npath = "raw/x.csv"\n')
+    file.write_text("a,b\n1,3\n")
+    second = json.loads(mlops("add", "raw/x.csv", "--json"))
+    assert second["id"] != first["id"] and (root / "mlops.toml").read_bytes() == config
+    assert lockfile.read(project.layout.lockfile).sources["x"].snapshot == second["id"]
+    assert [item["snapshot"] for item in json.loads(mlops("ls", "--json"))["items"]] == [second["id"]]
+    assert "1 added, 1 removed" in mlops("diff", "x@~1", "x", "--stat")
+    mlops("restore", "x@~1", "--force")
+    assert file.read_text() == "a,b\n1,2\n"
+
+
+def test_a_folder_is_all_its_files(project: Project) -> None:
+    """What is no table is kept as files; a name with signs of a pattern means itself; a pipeline's own sources stay."""
+    (project.root / "pipeline.py").write_text('import mlops_local as mlops\n\nraw = mlops.data("raw/*.csv")\n')
+    said: list[str] = []
+    made = adding.add(project, project.root / "pics", emit=lambda event: said.append(event.text))
+    assert [entry.path for entry in made.files] == ["pics/[1].bin", "pics/m.txt"] and "kept as files" in said[0]
+    one = adding.add(find(project.root), project.root / "pics" / "[1].bin", "one")
+    assert [entry.path for entry in one.files] == ["pics/[1].bin"]
+    sources = planning.read_code(find(project.root)).graph.sources
+    assert [(source.name, source.kind) for source in sources] == [("raw", "table"), ("pics", "files"), ("one", "files")]
+
+
+def test_what_cannot_be_added_is_said(project: Project) -> None:
+    """Nothing is written then."""
+    before = (project.root / "mlops.toml").read_bytes()
+    (project.root / "pipeline.py").write_text('import mlops_local as mlops\n\nraw = mlops.data("raw/*.csv")\n')
+    for path, name, said in [
+        ("nix", "", "is not there"),
+        ("..", "", "lies outside the project"),
+        (".", "", "the project's folder itself"),
+        ("raw", "", "source raw is declared already: raw/*.csv"),
+        ("raw", "1st", "is no name for a source"),
+    ]:
+        with pytest.raises(UsageError, match=said.replace("*", r"\*")):
+            adding.add(project, project.root / path, name)
+    assert (project.root / "mlops.toml").read_bytes() == before
