@@ -38,18 +38,20 @@ def sides(project: Project, sources: Sequence[Source], before: str, after: str =
         UsageError: one names nothing, or the second is missing and the first is no source.
         DataError: what is named cannot be read.
     """
+    names = {source.name for source in sources}
     if after:
-        return _side(project, before, here), _side(project, after, here)
+        return _side(project, names, before, here), _side(project, names, after, here)
     name = before.partition("@")[0]
     source = next((source for source in sources if source.name == name), None)
     if source is None:
         raise UsageError(f"{before!r} is no source, so a second side is needed", hint=f"`mlops data diff {before} OTHER`")
-    return _side(project, before, here), contents.working(project, source)
+    return _side(project, names, before, here), contents.working(project, source)
 
 
-def _side(project: Project, text: str, here: Path) -> Held:
+def _side(project: Project, names: Collection[str], text: str, here: Path) -> Held:
+    """A source's name is that also where a folder is called so, which can be named `./photos`."""
     path = here / text
-    if path.exists():
+    if text not in names and path.exists():
         return contents.given(here, [path], text)
     return contents.of(project, references.snapshot(project, text))
 

@@ -53,6 +53,10 @@ def test_a_folder_is_all_its_files(project: Project) -> None:
     said: list[str] = []
     made = adding.add(project, project.root / "pics", emit=lambda event: said.append(event.text))
     assert [entry.path for entry in made.files] == ["pics/[1].bin", "pics/m.txt"] and "kept as files" in said[0]
+    (project.root / "pics" / "new.bin").write_text("new")
+    done = CliRunner().invoke(cli, ["-C", str(project.root), "data", "diff", "pics", "--json"])
+    changed = json.loads(done.stdout)["files"]
+    assert changed["added"] == ["pics/new.bin"] and not changed["moved"] and not changed["removed"]
     one = adding.add(find(project.root), project.root / "pics" / "[1].bin", "one")
     assert [entry.path for entry in one.files] == ["pics/[1].bin"]
     sources = planning.read_code(find(project.root)).graph.sources
