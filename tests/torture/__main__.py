@@ -31,6 +31,8 @@ _INSIDE = "MLOPS_TORTURE_INSIDE"
 DISK_MIB = 256
 ROLES: dict[str, int] = {"trainer": 8, "folder": 3, "reader": 2, "promoter": 2, "command": 1, "foreigner": 1}
 """How many processes of each kind work at any moment."""
+CONTENDERS = 6
+"""How many want the database at once in the contest that follows."""
 
 
 def own_mounts(arguments: list[str]) -> bool:
@@ -113,6 +115,16 @@ class Torture:
         self.alive.clear()
         time.sleep(0.5)  # commands and forked children of the killed end with them, a moment later
 
+    def contest(self, seconds: float) -> None:
+        """Let several processes want the database at once, nothing else going on: their notes say who got how many turns."""
+        pids = [
+            actors.forked("contender", partial(_contender, self.layout, number), self.notes) for number in range(CONTENDERS)
+        ]
+        time.sleep(seconds)
+        for pid in pids:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+
     def _reap(self, now: float) -> None:
         """Let stopped readers go on after a while; a process that ended by itself is replaced (its error is in its notes)."""
         for pid, role in list(self.alive.items()):
@@ -172,6 +184,10 @@ def _trainer(layout: Layout, chance: random.Random, short_of_space: bool, notes:
     actors.trainer(layout, notes, chance, short_of_space=short_of_space)
 
 
+def _contender(layout: Layout, number: int, notes: Notes) -> None:
+    actors.contender(layout, notes, number)
+
+
 def _free(path: Path) -> bool:
     """Whether the writer of this journal is gone."""
     state = path.with_name(f"{path.name[:32]}.state.jsonl")
@@ -221,6 +237,7 @@ def main(arguments: list[str]) -> int:
     try:
         torture = Torture(place, options.seed, mounted=mounted)
         torture.run(options.seconds, options.kills)
+        torture.contest(min(3.0, options.seconds / 3))
         problems, counted = _count(torture)
     finally:
         if mounted:

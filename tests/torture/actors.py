@@ -214,6 +214,16 @@ def reader(layout: Layout, notes: Notes, chance: random.Random) -> None:
             time.sleep(chance.uniform(0.0, 0.1))
 
 
+def contender(layout: Layout, notes: Notes, number: int) -> None:
+    """Open the database for writing as often as it can, and keep it 5 ms each time."""
+    store = Store(layout, wait_s=LIMIT_S)
+    notes.write("contender", number=number)
+    while True:
+        with store.writer():
+            time.sleep(0.005)
+        notes.write("contest", number=number)
+
+
 def promoter(layout: Layout, notes: Notes, chance: random.Random) -> None:
     """Register a version, then move the champion to and fro by compare and set, sometimes two decisions at once."""
     kept = lambda number: ModelVersion(  # noqa: E731

@@ -75,6 +75,18 @@ def _behaviour(verdict: Verdict, noted: list[dict[str, Any]]) -> None:
     verdict.counted["longest wait s"] = waits[-1][0] if waits else 0.0
     late = [note for note in noted if note["kind"] == "waited" and note["seconds"] > note["limit"] + _SLACK_S]
     verdict.check(not late, f"waited past the limit: {late[:3]}")
+    turns = Counter({note["number"]: 0 for note in noted if note["kind"] == "contender"})
+    turns.update(note["number"] for note in noted if note["kind"] == "contest")
+    _fairness(verdict, turns)
+
+
+def _fairness(verdict: Verdict, turns: Counter[int]) -> None:
+    """Of those who wanted the database at the same time, none got less than half of what each got on average."""
+    if not turns:
+        return
+    mean, fewest = turns.total() / len(turns), min(turns.values())
+    verdict.counted["turns each, mean"], verdict.counted["turns, fewest"] = mean, fewest
+    verdict.check(2 * fewest >= mean, f"turns are not fair: {sorted(turns.values())}")
 
 
 def _texts(folder: Path) -> Iterator[bytes]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 from tests.torture import oracle
@@ -39,3 +40,12 @@ def test_the_oracle_notices_a_loss(tmp_path: Path) -> None:
         "1 acknowledged points are not in the journals",
     ]
     assert [note["kind"] for note in oracle.notes(notes)] == ["points"]
+
+
+def test_the_oracle_notices_unfairness() -> None:
+    """A process that got less than half of the mean number of turns is said."""
+    made = oracle.Verdict()
+    oracle._fairness(made, Counter({0: 10, 1: 11, 2: 9}))
+    assert made.problems == []
+    oracle._fairness(made, Counter({0: 20, 1: 20, 2: 7}))
+    assert made.problems == ["turns are not fair: [7, 20, 20]"]
