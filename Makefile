@@ -30,7 +30,7 @@ imports: $(STAMP)
 
 tests: $(STAMP)
 	$(BIN)/python -m compileall -q mlops_local # as installed: else each process a test starts compiles it anew
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile
+	$(BIN)/python -m pytest -q -n 3 --dist worksteal # many wait for files and processes
 
 fix: $(STAMP)
 	$(BIN)/ruff format .

@@ -33,8 +33,9 @@ def spark(values: Sequence[float], width: int, *, low: float | None = None, high
     if not finite:
         return " " * len(cells)
     bottom, top = min(finite) if low is None else low, max(finite) if high is None else high
-    scale = (len(blocks) - 1) / ((top - bottom) or 1.0)
-    places = (None if value is None else max(0, min(len(blocks) - 1, round((value - bottom) * scale))) for value in cells)
+    span = (top / 2 - bottom / 2) or 1.0  # halves: between the largest numbers of both signs lies infinity
+    shares = (None if value is None else min(1.0, max(0.0, (value / 2 - bottom / 2) / span)) for value in cells)
+    places = (None if share is None else round(share * (len(blocks) - 1)) for share in shares)
     return "".join(" " if place is None else blocks[place] for place in places)
 
 
@@ -87,4 +88,4 @@ def _stretches(count: int, width: int) -> Iterator[tuple[int, int]]:
 
 def _mean(values: Sequence[float]) -> float | None:
     finite = [value for value in values if math.isfinite(value)]
-    return sum(finite) / len(finite) if finite else None
+    return sum(value / len(finite) for value in finite) if finite else None  # the sum of the largest is infinite

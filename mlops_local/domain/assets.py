@@ -67,7 +67,7 @@ class Snapshot:
     columns: tuple[ColumnProfile, ...] = ()
     kept: str = "full"
     """full: the bytes are in the store; reference: hashes only."""
-    schema: Mapping[str, str] = field(default_factory=dict)
+    read_as: Mapping[str, str] = field(default_factory=dict)
     """Column -> polars type that was declared for text; the rest is told from the values."""
     labels: str = ""
     """The pattern with names in braces that says what the files' paths tell."""

@@ -60,7 +60,7 @@ _PLAIN = frozenset("Boolean Date Datetime Time Float64 Int64 String".split())
 def _read_as(snapshot: Snapshot) -> dict[str, str]:
     """The types that text was read as when the snapshot was taken."""
     kinds = {column.name: column.type.partition("(")[0] for column in snapshot.columns}
-    return {name: kind for name, kind in kinds.items() if kind in _PLAIN} | dict(snapshot.schema)
+    return {name: kind for name, kind in kinds.items() if kind in _PLAIN} | dict(snapshot.read_as)
 
 
 def tables(project: Project, held: Held, only: Collection[str] | None = None) -> dict[str, Path]:

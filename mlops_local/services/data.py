@@ -180,7 +180,7 @@ def identify(project: Project, source: Source) -> str:
 
 def _identity(source: Source, found: Mapping[str, str], before: Snapshot | None) -> str:
     """The id of these files; the newest snapshot's where they are the same, without hashing anything."""
-    same = before is not None and (before.schema, before.labels) == (source.schema, source.labels)
+    same = before is not None and (before.read_as, before.labels) == (source.schema, source.labels)
     if before is not None and same and found == {entry.path: entry.hash for entry in before.files}:
         return before.id
     return files.identity(found.items(), source.schema, source.labels)
@@ -307,7 +307,7 @@ def _read(project: Project, source: Source, identity: str, found: _Files) -> Sna
         rows=sum(count or 0 for count in rows.values()),
         bytes=sum(found.sizes.values()),
         columns=columns,
-        schema=source.schema,
+        read_as=source.schema,
         labels=source.labels,
     )
     _require(source, made)

@@ -236,7 +236,7 @@ def snapshot_to_json(value: Snapshot) -> dict[str, Any]:
         "files": [vars(entry) for entry in value.files],
         "columns": [vars(column) for column in value.columns],
         "kept": value.kept,
-        "schema": dict(value.schema),
+        "schema": dict(value.read_as),
         **({"labels": value.labels} if value.labels else {}),
     }
 
@@ -251,7 +251,7 @@ def snapshot_from_json(value: Mapping[str, Any]) -> Snapshot:
         files=tuple(FileEntry(item["path"], item["hash"], item["bytes"], item.get("rows")) for item in value["files"]),
         columns=tuple(_column(item) for item in value.get("columns", ())),
         kept=value.get("kept", "full"),
-        schema=value.get("schema", {}),
+        read_as=value.get("schema", {}),
         labels=value.get("labels", ""),
     )
 

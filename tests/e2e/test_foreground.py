@@ -86,6 +86,7 @@ def test_a_breakpoint_stops_in_this_terminal(small: Shop) -> None:
 def test_a_shell_has_inputs_parameters_and_the_function(small: Shop) -> None:
     """`mlops shell STEP` is a Python in which the step can be called as the pipeline would."""
     small.mlops("train", "numbers")
+    (small.root / "IPython.py").write_text("raise ImportError")  # its prompt is another, where it is installed
     said = [(">>>", "print('got', shares(numbers, total=total))"), ("got [0.1666", "exit()")]
     code, shown = talk(small, ["shell", "shares"], said)
     assert code == 0 and "numbers: list" in shown and "total: int" in shown and "got [0.1666" in shown

@@ -49,6 +49,14 @@ def ends(shop: Shop, line: str) -> None:
     assert shop.json("runs")["items"][0]["metrics"] == {"loss": 0.5}
 
 
+def meets(shop: Shop, line: str) -> None:
+    """The command works with another folder in the place of the team's; what is pulled was pushed."""
+    _, verb, folder = line.split()
+    shelf = str(shop.root.parent / folder.replace("/", "-"))
+    shop.mlops("push", shelf)
+    shop.mlops(verb, shelf)
+
+
 def says(text: str, last: bytes | signal.Signals, code: int = 0) -> Callable[[Shop, str], None]:
     """The command, in a terminal, comes to say `text`; then a key or a signal ends it with that exit code."""
 
@@ -104,7 +112,10 @@ HOW: dict[str, Callable[[Shop, str], None]] = {
     "mlops serve": says("/predict", signal.SIGTERM),
     "mlops watch --serve": says("/predict", signal.SIGINT, 130),
     "mlops ui": says("purchase@1", b"q"),
+    "mlops push /mnt/team/flights": meets,
+    "mlops pull /mnt/team/flights": meets,
     "mlops run python train.py --lr 0.1": ends,
+    "mlops run -S lr=.1,.03,.01 python train.py": ends,
 }
 
 
