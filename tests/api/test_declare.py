@@ -103,7 +103,8 @@ import mlops_local.api.run, mlops_local.api.load
 assert callable(mlops.run) and callable(mlops.load_model)
 from mlops_local import *
 """
-    subprocess.run([sys.executable, "-W", "error", "-c", code], check=True)
+    ended = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr
 
 
 def test_unknown_names_are_attribute_errors() -> None:

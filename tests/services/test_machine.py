@@ -15,9 +15,9 @@ from mlops_local.services import machine
 
 @pytest.fixture
 def groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Control groups of a machine of eight cores; this process's is `/work/job`."""
+    """Control groups of a machine of eight cores; this process's is `/batch/job`."""
     own = tmp_path / "own"
-    own.write_text("4:memory:/work/job\n3:cpu,cpuacct:/work/job\n0::/work/job\n")
+    own.write_text("4:memory:/batch/job\n3:cpu,cpuacct:/batch/job\n0::/batch/job\n")
     monkeypatch.setattr(machine, "_CGROUP", tmp_path / "groups")
     monkeypatch.setattr(machine, "_OWN_CGROUP", own)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
@@ -32,7 +32,7 @@ def put(path: Path, text: str) -> None:
 
 def test_a_machine_of_its_own_is_not_limited(groups: Path) -> None:
     """Where a process may use every core, a step that has them all has no limit."""
-    put(groups / "work/job/cpu.max", "max 100000\n")
+    put(groups / "batch/job/cpu.max", "max 100000\n")
     assert (machine.cores(), machine.limit()) == (8, 0)
 
 
@@ -45,10 +45,10 @@ def test_affinity_is_the_limit(groups: Path, monkeypatch: pytest.MonkeyPatch) ->
 @pytest.mark.parametrize(
     "files",
     [
-        {"work/job/cpu.max": "250000 100000\n"},
-        {"work/cpu.max": "250000 100000\n", "work/job/cpu.max": "max 100000\n"},
+        {"batch/job/cpu.max": "250000 100000\n"},
+        {"batch/cpu.max": "250000 100000\n", "batch/job/cpu.max": "max 100000\n"},
         {"cpu.max": "250000 100000\n"},
-        {"cpu/work/job/cpu.cfs_quota_us": "250000\n", "cpu/work/job/cpu.cfs_period_us": "100000\n"},
+        {"cpu/batch/job/cpu.cfs_quota_us": "250000\n", "cpu/batch/job/cpu.cfs_period_us": "100000\n"},
     ],
     ids=["its own group's", "of the group around it", "as seen in a container", "of the first version"],
 )
@@ -61,8 +61,8 @@ def test_a_quota_is_the_limit(groups: Path, files: dict[str, str]) -> None:
 
 def test_memory_is_what_the_control_group_leaves(groups: Path) -> None:
     """The lowest limit on the way up counts."""
-    put(groups / "work/job/memory.max", "max\n")
-    put(groups / "work/memory.max", "1000000\n")
+    put(groups / "batch/job/memory.max", "max\n")
+    put(groups / "batch/memory.max", "1000000\n")
     assert machine.memory() == 1_000_000
 
 

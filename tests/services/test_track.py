@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from pathlib import Path
 from typing import Any
@@ -37,10 +38,12 @@ def newest(project: Project) -> Any:
 
 def test_a_full_disk_costs_the_log_not_the_command() -> None:
     """What cannot be kept is dropped: the pipe of the command is read on, so that it never waits for a reader that died."""
+    printed = b"a line of the command\n" * 10_000  # more than a pipe holds
+    heard: list[bytes] = []
+    shown = io.BytesIO()
     with Path("/dev/full").open("wb", buffering=0) as full:
-        log = command.Log(full)
-        log.keep(b"one line\n")
-        log.keep(b"another\n")
+        command._copy(io.BufferedReader(io.BytesIO(printed)), shown, command.Log(full), heard.append)
+    assert b"".join(heard) == printed == shown.getvalue()
 
 
 def test_a_program_that_does_not_start_is_a_failed_run(project: Project) -> None:
