@@ -116,19 +116,19 @@ def run_command(
             state, error = "failed", problem.strerror or str(problem)
             raise UsageError(f"{words[0]} does not start: {error}", hint="is its first line `#!…`?") from problem
         finally:
+            seconds = time.monotonic() - started
             written = _keep_written(project, run_id, journal, before, emit) if wishes.artifacts else ()
             journal.state(
                 events.RUN_ENDED,
                 run=run_id,
                 state=state,
                 error=error,
-                seconds=round(time.monotonic() - started, 6),
+                seconds=round(seconds, 6),
                 cpu_seconds=ended.cpu_seconds,
                 peak_bytes=ended.peak_bytes,
             )
     made = scripted.adopt(project, emit=emit)
     projection.settle(project.layout)
-    seconds = time.monotonic() - started
     seen = tuple(listening.seen)
     return Tracked(run_id, name, ended.code, seconds, grid.parameters(params or {}), tuple(made), written, seen)
 

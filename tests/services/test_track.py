@@ -73,6 +73,7 @@ def test_a_grid_is_a_group_of_runs(project: Project) -> None:
         assert log.read_text() == f"['{'.1' if one.name == 'try-1' else '.03'}', '--depth=3']\n"
         kept = detail(project, one.run)
         assert kept.tags == {"group": "try"} and dict(kept.run.params) == dict(one.params)
+        assert kept.run.seconds == round(one.seconds, 6), "what is said at the end is what is kept"
 
 
 def test_a_grid_ends_with_a_failure_unless_it_is_told_to_go_on(project: Project) -> None:
