@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
+from functools import partial
 from queue import Empty, SimpleQueue
 from typing import Any
 
@@ -428,6 +429,7 @@ class Execution:
             task.each,
             job,
             self._attempts,
+            begin=partial(self.keeping.begin, job.step.name, resume=self.resume, emit=self.emit),
             at_once=place.files,
             keep=self.keeping.shared,
             forced=job.step.name in self.forced,

@@ -19,10 +19,12 @@ from mlops_local.domain.graph import Source, Step
 from mlops_local.domain.jobs import Made, StepJob, StepOutcome
 from mlops_local.domain.plan import Output, Part, Reason, StepResult
 from mlops_local.engines.pipeline import fingerprint as fingerprints
-from mlops_local.store import cache, objects
+from mlops_local.store import cache, checkpoints, objects
 from mlops_local.store.layout import Layout
 
 Run = Callable[[StepJob], StepOutcome]
+Begin = Callable[[str], Path]
+"""Fingerprint -> where what has it keeps its states."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,9 @@ def missing(layout: Layout, each: PerFile) -> int:
     return sum(cache.step_result(layout, own) is None for _, own in each.files())
 
 
-def run(layout: Layout, each: PerFile, job: StepJob, run_one: Run, *, at_once: int, keep: bool, forced: bool) -> StepOutcome:
+def run(
+    layout: Layout, each: PerFile, job: StepJob, run_one: Run, *, begin: Begin, at_once: int, keep: bool, forced: bool
+) -> StepOutcome:
     """Run the step for every file whose result is not kept, and put all results together.
 
     After a failure no other file begins; those that run are waited for, and kept.
@@ -73,6 +77,7 @@ def run(layout: Layout, each: PerFile, job: StepJob, run_one: Run, *, at_once: i
         each: the step and what it reads.
         job: the job over all files; a file's is made of it.
         run_one: runs a job in a worker; called from several threads.
+        begin: makes the place for a file's states: no file goes on from those of another.
         at_once: how many files may run at the same time.
         keep: keep each file's result as soon as it is there, so that a failure of the next one does not cost it.
         forced: run every file.
@@ -85,12 +90,13 @@ def run(layout: Layout, each: PerFile, job: StepJob, run_one: Run, *, at_once: i
         path, own = files[number]
         if failed.is_set():
             return None
-        outcome = run_one(_alone(job, each, path, number))
+        outcome = run_one(replace(_alone(job, each, path, number), checkpoints=begin(own)))
         with writing:
             _append(job, path, number)
         if not outcome.ok:
             failed.set()
-        return outcome, _keep(layout, each, own, outcome, job.run) if keep and outcome.ok else None
+        whole = outcome.ok and not outcome.report.get("stopped")  # what was asked to end early is not what its fingerprint says
+        return outcome, _keep(layout, each, own, outcome, job.run) if keep and whole else None
 
     waiting = [number for number, kept in found.items() if kept is None]
     with ThreadPoolExecutor(at_once, thread_name_prefix=f"mlops-files-{each.step.name}") as pool:
@@ -137,6 +143,7 @@ def _keep(layout: Layout, each: PerFile, own: str, outcome: StepOutcome, run: st
         outputs.append(Output(made.name, made.kind, made.logical, hashes, size, made.rows))
     kept = StepResult(each.step.name, own, tuple(outputs), run, outcome.seconds, outcome.cpu_seconds, outcome.peak_bytes)
     cache.record_part(layout, kept)
+    checkpoints.drop(checkpoints.home(layout, own))
     return kept
 
 
@@ -146,9 +153,12 @@ def _total(ran: Sequence[StepOutcome]) -> StepOutcome:
         key: list(dict.fromkeys(note for outcome in ran for note in outcome.report.get(key, ())))
         for key in ("notes", "warnings")
     }
+    report: dict[str, Any] = {key: said for key, said in notes.items() if said}
+    if stopped := next((said for outcome in ran if (said := outcome.report.get("stopped"))), ""):
+        report["stopped"] = stopped
     return StepOutcome(
         True,
-        report={key: said for key, said in notes.items() if said},
+        report=report,
         cpu_seconds=sum(outcome.cpu_seconds for outcome in ran),
         peak_bytes=max((outcome.peak_bytes for outcome in ran), default=0),
         attempts=max((outcome.attempts for outcome in ran), default=1),

@@ -45,6 +45,23 @@ FAILING = """
         return len(notes.read_text())
 """
 
+EPOCHS = """
+    from pathlib import Path
+    import mlops_local as mlops
+
+    notes = mlops.data("notes/*.txt", kind="files")
+
+    @mlops.step(each="notes")
+    def rounds(notes: Path):
+        went = []
+        for epoch in mlops.epochs(3, {}):
+            went.append(epoch)
+            if epoch == 1 and notes.name == "1.txt" and Path("fail").exists():
+                raise ValueError("no luck")
+        Path(notes.stem + ".went").write_text(str(went))
+        return notes.name
+"""
+
 
 @pytest.fixture
 def project(tmp_path: Path) -> Iterator[Project]:
@@ -83,3 +100,36 @@ def test_a_failed_file_says_what_it_printed_each_time(project: Project) -> None:
         "-- notes/1.txt",
         "reading 1.txt",
     ]
+
+
+def test_a_file_goes_on_from_its_own_states_alone(project: Project) -> None:
+    """After an interruption in the second file, that one goes on where it was, and the third begins at the beginning."""
+    (project.root / "pipeline.py").write_text(textwrap.dedent(EPOCHS))
+    (project.root / "fail").touch()
+    with pytest.raises(StepFailed, match="no luck"):
+        train(project, jobs=1)
+    (project.root / "fail").unlink()
+    said: list[Progress] = []
+    train(project, jobs=1, resume="", emit=said.append)
+    went = {path.stem: path.read_text() for path in project.root.glob("*.went")}
+    assert went == {"0": "[0, 1, 2]", "1": "[1, 2]", "2": "[0, 1, 2]"}
+    assert [event.text for event in said if "checkpoint" in event.text] == ["rounds: goes on from its checkpoint of epoch 0"]
+    assert not list(project.layout.checkpoints.glob("*/*")), "what is done needs no states"
+
+
+def test_a_file_that_was_asked_to_end_early_is_not_taken_for_whole(project: Project) -> None:
+    """`mlops stop --keep` keeps what there is for this run; the next one makes every such file as a whole."""
+    (project.root / "pipeline.py").write_text(textwrap.dedent(EPOCHS))
+    said: list[Progress] = []
+
+    def stop(event: Progress) -> None:
+        said.append(event)
+        if event.kind == "run":
+            request = project.layout.stop_request(event.data["run"])
+            request.parent.mkdir(parents=True, exist_ok=True)
+            request.write_text("keep")
+
+    assert train(project, jobs=1, emit=stop).ran == ("rounds",)
+    assert any("stopped after 1 of 3 epochs" in event.text for event in said)
+    assert train(project, jobs=1).ran == ("rounds",)
+    assert {path.read_text() for path in project.root.glob("*.went")} == {"[0, 1, 2]"}
