@@ -35,4 +35,5 @@ def sampled(code: Code, snapshots: Mapping[str, Snapshot], fraction: float) -> C
     )
     steps = tuple(replace(step, extras={**step.extras, NAME: repr(fraction)}) for step in graph.steps)
     # Not described as such: what its steps depend on is not kept beside what the whole depends on.
-    return Code(code.sources, replace(graph, sources=sources, steps=steps), f"{code.key}-{NAME}")
+    key = f"{code.key}-{NAME}"
+    return Code(code.sources, replace(graph, sources=sources, steps=steps), key, programs=code.programs)

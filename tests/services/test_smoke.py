@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from mlops_local.domain.assets import ColumnProfile, Snapshot
 from mlops_local.domain.graph import Graph, Input, Source, Step, Symbol
+from mlops_local.domain.plan import Part
 from mlops_local.engines.pipeline.sources import SourceFile
 from mlops_local.services.known import Code
 from mlops_local.services.smoke import sampled
@@ -34,3 +35,14 @@ def test_large_sources_are_sampled_and_every_step_means_something_else() -> None
     for step in steps:
         assert code.parts(step) != made.parts(made.graph.step(step.name))
     assert made.described == "", "its parts are not kept beside those of the whole"
+
+
+def test_a_program_counts_in_a_sample_too() -> None:
+    """A command step whose program changed runs again on the sample: nothing else tells one version from the other."""
+    step = Step("fit", "command", (), extras={"code": '["fit.py"]'})
+    parts = []
+    for value in ("old", "new"):
+        code = Code({}, Graph(steps=(step,)), "key", programs={"fit": (Part("code", "fit.py", value, "fit.py"),)})
+        made = sampled(code, {}, 0.05)
+        parts.append(made.parts(made.graph.step("fit")))
+    assert parts[0] != parts[1]
