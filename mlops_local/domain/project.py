@@ -155,6 +155,7 @@ def parse(mapping: Mapping[str, Any], *, name: str = "project") -> ProjectConfig
     models = {key: _model(key, value, problems) for key, value in _table(mapping, "models").items()}
     steps = {key: _step(key, value, problems) for key, value in _table(mapping, "steps").items()}
     checks = {key: _checks(key, value, problems) for key, value in _table(mapping, "data").items()}
+    sources = _sources(_table(mapping, "data"), problems)
     serve = _table(mapping, "serve")
     _check(serve, _SERVE_KEYS, "serve.", problems)
     port = serve.get("port", 8501)
@@ -177,7 +178,7 @@ def parse(mapping: Mapping[str, Any], *, name: str = "project") -> ProjectConfig
         models=models,
         steps=steps,
         checks={name: rules for name, rules in checks.items() if rules},
-        sources=_sources(_table(mapping, "data"), problems),
+        sources=sources,
         serve=ServeConfig(**serve),
         hook=HookConfig(**hook),
     )
