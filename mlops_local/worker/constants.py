@@ -58,7 +58,7 @@ def digest(value: Any, root: str) -> str:
     writer = _Writer(root)
     try:
         known = writer.write(value)
-    except _TooMuch:
+    except (_TooMuch, RecursionError):
         return ""
     return writer.hasher.hexdigest() if known else ""
 
@@ -92,7 +92,7 @@ class _Writer:
         if kind in _SCALARS:
             self._add(kind.__name__, self._plain(value))
         elif isinstance(value, enum.Enum):
-            self._add(f"enum {kind.__qualname__}", value.name)
+            self._add(f"enum {kind.__qualname__}", str(value._name_))  # none for a flag that is off
             self.write(value._value_)
         elif isinstance(value, pathlib.PurePath):
             self._add("path", self._plain(str(value)))
@@ -114,6 +114,9 @@ class _Writer:
         if kind in (list, tuple) or (isinstance(value, tuple) and hasattr(kind, "_fields")):
             self._all(kind.__qualname__, list(tuple.__iter__(value) if isinstance(value, tuple) else value))
         elif kind in (set, frozenset):
+            self.left -= len(value)
+            if self.left < 0:
+                raise _TooMuch
             made = sorted(digest(item, self.root) for item in value)
             self._all(kind.__name__, made)
         elif kind is dict:

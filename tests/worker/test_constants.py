@@ -19,6 +19,11 @@ class Colour(enum.Enum):
     BLUE = 2
 
 
+class Rights(enum.Flag):
+    READ = 1
+    WRITE = 2
+
+
 class Pair(NamedTuple):
     one: int
     two: int
@@ -40,6 +45,8 @@ class Options:
         ([1, [2]], [[1], 2]),
         ({"a": 1, "b": 2}, {"b": 2, "a": 1}),
         (Colour.RED, Colour.BLUE),
+        (Rights(0), Rights.READ),
+        (Rights.READ | Rights.WRITE, Rights.READ),
         (Pair(1, 2), (1, 2)),
         (Options(1, ["a"]), Options(1, ["b"])),
         (datetime.date(2024, 1, 1), datetime.date(2024, 1, 2)),
@@ -74,6 +81,11 @@ def test_what_is_no_data_has_no_digest() -> None:
     assert digest(Loud(), "/") == ""
     assert digest(np.array([Loud()], dtype=object), "/") == ""
     assert digest([0] * 300_000, "/") == ""
+    assert digest(set(range(300_000)), "/") == ""
+    deep: list[Any] = []
+    for _ in range(10_000):
+        deep = [deep]
+    assert digest(deep, "/") == ""
     around: list[Any] = []
     around.append(around)
     assert digest(around, "/")
