@@ -373,11 +373,7 @@ class Walk:
         parsed = self.project.module(module)
         source = self.project.sources[module]
         self.execute(module)
-        whole = (
-            source.hash
-            if raw or parsed.broken
-            else text(ast.parse(source.data), Style(docs=True, annotations=True, names=True))
-        )
+        whole = source.hash if raw or parsed.broken else _whole_text(parsed)
         nodes = tuple(parsed.statements())
         what = f"{parsed.path} (whole file: {reason})"
         self.add((module, f"(whole file{' raw' if raw else ''})"), lambda: Piece(what, parsed.path, parsed, nodes, raw=whole))
