@@ -81,8 +81,8 @@ def push(project: Project, folder: Path, *, everything: bool = False, dry_run: b
         MlopsError: the folder cannot be written, or is full: what arrived stays, and the next push goes on.
     """
     versions, wanted = _named(project, everything=everything)
-    shelf = Folder(folder) if dry_run else Folder.begin(folder)
-    parcels = incoming.held(shelf) if folder.is_dir() else []
+    shelf = Folder.fit(folder) if dry_run else Folder.begin(folder)
+    parcels = incoming.held(shelf)
     incoming.same_project(project, parcels, str(folder))
     return _send(
         project,

@@ -40,6 +40,7 @@ _WORDS = """\
 Pushed by `mlops push`, to be pulled with `mlops pull`. Files here are named by their content and never change.
 Copy, sync or back up the whole folder as you like; do not rename or edit what is in it.
 """
+_ENCRYPTED = 0x1
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 """Of every member of an archive: equal contents are equal archives."""
 
@@ -70,6 +71,15 @@ class Folder:
         self.root = root
 
     @classmethod
+    def fit(cls, root: Path) -> Folder:
+        """Open a folder that may be pushed to, and change nothing: it need not be there. Raises UsageError as `begin`."""
+        if root.exists() and not root.is_dir():
+            raise UsageError(f"{root} is not a folder", hint="name a folder to push to; `mlops pack FILE` makes one file")
+        if root.is_dir() and not (root / _MARK).exists() and any(map(_foreign, root.iterdir())):
+            raise UsageError(f"{root} holds something else", hint="name an empty or new folder: `mlops push DIR/mlops`")
+        return cls(root)
+
+    @classmethod
     def begin(cls, root: Path) -> Folder:
         """Make the folder ready to be pushed to; it may be there, and empty or one of ours.
 
@@ -77,11 +87,7 @@ class Folder:
             UsageError: it is a file, or holds something else.
             MlopsError: it cannot be written.
         """
-        shelf = cls(root)
-        if root.exists() and not root.is_dir():
-            raise UsageError(f"{root} is not a folder", hint="name a folder to push to; `mlops pack FILE` makes one file")
-        if root.is_dir() and not (root / _MARK).exists() and any(map(_foreign, root.iterdir())):
-            raise UsageError(f"{root} holds something else", hint="name an empty or new folder: `mlops push DIR/mlops`")
+        shelf = cls.fit(root)
         try:
             root.mkdir(parents=True, exist_ok=True)
             for name in _FOLDERS:
@@ -124,7 +130,10 @@ class Folder:
 
     def pushes(self) -> list[str]:
         """What was pushed; drafts and what other programs leave beside are not."""
-        names = (f"pushes/{path.name}" for path in (self.root / "pushes").iterdir())
+        try:
+            names = [f"pushes/{path.name}" for path in (self.root / "pushes").iterdir()]
+        except FileNotFoundError:  # nothing was pushed yet, or what copied the folder left out what is empty
+            return []
         return sorted(name for name in names if _MEMBER.fullmatch(name))
 
     def where(self, member: str) -> str:
@@ -209,15 +218,18 @@ class Archive:
             IntegrityError: it holds something that no pack holds: a path that leaves, a link, a name twice.
         """
         try:
-            with zipfile.ZipFile(path) as file:
-                _refuse_odd(path, file)
-                yield cls(path, file)
+            file = zipfile.ZipFile(path)
         except FileNotFoundError as error:
-            raise UsageError(f"there is no file {path}") from error
+            raise UsageError(f"there is no file {path}", hint="`mlops pack FILE` makes one") from error
         except IsADirectoryError as error:
             raise UsageError(f"{path} is a folder", hint="`mlops pull DIR` takes folders") from error
+        except OSError as error:
+            raise UsageError(f"cannot read {path}: {error.strerror or error}", hint="may you read it?") from error
         except zipfile.BadZipFile as error:
             raise IntegrityError(f"{path} is no pack, or not all of one: {error}", hint="copy it again") from error
+        with file:
+            _refuse_odd(path, file)
+            yield cls(path, file)
 
     def has(self, member: str) -> bool:
         """Whether it is there."""
@@ -254,7 +266,7 @@ def _refuse_odd(path: Path, file: zipfile.ZipFile) -> None:
     seen: set[str] = set()
     for info in file.infolist():
         odd = not _MEMBER.fullmatch(info.filename) or info.filename in seen or stat.S_ISLNK(info.external_attr >> 16)
-        if odd or info.compress_type != zipfile.ZIP_STORED:
+        if odd or info.compress_type != zipfile.ZIP_STORED or info.flag_bits & _ENCRYPTED:
             raise IntegrityError(
                 f"{path} holds {info.filename!r}, which no pack does: nothing of it was taken",
                 hint="ask whoever gave it to you for one made with `mlops pack`",

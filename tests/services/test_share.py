@@ -352,6 +352,12 @@ def test_a_dry_run_changes_nothing(people: People, tmp_path: Path) -> None:
     assert not (tmp_path / "usb").exists()
     done = share.push(ann, tmp_path / "usb")
     assert (said.contents, said.bytes, said.versions) == (done.contents, done.bytes, done.versions)
+    (tmp_path / "empty").mkdir()
+    assert share.push(ann, tmp_path / "empty", dry_run=True).contents == done.contents and not list(
+        (tmp_path / "empty").iterdir()
+    )
+    with pytest.raises(UsageError, match="something else"):
+        share.push(ann, ann.root, dry_run=True)
     bob = people.new("bob", lock=ann)
     assert share.pull(bob, tmp_path / "usb", dry_run=True).contents == 5
     assert ledger.read(bob.layout) == [] and list(objects.every(bob.layout)) == [] and runs(bob) == {}

@@ -56,6 +56,8 @@ def test_a_folder_with_something_else_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("x")
     with pytest.raises(UsageError, match="something else"):
         Folder.begin(tmp_path)
+    with pytest.raises(UsageError, match="something else"):
+        Folder.fit(tmp_path)
     with pytest.raises(UsageError, match="not a folder"):
         Folder.begin(tmp_path / "mine.txt")
     with pytest.raises(UsageError, match="no folder that"):
@@ -122,6 +124,11 @@ def test_a_file_that_is_no_archive_or_was_cut_is_said(tmp_path: Path) -> None:
         pass
     with pytest.raises(UsageError, match="is a folder"), Archive.open(tmp_path):
         pass
+    (tmp_path / "loop").symlink_to("loop")
+    with pytest.raises(UsageError, match="cannot read"), Archive.open(tmp_path / "loop"):
+        pass
+    with pytest.raises(FileNotFoundError, match="of another"), Archive.open(tmp_path / "a"):
+        raise FileNotFoundError("of another")
     raw = bytearray((tmp_path / "a").read_bytes())
     raw[raw.index(b"abc")] ^= 1
     (tmp_path / "flipped").write_bytes(raw)
