@@ -10,7 +10,7 @@ from mlops_local.domain.progress import Emit, Progress, ignore
 from mlops_local.domain.project import ProjectConfig
 from mlops_local.services import project as projects
 from mlops_local.services.project import CONFIG, Project
-from mlops_local.store import history, lockfile, registry, repair
+from mlops_local.store import adoption, history, lockfile, registry, repair
 from mlops_local.store import layout as layouts
 from mlops_local.store.database import Store
 from mlops_local.store.finding import Finding
@@ -71,11 +71,9 @@ def _lock_file(project: Project) -> Iterator[Finding]:
     with project.store.reader() as db:
         there = {(snapshot.source, snapshot.id) for snapshot in history.snapshots(db)} if named.sources else set()
     away = "mlops pull DIR, or mlops train to make it anew"
-    for source, entry in sorted(named.sources.items()):
-        if (source, entry.snapshot) not in there:
-            yield Finding("lock", f"mlops.lock names snapshot {entry.snapshot[:8]} of {source}, not in this store", remedy=away)
-    for model, champion in sorted(named.models.items()):
-        if champion.champion not in versions:
-            yield Finding(
-                "lock", f"mlops.lock names {champion.champion} as champion of {model}, not in this store", remedy=away
-            )
+    for source, seen in sorted(named.sources.items()):
+        if (source, seen.snapshot) not in there:
+            yield Finding("lock", f"mlops.lock names snapshot {seen.snapshot[:8]} of {source}, not in this store", remedy=away)
+    for model, entry in sorted(named.models.items()):
+        if not any(adoption.matches(version, entry) for version in versions.values()):  # its number may be another here
+            yield Finding("lock", f"mlops.lock names {entry.champion} as champion of {model}, not in this store", remedy=away)

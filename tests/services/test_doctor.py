@@ -303,14 +303,17 @@ def test_what_the_store_stands_on_is_said(project: Project, monkeypatch: pytest.
 
 
 def test_what_the_lock_file_names_and_is_not_here_is_said(project: Project) -> None:
-    """A clone that did not pull: the snapshot and the champion that are missing, and how to get them; a torn file too."""
-    entry = lockfile.ModelEntry("delay@7", "f", "e", "auc", 0.7, "b")
-    there = lockfile.ModelEntry("delay@1", "f", "e", "auc", 0.7, "b")
+    """A clone that did not pull: the snapshot and the champion that are missing, and how to get them; a torn file too.
+
+    A champion is what it is made of: its number may be another in this store, and the same number another version.
+    """
+    entry = lockfile.ModelEntry("delay@1", "of another", "e", "auc", 0.7, "b")
+    there = lockfile.ModelEntry("delay@7", "f", "e", "auc", 0.7, "b")
     sources = {"rows": lockfile.SourceEntry("s1", 1, 4), "gone": lockfile.SourceEntry("abcdef0123456", 1, 4)}
     lockfile.write(project.layout, lockfile.LockFile(sources, {"delay": entry, "kept": there}))
     first, second = doctor.doctor(project)
     assert first.text == "mlops.lock names snapshot abcdef01 of gone, not in this store" and "mlops pull" in first.remedy
-    assert second.text == "mlops.lock names delay@7 as champion of delay, not in this store"
+    assert second.text == "mlops.lock names delay@1 as champion of delay, not in this store"
     project.layout.lockfile.write_text("source rows\n")
     (found,) = doctor.doctor(project)
     assert found.kind == "lock" and found.remedy
