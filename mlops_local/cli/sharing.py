@@ -126,7 +126,7 @@ def checkout(settings: Settings, ref: str, folder: Path, env: bool) -> None:
         [
             ("folder", made.folder),
             ("code", made.commit and made.commit[:8] + (" with its uncommitted changes" if made.changed else "")),
-            ("data", made.files and _many(made.files, "file")),
+            ("data", _many(made.files, "file") if made.files else ""),
             ("packages", made.pins and f"{len(made.packages)} in {made.pins}"),
             ("environment", made.environment),
             ("run again", made.command),

@@ -27,9 +27,8 @@ from mlops_local.services import git, references, restoring
 from mlops_local.services import history as runs
 from mlops_local.services.history import RunDetail
 from mlops_local.services.project import CONFIG, Project
-from mlops_local.store import contents, history, holdings, journal, packs
+from mlops_local.store import contents, history, journal, packs, reachable
 from mlops_local.store import layout as layouts
-from mlops_local.store.holdings import Wanted
 from mlops_local.store.layout import Layout
 
 ABOUT = "checkout.json"
@@ -119,9 +118,8 @@ class _Said:
 
 def _said(project: Project, run: str) -> _Said:
     found = _Said()
-    for name, data in holdings.journals(project.layout, Wanted(runs=frozenset({run}))):
-        lines = journal.decode(data)[0] if ".metric." not in name else []
-        for line in lines:
+    for data in reachable.states(project.layout):  # a process that goes on, as `mlops watch`, has not put its journal away
+        for line in journal.decode(data)[0] if run.encode() in data else []:
             if line.get("run") != run:
                 continue
             if line["k"] == events.RUN_STARTED:
@@ -214,7 +212,9 @@ def _data_file(project: Project, entry: FileEntry, place: Path) -> str:
 def _command(found: RunDetail) -> str:
     """What runs it again, with every parameter it had."""
     if found.run.kind != "train":
-        return shlex.join(["mlops", "run", *found.environment.get("argv", [])])
+        words = found.environment.get("argv", [])
+        own = words[:1] and "/" not in words[0] and words[0].endswith(".py")  # a script that began its run by itself
+        return shlex.join(["mlops", "run", *(["python"] if own else []), *words])
     given = [
         word
         for name, value in sorted(found.run.params.items())

@@ -56,8 +56,8 @@ def data(project: Project, name: str, text: bytes, *, kept: bool = True) -> Snap
     return Snapshot(hash, "rows", (FileEntry(f"data/{name}", hash, len(text), 1),), rows=1, bytes=len(text))
 
 
-def ran(project: Project, *snapshots: Snapshot, code: str = "pipeline.py", **more: Any) -> str:
-    """Journal a run of this moment as train does."""
+def ran(project: Project, *snapshots: Snapshot, code: str = "pipeline.py", closed: bool = True, **more: Any) -> str:
+    """Journal a run of this moment as train does; the process goes on unless `closed`."""
     run, journal = new_id(), Journal.open(project.layout.journal)
     facts = {**environment.capture(project), "packages": {"polars": "2.1.0", "lightgbm": "4.7.0"}, "python": "3.11.4"}
     read = {snapshot.source: snapshot.id for snapshot in snapshots}
@@ -69,7 +69,8 @@ def ran(project: Project, *snapshots: Snapshot, code: str = "pipeline.py", **mor
     result = StepResult("gbm", "fp", run=run, parts=(Part("code", "pipeline.gbm", "1", f"{code}:3"),))
     journal.state(events.STEP_ENDED, run=run, step="gbm", state="done", result=result_to_json(result))
     journal.state(events.RUN_ENDED, run=run, state="done", error="", seconds=1.0)
-    journal.close()
+    if closed:
+        journal.close()
     return run
 
 
@@ -134,6 +135,20 @@ def test_a_run_without_a_commit_still_gives_its_data(project: Project) -> None:
     ran(project, snapshot, commit="0" * 40)
     other = checkout.checkout(project, "@latest", project.root.parents[1] / "other")
     assert "does not have it" in other.missing[0] and other.files == 1
+
+
+def test_a_run_of_a_process_that_goes_on_comes_back_too(project: Project) -> None:
+    """What `mlops watch` just ran, while it still watches: its journal is not put away yet."""
+    ran(project, data(project, "a.csv", b"then"), closed=False)
+    made, place = out(project)
+    assert made.missing == [] and (place / "data" / "a.csv").read_bytes() == b"then"
+
+
+@pytest.mark.parametrize("words", [["train.py", "--lr", "1"], ["python", "train.py", "--lr", "1"]])
+def test_a_script_is_run_again_as_it_ran(project: Project, words: list[str]) -> None:
+    """A script that began its run itself is named without its interpreter; `mlops run` needs it."""
+    ran(project, kind="script", argv=words)
+    assert out(project)[0].command == "mlops run python train.py --lr 1"
 
 
 def test_a_folder_that_holds_something_is_left_alone(project: Project, tmp_path: Path) -> None:
