@@ -32,9 +32,7 @@ def runs(where: str = "", *, sort: str = "", limit: int | None = None) -> pl.Dat
         UsageError: the filter or the field cannot be read, or no run has it.
     """
     rows = query.runs(_project(), where, sort=sort, limit=limit)
-    nested = {name for row in rows for name in row if name not in FIELDS}
-    names = [*FIELDS, *sorted(nested, key=lambda name: (_SPACES.index(name.partition(".")[0]), name))]
-    return pl.DataFrame([_column(name, [row.get(name) for row in rows]) for name in names])
+    return pl.DataFrame([_column(name, [row.get(name) for row in rows]) for name in query.present(rows)])
 
 
 def metrics(ref: str = "@latest", *keys: str) -> pl.DataFrame:
@@ -64,15 +62,19 @@ def metrics(ref: str = "@latest", *keys: str) -> pl.DataFrame:
     return pl.DataFrame(rows, schema=columns).with_columns(pl.col("time").dt.replace_time_zone("UTC"))
 
 
-_SPACES = ("param", "metric", "tag")
+_OWN = {"text": pl.String, "number": pl.Float64, "flag": pl.Boolean}
+"""Kind of a field that every run has -> its type, whether or not a run has a value."""
 
 
 def _column(name: str, values: Sequence[Any]) -> pl.Series:
     """One column of one type: what differs from run to run in kind is text, as JSON where it is no text."""
-    kinds = {type(value) for value in values if value is not None}
-    if name in ("started", "ended"):
+    kind = FIELDS.get(name, "")
+    if kind in _OWN:
+        return pl.Series(name, values, dtype=_OWN[kind])
+    if kind == "time":
         stamps = pl.Series(name, [value or None for value in values], dtype=pl.String)
         return stamps.str.to_datetime("%Y-%m-%dT%H:%M:%S%.fZ", time_unit="us", time_zone="UTC")
+    kinds = {type(value) for value in values if value is not None}
     if kinds <= {bool}:
         return pl.Series(name, values, dtype=pl.Boolean)
     if kinds <= {int} and all(value is None or abs(value) < 2**63 for value in values):
