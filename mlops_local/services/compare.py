@@ -65,7 +65,7 @@ class Comparison:
     verdict: Verdict | None = None
     """Of one subject against another, where there is one."""
     notes: tuple[str, ...] = ()
-    """What makes the numbers not comparable."""
+    """What makes the numbers not comparable, and what of a subject is not known."""
 
     @property
     def differs(self) -> bool:
@@ -117,13 +117,14 @@ def _facts(project: Project, reference: references.Reference) -> _Facts:
         )
     version = registry.load(project.layout).versions[reference.id]
     values: dict[str, Mapping[str, Any]] = {name: {} for name in SECTIONS}
-    if version.run:
-        values = _of_run(project, history.detail(project, version.run))
+    run = version.run if history.known(project, version.run) else ""  # it may have been removed: the version stays
+    if run:
+        values = _of_run(project, history.detail(project, run))
     metrics = {version.metric: version.value, **version.metrics}
     return _Facts(
         subject=Subject("version", version.id, version.id),
         values={**values, "metrics": metrics, "data": _data(project, version.snapshots)},
-        run=version.run,
+        run=run,
         version=version,
     )
 
@@ -197,6 +198,9 @@ def _verdict(project: Project, facts: Sequence[_Facts]) -> Verdict | None:
 
 
 def _notes(facts: Sequence[_Facts]) -> Iterator[str]:
+    for item in facts:
+        if item.version is not None and item.version.run and not item.run:
+            yield f"the run that made {item.version.id} is not here: its parameters, code and packages are not known"
     evaluations = {item.version.evaluation for item in facts if item.version is not None}
     if len(evaluations) > 1:
         yield "evaluated on different rows: their metrics are not comparable as they stand"

@@ -96,6 +96,13 @@ def show(project: Project, ref: str) -> tuple[str, RunDetail | VersionDetail | S
         return "snapshot", next(item for item in history.snapshots(db) if item.id == found.id)
 
 
+def known(project: Project, identifier: str) -> bool:
+    """Whether the store knows a run of that full id; one that was removed it does not."""
+    projection.fold(project.store)
+    with project.store.reader() as db:
+        return history.run(db, identifier) is not None
+
+
 def detail(project: Project, identifier: str) -> RunDetail:
     """Return one run in full. Raises UsageError for an id the store does not know."""
     projection.fold(project.store)

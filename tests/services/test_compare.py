@@ -7,7 +7,7 @@ import pytest
 
 from mlops_local.domain.assets import ColumnProfile, GateResult
 from mlops_local.domain.errors import UsageError
-from mlops_local.services import compare
+from mlops_local.services import compare, life
 from mlops_local.store.journal import Journal
 
 
@@ -102,6 +102,17 @@ def test_numbers_from_different_rows_are_not_comparable_and_it_says_so(story: An
     story.version("delay", 0.72, evaluation="july")
     (note,) = compare.compare(story.project, ["delay@1", "delay@2"]).notes
     assert "different rows" in note
+
+
+def test_a_version_whose_run_was_removed_compares_by_what_it_has_itself(two: Any) -> None:
+    """Its metrics; what only the run knew is said not to be known."""
+    old = two.version("delay", 0.70, run=compare_id(two, "amber-fox"))
+    new = two.version("delay", 0.72, run=compare_id(two, "bold-owl"))
+    life.remove(two.project, ["amber-fox"])
+    answer = compare.compare(two.project, [old.id, new.id])
+    assert _differing(answer)["metrics"] == {"auc": (0.70, 0.72)}
+    assert _differing(answer)["params"]["gbm.num_leaves"] == (None, 95)
+    assert [note for note in answer.notes if f"the run that made {old.id} is not here" in note]
 
 
 def test_one_thing_alone_cannot_be_compared(two: Any) -> None:
