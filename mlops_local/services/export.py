@@ -34,7 +34,8 @@ def runs(project: Project, form: str, folder: Path) -> Exported:
         UsageError: something is in the folder, or it cannot be written.
     """
     projection.fold(project.store)
-    draft = folder.with_name(f".{folder.name}.{os.getpid()}.part")
+    whole = folder.absolute()  # `.` has no name
+    draft = whole.with_name(f".{whole.name}.{os.getpid()}.part")
     try:
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise UsageError(f"{folder} is there already", hint="name another folder: mlops export runs --to csv DIR")

@@ -69,13 +69,14 @@ def test_json_lines_are_json(kept: Any, tmp_path: Path) -> None:
     assert {"nan", "inf", "-inf", 0.7, 0.72} == {line["value"] for line in lines}
 
 
-def test_nothing_is_written_over(kept: Any, tmp_path: Path) -> None:
+def test_nothing_is_written_over(kept: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A folder with something in it, a file of that name, a folder that cannot be: refused, and nothing is left there."""
     full, file = tmp_path / "full", tmp_path / "file"
     full.mkdir()
     (full / "mine.txt").write_text("mine")
     file.write_text("mine")
-    for target in (full, file, file / "below"):
+    monkeypatch.chdir(full)
+    for target in (full, file, file / "below", Path()):
         with pytest.raises(UsageError):
             export.runs(kept.project, "csv", target)
     assert sorted(path.name for path in tmp_path.iterdir() if path.name != "project") == ["file", "full"]
