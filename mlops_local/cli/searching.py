@@ -166,7 +166,8 @@ def sql(settings: Settings, /, query: str, limit: int, **options: Any) -> None:
     if options["parquet"]:
         if settings.json or options["form"]:
             raise click.UsageError("--parquet and another format at once.")
-        rows = service.to_parquet(settings.project(), text, options["parquet"], timeout_s=timeout_s)
+        target = settings.directory / options["parquet"]
+        rows = service.to_parquet(settings.project(), text, target, timeout_s=timeout_s)
         diagnostics.say(f"{rows} rows are in {options['parquet']}")
         return
     answer = service.sql(settings.project(), text, limit=limit or None, timeout_s=timeout_s)
@@ -225,7 +226,7 @@ def export_runs(settings: Settings, form: str, folder: Path | None) -> None:
     """Write runs with their parameters, metrics, tags, notes, files and steps to DIR (runs-FORM by default)."""
     from mlops_local.services import export as service
 
-    done = service.runs(settings.project(), form, folder or Path(f"runs-{form}"))
+    done = service.runs(settings.project(), form, settings.directory / (folder or f"runs-{form}"))
     if settings.json:
         output.fields("export", done)
     else:

@@ -38,7 +38,7 @@ def push(settings: Settings, folder: Path, everything: bool, dry_run: bool) -> N
     from mlops_local.services import share
 
     with settings.progress() as emit:
-        moved = share.push(settings.project(), folder, everything=everything, dry_run=dry_run, emit=emit)
+        moved = share.push(settings.project(), settings.directory / folder, everything=everything, dry_run=dry_run, emit=emit)
     _show(settings, "push", moved, "pushed to")
 
 
@@ -59,7 +59,9 @@ def pull(settings: Settings, folder: Path, everything: bool, data: bool, dry_run
     from mlops_local.services import share
 
     with settings.progress() as emit:
-        moved = share.pull(settings.project(), folder, everything=everything, data=data, dry_run=dry_run, emit=emit)
+        moved = share.pull(
+            settings.project(), settings.directory / folder, everything=everything, data=data, dry_run=dry_run, emit=emit
+        )
     _show(settings, "pull", moved, "pulled from")
 
 
@@ -78,7 +80,7 @@ def pack(settings: Settings, file: Path, refs: tuple[str, ...], everything: bool
     if refs and everything:
         raise click.UsageError("--all packs everything; leave the names out")
     with settings.progress() as emit:
-        moved = share.pack(settings.project(), file, refs, everything=everything, emit=emit)
+        moved = share.pack(settings.project(), settings.directory / file, refs, everything=everything, emit=emit)
     _show(settings, "pack", moved, "packed into")
 
 
@@ -96,10 +98,10 @@ def unpack(settings: Settings, file: Path, only_list: bool, data: bool, dry_run:
     from mlops_local.services import share
 
     if only_list:
-        _list(settings, file)
+        _list(settings, settings.directory / file)
         return
     with settings.progress() as emit:
-        moved = share.unpack(settings.project(), file, data=data, dry_run=dry_run, emit=emit)
+        moved = share.unpack(settings.project(), settings.directory / file, data=data, dry_run=dry_run, emit=emit)
     _show(settings, "unpack", moved, "unpacked from")
 
 
@@ -118,7 +120,7 @@ def checkout(settings: Settings, ref: str, folder: Path, env: bool) -> None:
     from mlops_local.services.checkout import checkout as verb
 
     with settings.progress() as emit:
-        made = verb(settings.project(), ref, folder, env=env, emit=emit)
+        made = verb(settings.project(), ref, settings.directory / folder, env=env, emit=emit)
     if settings.json:
         output.fields("checkout", made)
         return

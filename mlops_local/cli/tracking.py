@@ -46,15 +46,18 @@ def run(settings: Settings, /, params: tuple[str, ...], command: tuple[str, ...]
 
     The command needs no edit. Inside it `mlops_local.log(...)` joins the run.
     """
+    from contextlib import chdir
+
     from mlops_local.cli import diagnostics, output
     from mlops_local.domain import grid
     from mlops_local.services.track import Wishes, run_grid
 
     wishes = Wishes(how.pop("read_output"), how.pop("artifacts"), how.pop("system"))
     ended = []
-    with settings.progress() as emit:
+    project = settings.project()
+    with chdir(settings.directory), settings.progress() as emit:
         for done in run_grid(
-            settings.project(),
+            project,
             command,
             grid.assignments(params),
             name=how["name"],

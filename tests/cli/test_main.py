@@ -227,3 +227,16 @@ def test_names_that_are_not_utf8_are_shown_not_fatal(mlops: Mlops, folder: Path)
         timeout=30,
     )
     assert shown.returncode == 2 and b"error: no project in" in shown.stderr and b"Traceback" not in shown.stderr
+
+
+def test_a_call_for_another_folder_is_as_if_started_there(mlops: Mlops, folder: Path) -> None:
+    """A command runs in that folder, and what it writes to or reads from by a relative name is there."""
+    (folder / "sub").mkdir()
+    (folder / "sub" / "mlops.toml").write_text("[project]\nname = 'late'\n")
+    (folder / "sub" / "hello.py").write_text("print('hello')\n")
+    done = mlops("-C", "sub", "run", sys.executable, "hello.py")
+    assert done.returncode == 0 and done.stdout == "hello\n", done.stderr
+    done = mlops("-C", "sub", "pack", "all.mlops", "--all")
+    assert done.returncode == 0 and (folder / "sub" / "all.mlops").is_file(), done.stderr
+    done = mlops("-C", "sub", "sql", "from run", "--parquet", "runs.parquet")
+    assert done.returncode == 0 and (folder / "sub" / "runs.parquet").is_file(), done.stderr
