@@ -26,19 +26,31 @@ def replace(path: Path, data: bytes, *, mode: int = 0o600, sync: bool = False) -
     """
     draft = path.with_name(f".{path.name[:80]}.{os.urandom(6).hex()}")
     try:
-        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
-        try:
-            write_all(descriptor, data)
-            if sync:
-                os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        create(draft, data, mode=mode, sync=sync)
         draft.replace(path)
     except OSError as error:
         draft.unlink(missing_ok=True)
         raise cannot_write(path, error) from error
     if sync:
         sync_folder(path.parent)
+
+
+def create(path: Path, data: bytes, *, mode: int = 0o600, sync: bool = False) -> None:
+    """Write a file that is not there yet. Raises OSError, and leaves what it wrote by then.
+
+    Args:
+        path: where; its folder exists.
+        data: the whole content.
+        mode: permissions.
+        sync: its bytes outlive a power cut; its name needs `sync_folder`.
+    """
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+    try:
+        write_all(descriptor, data)
+        if sync:
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def write_all(descriptor: int, data: bytes | memoryview) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import secrets
 from collections.abc import Collection, Iterator
@@ -142,12 +141,7 @@ def place(layout: Layout, name: str, data: bytes) -> bool:
         return False
     draft = layout.journal / f".{name}.{secrets.token_hex(4)}"
     try:
-        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        try:
-            files.write_all(descriptor, data)
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        files.create(draft, data, sync=True)
         draft.rename(home)
     except OSError as error:
         draft.unlink(missing_ok=True)

@@ -156,12 +156,7 @@ class Folder:
     def _put(self, home: Path, data: bytes) -> None:
         draft = self.root / _DRAFTS / secrets.token_hex(8)
         try:
-            descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
-            try:
-                files.write_all(descriptor, data)
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
+            files.create(draft, data, mode=0o666, sync=True)
             draft.rename(home)
         finally:
             draft.unlink(missing_ok=True)
