@@ -14,6 +14,8 @@ from mlops_local.domain.jobs import Given, StepJob
 from mlops_local.engines.data import patterns
 from mlops_local.worker.values import load
 
+_PANDAS = {"Boolean": "boolean", "String": "string", "Time": "string", "Date": "string", "Datetime": "string"}
+"""polars type -> what pandas reads it as, where that has not the same name."""
 _LINES = (".jsonl", ".ndjson")
 _CSV = (".csv", ".tsv", ".txt")
 
@@ -114,13 +116,19 @@ def _pandas(source: Source, files: Mapping[str, str]) -> Any:
     if source.labels:
         return pd.DataFrame(_labelled(source, files))
     suffix, paths = _format(source, files)
+    types: Any = {column: _PANDAS.get(kind, kind) for column, kind in source.schema.items()}
     if suffix in _CSV:
-        parts = [pd.read_csv(path, sep="\t" if suffix == ".tsv" else ",") for path in paths]
+        separator = "\t" if suffix == ".tsv" else ","
+        parts = [pd.read_csv(path, sep=separator, dtype=types) for path in paths]
     elif suffix in _LINES:
-        parts = [pd.read_json(path, lines=True) for path in paths]
+        parts = [pd.read_json(path, lines=True, dtype=types or None) for path in paths]
     else:  # these ask for pyarrow, and say so
-        parts = [(pd.read_parquet if suffix == ".parquet" else pd.read_feather)(path) for path in paths]
-    return pd.concat(parts, ignore_index=True)
+        return pd.concat(
+            [(pd.read_parquet if suffix == ".parquet" else pd.read_feather)(path) for path in paths], ignore_index=True
+        )
+    frame = pd.concat(parts, ignore_index=True)
+    dates = [column for column, kind in source.schema.items() if kind in ("Date", "Datetime") and column in frame]
+    return frame.assign(**{column: pd.to_datetime(frame[column]) for column in dates})
 
 
 def _format(source: Source, files: Mapping[str, str]) -> tuple[str, Sequence[str]]:
