@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
 from typing import NamedTuple
@@ -45,7 +46,7 @@ class Listener:
             return None
         key, value = found[1].replace(" ", "_"), float(found[2])
         if key.lower() in _STEPS:
-            self._step = value
+            self._step = value if math.isfinite(value) else self._step
             return None
         step = self._times[key] if self._step is None else self._step
         self._times[key] += 1

@@ -36,6 +36,11 @@ def test_values_without_a_step_are_counted() -> None:
     assert [point.step for point in Listener().hear(b"loss: 3\nacc: 1\nloss: 2\nloss: 1\n")] == [0, 0, 1, 2]
 
 
+def test_a_step_that_is_no_place_on_a_curve_places_nothing() -> None:
+    """Steps that are infinite or no number are passed over: what follows stands where it stood."""
+    assert [point.step for point in Listener().hear(b"step: nan\nloss: 3\nstep: 4\nstep: inf\nloss: 2\n")] == [0, 4]
+
+
 @given(st.lists(st.integers(1, 7), max_size=60))
 def test_it_does_not_matter_how_the_bytes_arrive(sizes: list[int]) -> None:
     """Whatever the pieces, the points are the same."""
