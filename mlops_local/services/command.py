@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import BinaryIO
 
@@ -22,6 +22,8 @@ from mlops_local.worker.commands import importable
 
 LOG_BYTES = 50_000_000
 """Output kept of one command."""
+_SAVE_S = 10.0
+"""Between ^C and TERM."""
 _GRACE_S = 3.0
 """Between TERM and KILL."""
 
@@ -83,8 +85,8 @@ def execute(
                     if tell is not None:
                         beside.enter_context(Meter(process.pid, tell))
                     return _waited(process)
-            except BaseException:
-                _stop(process)
+            except BaseException as error:
+                _stop(process, heard=isinstance(error, KeyboardInterrupt))
                 raise
             finally:
                 for copier in copiers:
@@ -98,13 +100,18 @@ def _waited(process: subprocess.Popen[bytes]) -> Ended:
     return Ended(code if code >= 0 else 128 - code, round(usage.ru_utime + usage.ru_stime, 3), usage.ru_maxrss * 1024)
 
 
-def _stop(process: subprocess.Popen[bytes]) -> None:
+def _stop(process: subprocess.Popen[bytes], *, heard: bool) -> None:
+    """End it. ^C it `heard` as we did, from the terminal: it may save what it has first; a second ^C ends it at once."""
     if process.returncode is not None:
         return
-    process.send_signal(signal.SIGTERM)
     try:
+        if heard:
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(_SAVE_S)
+                return
+        process.send_signal(signal.SIGTERM)
         process.wait(_GRACE_S)
-    except subprocess.TimeoutExpired:
+    except (subprocess.TimeoutExpired, KeyboardInterrupt):
         process.kill()
         process.wait()
 

@@ -240,3 +240,20 @@ def test_a_call_for_another_folder_is_as_if_started_there(mlops: Mlops, folder: 
     assert done.returncode == 0 and (folder / "sub" / "all.mlops").is_file(), done.stderr
     done = mlops("-C", "sub", "sql", "from run", "--parquet", "runs.parquet")
     assert done.returncode == 0 and (folder / "sub" / "runs.parquet").is_file(), done.stderr
+
+
+def test_a_command_may_save_what_it_has_after_an_interrupt(environment: dict[str, str], folder: Path) -> None:
+    """^C in the terminal reaches it and us; it is not ended while it puts its things away."""
+    (folder / "mlops.toml").write_text("[project]\nname = 'late'\n")
+    (folder / "train.py").write_text(
+        "import time\ntry:\n    print('ready', flush=True)\n    time.sleep(30)\n"
+        "finally:\n    time.sleep(0.3)\n    print('saved', flush=True)\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-m", "mlops_local", "run", sys.executable, "train.py"],
+        cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, start_new_session=True,
+    ) as child:  # fmt: skip
+        assert child.stdout is not None and child.stdout.readline() == "ready\n"
+        os.killpg(child.pid, signal.SIGINT)
+        assert child.communicate(timeout=30)[0] == "saved\n"
+    assert child.returncode == 130
