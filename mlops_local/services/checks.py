@@ -88,7 +88,8 @@ def of(
     found: list[Finding] = []
     for name, held in current.items():
         if rules(project, name):
-            found += _of(project, declared[name], held, declared, now or datetime.now(UTC), run)
+            others = _others(project, name, current, declared)
+            found += _of(project, declared[name], held, others, now or datetime.now(UTC), run)
     return found
 
 
@@ -133,18 +134,31 @@ def standing(project: Project, sources: Sequence[Source], snapshots: Mapping[str
     """
     found: list[Finding] = []
     for source in sources:
-        kept = cache.findings(project.layout, _key(project, source, snapshots.get(source.name, "")))
+        kept = cache.findings(project.layout, _key(project, source, snapshots.get(source.name, ""), snapshots))
         found += _kept(kept)[0] if kept is not None and rules(project, source.name) else ()
     return found
 
 
+def _others(
+    project: Project, name: str, current: Mapping[str, Snapshot], declared: Mapping[str, Source]
+) -> dict[str, Snapshot]:
+    """The sources, as they are now, whose rows this one must not have: what was found beside an older one says nothing."""
+    found = {}
+    for item in rules(project, name):
+        if item.kind == "no_overlap":
+            if item.value not in declared:
+                raise ConfigError(f"the check `{item.text}` of {name} names no source", hint=f"sources: {', '.join(declared)}")
+            found[item.value] = current.get(item.value) or data.snapshot(project, declared[item.value])
+    return found
+
+
 def _of(
-    project: Project, source: Source, held: Snapshot, declared: Mapping[str, Source], now: datetime, run: str
+    project: Project, source: Source, held: Snapshot, others: Mapping[str, Snapshot], now: datetime, run: str
 ) -> Iterable[Finding]:
-    key = _key(project, source, held.id)
+    key = _key(project, source, held.id, {name: other.id for name, other in others.items()})
     kept = cache.findings(project.layout, key)
     if kept is None:
-        checked = _look(project, source, held, declared)
+        checked = _look(project, source, held, others)
         kept = {
             "broken": [
                 checking.to_json(
@@ -175,18 +189,17 @@ def _kept(value: Mapping[str, Any]) -> tuple[list[Finding], datetime | None]:
     return [checking.from_json(item) for item in value["broken"]], datetime.fromisoformat(newest) if newest else None
 
 
-def _key(project: Project, source: Source, snapshot: str) -> str:
-    """A name for these rules over this snapshot, and over those of the sources it must not overlap with."""
+def _key(project: Project, source: Source, snapshot: str, others: Mapping[str, str]) -> str:
+    """A name for these rules over this snapshot, and over those (source -> id) of the sources it must not overlap with."""
     told: list[Any] = [_FORM, snapshot, source.key, source.time, source.private]
     for item in rules(project, source.name):
         told.append([item.kind, item.columns, item.value, item.severity])
         if item.kind == "no_overlap":
-            other = cache.snapshot(project.layout, item.value)
-            told.append(other.id if other is not None else "")
+            told.append(others.get(item.value, ""))
     return f"{source.name}-{hashlib.sha256(json.dumps(told, default=str).encode()).hexdigest()[:24]}"
 
 
-def _look(project: Project, source: Source, held: Snapshot, declared: Mapping[str, Source]) -> Checked:
+def _look(project: Project, source: Source, held: Snapshot, others: Mapping[str, Snapshot]) -> Checked:
     from mlops_local.engines.data import checks, diff  # noqa: PLC0415  (duckdb, 90 ms: only for a snapshot not checked before)
     from mlops_local.services import contents  # noqa: PLC0415  (likewise)
 
@@ -194,23 +207,16 @@ def _look(project: Project, source: Source, held: Snapshot, declared: Mapping[st
     whole = contents.of(project, held)
     if whole.kind != "table":
         raise ConfigError(f"mlops.toml: data.{source.name}.checks: {source.name} is no table", hint="remove the checks")
-    others = {}
+    beside = {name: list(contents.tables(project, contents.of(project, other)).values()) for name, other in others.items()}
     for item in wanted:
-        if item.kind == "no_overlap":
-            if item.value not in declared:
-                raise ConfigError(
-                    f"the check `{item.text}` of {source.name} names no source", hint=f"sources: {', '.join(declared)}"
-                )
-            other = data.snapshot(project, declared[item.value])
-            others[item.value] = list(contents.tables(project, contents.of(project, other)).values())
-        elif item.kind == "freshness" and not source.time:
+        if item.kind == "freshness" and not source.time:
             raise ConfigError(
                 f"the check `{item.text}`: {source.name} declares no time column", hint="mlops.data(…, time='a column')"
             )
     files = list(contents.tables(project, whole).values())
     with tempfile.TemporaryDirectory(prefix="checks-", dir=project.layout.tmp) as scratch, diff.connect(Path(scratch)) as db:
         try:
-            return checks.run(db, files, wanted, key=source.key, time=source.time, private=source.private, others=others)
+            return checks.run(db, files, wanted, key=source.key, time=source.time, private=source.private, others=beside)
         except ConfigError as error:
             raise ConfigError(f"source {source.name}: {error.message}", hint=error.hint) from error
 
