@@ -64,13 +64,16 @@ Examples:
 @click.pass_obj
 def show(settings: Settings, ref: str, plots: tuple[str, ...]) -> None:
     """Show one run, model version or snapshot in full."""
-    from mlops_local.services import history
+    from mlops_local.domain.assets import Snapshot
+    from mlops_local.services import data, history, planning
 
     if plots and not settings.json:
         for curve in history.drawn(settings.project(), ref, plots):
             curves.chart(curve)
         return
     kind, answer = history.show(settings.project(), ref)
+    if isinstance(answer, Snapshot):
+        answer = data.shown(answer, planning.read_code(settings.project()).graph.sources)
     output.fields(kind, answer) if settings.json else views.show(kind, answer)
 
 

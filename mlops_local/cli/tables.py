@@ -64,14 +64,14 @@ def diff(
     project = settings.project()
     sources = _sources(settings)
     old, new = service.sides(project, sources, before, after, here=settings.directory)
-    declared = next((source for source in sources if source.name == (before.partition("@")[0])), None)
-    chosen = [name.strip() for name in key.split(",") if name.strip()] or (list(declared.key) if declared else [])
+    declared = [source for name in dict.fromkeys((old.source, new.source)) for source in sources if source.name == name]
+    chosen = [name.strip() for name in key.split(",") if name.strip()] or next((list(source.key) for source in declared), [])
     found = service.compare(
         project,
         old,
         new,
         key=[] if no_key else chosen,
-        private=declared.private if declared else (),
+        private=[name for source in declared for name in source.private],
         to=settings.directory / to if to else None,
         samples=0 if stat else limit,
     )

@@ -51,6 +51,10 @@ class ColumnProfile:
 
     LEVELS: ClassVar[tuple[float, ...]] = (0.05, 0.25, 0.5, 0.75, 0.95)
 
+    def without_values(self) -> ColumnProfile:
+        """Return what may be said of a private column: its type and counts."""
+        return ColumnProfile(self.name, self.type, self.nulls, self.distinct, nans=self.nans)
+
 
 @dataclass(frozen=True)
 class Snapshot:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from mlops_local.domain.assets import ColumnProfile, Snapshot
 from mlops_local.domain.graph import Source
-from mlops_local.services import checks, datalog, references
+from mlops_local.services import checks, data, datalog, references
 from mlops_local.services import lineage as lineages
 from mlops_local.services.project import Project
 
@@ -24,7 +24,7 @@ def card(project: Project, sources: Sequence[Source], reference: str) -> str:
     parts = [
         f"# {held.source}\n",
         _about(source, held),
-        _columns(held.columns, source.private) if held.columns else "",
+        _columns(data.shown(held, sources).columns),
         _rules(project, held),
         _history(project, held),
         _uses(project, held),
@@ -50,25 +50,26 @@ def _about(source: Source, held: Snapshot) -> str:
     return "\n".join(f"- **{name}**: {value}" for name, value in facts) + "\n"
 
 
-def _columns(columns: Sequence[ColumnProfile], private: Sequence[str]) -> str:
+def _columns(columns: Sequence[ColumnProfile]) -> str:
+    if not columns:
+        return ""
     lines = [
         "## Columns\n",
         "| column | type | nulls | distinct | min | median | max | mean | std |",
         "|---|---|--:|--:|---|---|---|--:|--:|",
     ]
     for item in columns:
-        hidden = item.name in private
         about = "about " if (item.distinct or 0) >= 1024 else ""
         cells = [
             item.name,
             item.type,
             f"{item.nulls:,}",
             "" if item.distinct is None else f"{about}{item.distinct:,}",
-            "" if hidden else _short(item, item.min),
-            "" if hidden or not item.quantiles else f"{item.quantiles[2]:.6g}",
-            "" if hidden else _short(item, item.max),
-            "" if hidden or item.mean is None else f"{item.mean:.6g}",
-            "" if hidden or item.std is None else f"{item.std:.6g}",
+            _short(item, item.min),
+            "" if not item.quantiles else f"{item.quantiles[2]:.6g}",
+            _short(item, item.max),
+            "" if item.mean is None else f"{item.mean:.6g}",
+            "" if item.std is None else f"{item.std:.6g}",
         ]
         lines.append("| " + " | ".join(_cell(cell) for cell in cells) + " |")
     return "\n".join(lines) + "\n"

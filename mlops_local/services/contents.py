@@ -33,6 +33,8 @@ class Held:
     kind: str = "table"
     schema: Mapping[str, str] = field(default_factory=dict)
     """Column -> polars type that text is read as."""
+    source: str = ""
+    """Whose version it is; empty of files that somebody named."""
 
 
 def of(project: Project, snapshot: Snapshot) -> Held:
@@ -51,6 +53,7 @@ def of(project: Project, snapshot: Snapshot) -> Held:
         found,
         kind,
         _read_as(snapshot),
+        snapshot.source,
     )
 
 
@@ -99,7 +102,12 @@ def working(project: Project, source: Source) -> Held:
     """Return a source's files as they are now. Raises DataError where none matches."""
     hashes = data.hashes(project, source)
     return Held(
-        f"{source.name} as it is now", hashes, {path: project.root / path for path in hashes}, source.kind, source.schema
+        f"{source.name} as it is now",
+        hashes,
+        {path: project.root / path for path in hashes},
+        source.kind,
+        source.schema,
+        source.name,
     )
 
 

@@ -15,11 +15,11 @@ from typing import Any, NamedTuple
 
 from mlops_local.domain import events
 from mlops_local.domain.assets import FileEntry, Snapshot
-from mlops_local.domain.errors import DataError, UsageError
+from mlops_local.domain.errors import AmbiguousReference, DataError, UsageError
 from mlops_local.domain.graph import Source
 from mlops_local.domain.progress import Emit, Progress, ignore
 from mlops_local.engines.data import chunks, files, profile
-from mlops_local.services import profiles
+from mlops_local.services import profiles, references
 from mlops_local.services.project import Project
 from mlops_local.store import cache, packs
 from mlops_local.store.journal import Journal
@@ -217,22 +217,37 @@ def overview(project: Project, sources: Sequence[Source]) -> list[SourceLine]:
 
 
 def show(project: Project, sources: Sequence[Source], name: str) -> Snapshot:
-    """Return the newest snapshot of a source, or the stored one whose id starts with `name`.
+    """Return the newest snapshot of a source, or the one a reference names; of private columns no values.
 
     Raises:
         UsageError: nothing is called so.
         DataError: the source has no snapshot yet.
     """
-    names = [source.name for source in sources]
-    for item in (cache.snapshot(project.layout, name) for name in names):
-        if item is not None and (name == item.source or (len(name) >= 4 and item.id.startswith(name))):
-            return item
-    if name in names:
+    known = {source.name: source for source in sources}
+    found = cache.snapshot(project.layout, name) if name in known else _referred(project, name, list(known))
+    if found is None:
         raise DataError(f"source {name} has no snapshot yet", hint=f"run `mlops data snapshot {name}` or `mlops train`")
-    raise UsageError(
-        f"no source or snapshot is called {name!r}",
-        hint=profile.near(name, names) if names else "the pipeline declares no source",
-    )
+    return shown(found, sources)
+
+
+def shown(held: Snapshot, sources: Sequence[Source]) -> Snapshot:
+    """Return a snapshot without the values of columns that its source declares private."""
+    private = next((source.private for source in sources if source.name == held.source), ())
+    return replace(held, columns=tuple(item.without_values() if item.name in private else item for item in held.columns))
+
+
+def _referred(project: Project, name: str, sources: Sequence[str]) -> Snapshot:
+    try:
+        return references.snapshot(project, name)
+    except AmbiguousReference:
+        raise
+    except UsageError as error:
+        if "@" in name:
+            raise
+        raise UsageError(
+            f"no source or snapshot is called {name!r}",
+            hint=profile.near(name, sources, "sources") if sources else "the pipeline declares no source",
+        ) from error
 
 
 def select(sources: Sequence[Source], names: Sequence[str]) -> list[Source]:
@@ -245,7 +260,8 @@ def select(sources: Sequence[Source], names: Sequence[str]) -> list[Source]:
     for name in names:
         if name not in known:
             raise UsageError(
-                f"no source is called {name!r}", hint=profile.near(name, list(known)) if known else "the pipeline declares none"
+                f"no source is called {name!r}",
+                hint=profile.near(name, list(known), "sources") if known else "the pipeline declares none",
             )
     return [known[name] for name in names] if names else list(sources)
 

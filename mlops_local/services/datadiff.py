@@ -89,7 +89,8 @@ def compare(
         return Difference(before.label, after.label, (), moved)
     old, new = (_sketches(project, held) for held in (before, after))
     schema = _schema(before, after)
-    counted = _rows(project, before, after, key, to, samples)
+    tables = diff.Tables(*_unshared(project, before, after), key, private)
+    counted = _rows(project, tables, to, samples)
     rows = replace(
         counted,
         before=sum(_height(columns) for columns in old.values()),
@@ -135,14 +136,17 @@ def _schema(before: Held, after: Held) -> tuple[SchemaChange, ...]:
     )
 
 
-def _rows(project: Project, before: Held, after: Held, key: Sequence[str], to: Path | None, samples: int) -> RowChanges:
-    shared = Counter(before.hashes.values()) & Counter(after.hashes.values())
-    old, new = (_unshared(project, held, Counter(shared)) for held in (before, after))
+def _rows(project: Project, tables: diff.Tables, to: Path | None, samples: int) -> RowChanges:
     with tempfile.TemporaryDirectory(prefix="diff-", dir=project.layout.tmp) as scratch, diff.connect(Path(scratch)) as db:
-        return diff.rows(db, diff.Tables(old, new, key), to=to, samples=samples)
+        return diff.rows(db, tables, to=to, samples=samples)
 
 
-def _unshared(project: Project, held: Held, shared: Counter[str]) -> list[Path]:
+def _unshared(project: Project, before: Held, after: Held) -> tuple[list[Path], list[Path]]:
+    shared = Counter(before.hashes.values()) & Counter(after.hashes.values())
+    return _own(project, before, Counter(shared)), _own(project, after, Counter(shared))
+
+
+def _own(project: Project, held: Held, shared: Counter[str]) -> list[Path]:
     """The files of a side that the other does not have, as Parquet."""
     own = []
     for path, content in held.hashes.items():

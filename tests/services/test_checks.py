@@ -72,7 +72,7 @@ def test_rows_that_break_rules_are_counted_and_shown(project: Project) -> None:
 
 
 def test_rows_of_the_other_source_are_those_it_has_now(project: Project) -> None:
-    """What was found beside an older version of it, before its files changed, is not taken for an answer; nor told to the hook."""
+    """What was found beside an older version of it, before its files changed, is no answer, nor is the hook told it."""
     others = project.root / "data/others.csv"
     others.write_text("id,age\n8,1\n9,1\n")
     assert _found(project, 'no_overlap = "others"') == {}

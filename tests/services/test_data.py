@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
@@ -189,15 +190,36 @@ def test_verify_tells_every_difference(project: Project) -> None:
     assert verifying.exit_code(checks) == 6 and "1 altered" in verifying.verdict(checks)
 
 
+def test_of_a_private_column_no_value_is_shown(project: Project) -> None:
+    """Its type and counts are, by whichever name the snapshot is found; other columns are shown in full."""
+    source = replace(SOURCE, private=("age",))
+    taken = data.snapshot(project, source)
+    for name in ("people", "people@latest"):
+        shown = {column.name: column for column in data.show(project, [source], name).columns}
+        kept = {column.name: column for column in taken.columns}
+        assert shown.pop("age") == replace(kept["age"], min="", max="", mean=None, std=None, quantiles=(), bins=(), top=(),
+            bins_from=None, bins_to=None, lengths=())  # fmt: skip
+        del kept["age"]
+        assert shown == kept
+
+
 def test_show_finds_by_name_and_by_id(project: Project) -> None:
     """A snapshot is found by its source or the beginning of its id; a wrong name gets a suggestion."""
     with pytest.raises(DataError, match="no snapshot yet"):
         data.show(project, [SOURCE], "people")
     taken = data.snapshot(project, SOURCE)
     assert data.show(project, [SOURCE], "people") == data.show(project, [SOURCE], taken.short) == taken
-    with pytest.raises(UsageError) as caught:
-        data.show(project, [SOURCE], "peple")
-    assert "did you mean 'people'?" in caught.value.hint
+    _csv(project.root, 1, "1,20,0\n")
+    assert data.snapshot(project, SOURCE) == data.show(project, [SOURCE], "people@latest") != taken
+    assert data.show(project, [SOURCE], "people@~1").id == data.show(project, [SOURCE], taken.short).id == taken.id
+    for wrong, hint in {
+        "peple": "did you mean 'people'?",
+        "xyz": "sources: people",
+        "people@~7": "see `mlops data log",
+    }.items():
+        with pytest.raises(UsageError) as caught:
+            data.show(project, [SOURCE], wrong)
+        assert hint in caught.value.hint
     with pytest.raises(UsageError):
         data.select([SOURCE], ["peple"])
 

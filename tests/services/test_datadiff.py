@@ -69,6 +69,26 @@ def test_the_command_says_it_and_ends_with_what_it_found(project: Project) -> No
     assert "5 added, 5 removed" in two.output
 
 
+def test_private_values_are_hidden_however_a_side_is_named(project: Project) -> None:
+    """By id, or beside a file: the source's key and private columns count; nor does a key that is not unique give one away."""
+    text = 'import mlops_local as mlops\npeople = mlops.data("data/*.csv", key="id", private=["id", "age"])\n'
+    (project.root / "pipeline.py").write_text(text)
+    (project.root / "old.csv").write_text("id,age\n10,0\n11,777\n")
+    (project.root / "data/2.csv").write_text("id,age\n888,999\n")
+    data.snapshot(project, SOURCE)
+    for command in (["show"], ["data", "show"], ["data", "card"], ["data", "head"]):
+        done = CliRunner().invoke(cli, ["-C", str(project.root), *command, "people"])
+        assert done.exit_code == 0 and "888" not in done.output and "999" not in done.output, done.output
+    (project.root / "data/2.csv").unlink()
+    taken = data.snapshot(project, SOURCE)
+    for sides in (["old.csv", taken.short], [taken.short, "old.csv"]):
+        done = CliRunner().invoke(cli, ["-C", str(project.root), "data", "diff", *sides])
+        assert done.exit_code == 0 and "1 changed" in done.output and "777" not in done.output, done.output
+    (project.root / "old.csv").write_text("id,age\n555,0\n555,1\n")
+    done = CliRunner().invoke(cli, ["-C", str(project.root), "data", "diff", "old.csv", taken.short])
+    assert "as id (private) (2 rows)" in str(done.exception) and "555" not in str(done.exception)
+
+
 def test_a_side_that_is_nothing_is_said(project: Project) -> None:
     """One side alone has to be a source; tables are not compared with pictures."""
     with pytest.raises(UsageError, match="a second side is needed"):

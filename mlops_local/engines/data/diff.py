@@ -7,7 +7,7 @@ takes files and gives figures, and knows nothing of snapshots.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +32,8 @@ class Tables:
     before: Sequence[Path]
     after: Sequence[Path]
     key: Sequence[str] = ()
+    private: Collection[str] = ()
+    """Columns whose values no message shows."""
 
 
 def rows(db: duckdb.DuckDBPyConnection, tables: Tables, *, to: Path | None = None, samples: int = SAMPLES) -> RowChanges:
@@ -60,9 +62,9 @@ def rows(db: duckdb.DuckDBPyConnection, tables: Tables, *, to: Path | None = Non
     for side, files, kinds in (("a", tables.before, old), ("b", tables.after, new)):
         db.execute(f"CREATE TEMP VIEW {side} AS {_select(files, casts, kinds)}")
     counts = [int(db.execute(f"SELECT count(*) FROM {side}").fetchall()[0][0]) for side in "ab"]
-    found = _by_key(db, common, tables.key) if tables.key else _as_wholes(db, common)
+    found = _by_key(db, common, tables) if tables.key else _as_wholes(db, common)
     if counts[0] - found.removed != counts[1] - found.added:
-        raise _not_unique(db, tables.key)
+        raise _not_unique(db, tables)
     if to is not None:
         _write(db, to, common)
     return RowChanges(
@@ -142,8 +144,9 @@ def _select(files: Sequence[Path], casts: Mapping[str, str], kinds: Mapping[str,
     return f"SELECT {', '.join(f'NULL::{kind} AS {name(column)}' for column, kind in casts.items())} WHERE false"
 
 
-def _by_key(db: duckdb.DuckDBPyConnection, common: Sequence[str], key: Sequence[str]) -> RowChanges:
+def _by_key(db: duckdb.DuckDBPyConnection, common: Sequence[str], tables: Tables) -> RowChanges:
     """Leave the tables `differs` (keys), `gone` and `come` (whole rows that differ) and count."""
+    key = tables.key
     keys = ", ".join(name(column) for column in key)
     values = ", ".join(name(column) for column in common if column not in key) or "0"
     side = f'SELECT {keys}, hash({values}) AS "~h" FROM'
@@ -161,7 +164,7 @@ def _by_key(db: duckdb.DuckDBPyConnection, common: Sequence[str], key: Sequence[
             f"JOIN (SELECT DISTINCT * FROM differs WHERE {name(there)}) d ON {_same(source, 'd', key)}"
         )
         if db.execute(f"SELECT 1 FROM {made} GROUP BY {keys} HAVING count(*) > 1 LIMIT 1").fetchall():
-            raise _not_unique(db, key)
+            raise _not_unique(db, tables)
     others = [column for column in common if column not in key]
     counted = [f"count(*) FILTER (gone.{name(column)} IS DISTINCT FROM come.{name(column)})" for column in others]
     row = db.execute(
@@ -195,8 +198,9 @@ def _same(left: str, right: str, key: Sequence[str]) -> str:
     return " AND ".join(f"{left}.{name(column)} IS NOT DISTINCT FROM {right}.{name(column)}" for column in key)
 
 
-def _not_unique(db: duckdb.DuckDBPyConnection, key: Sequence[str]) -> DataError:
+def _not_unique(db: duckdb.DuckDBPyConnection, tables: Tables) -> DataError:
     """Name a key that several rows of a side have."""
+    key = tables.key
     keys = ", ".join(f"{name(column)}::VARCHAR" for column in key)
     said = "is not unique"
     for side, which in (("b", "second"), ("a", "first")):
@@ -204,7 +208,8 @@ def _not_unique(db: duckdb.DuckDBPyConnection, key: Sequence[str]) -> DataError:
         for several, *values, times in db.execute(
             f"SELECT count(*) OVER (), * FROM ({repeated}) ORDER BY ALL LIMIT 1"
         ).fetchall():
-            shown = ", ".join(f"{column} {value}" for column, value in zip(key, values, strict=True))
+            told = ("(private)" if column in tables.private else value for column, value in zip(key, values, strict=True))
+            shown = ", ".join(f"{column} {value}" for column, value in zip(key, told, strict=True))
             counted = f"{several:,} value{'' if several == 1 else 's'} of several rows"
             said = f"is not unique on the {which} side: {counted}, as {shown} ({times} rows)"
     return DataError(
