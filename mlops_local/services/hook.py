@@ -18,7 +18,7 @@ from mlops_local.domain.errors import ConfigError, MlopsError, UsageError
 from mlops_local.domain.graph import Graph
 from mlops_local.domain.records import dataclass
 from mlops_local.engines.pipeline.sources import discover
-from mlops_local.services import git, planning, programs
+from mlops_local.services import git, planning, programs, pulled
 from mlops_local.services.planning import Code
 from mlops_local.services.project import CONFIG, Project
 from mlops_local.store import files
@@ -161,7 +161,11 @@ def relevant(code: Code, pipeline: str) -> tuple[str, ...]:
     """Return git pathspecs, relative to the project, of everything a commit can change the project's models with."""
     modules = {source.path for source in code.sources.values()} | set(code.graph.modules.values())
     exact = sorted({CONFIG, "mlops.lock", pipeline, *(path for path in modules | set(code.graph.reads) if _inside(path))})
-    globs = [*(source.pattern for source in code.graph.sources), *programs.code(code.graph)]
+    sources = code.graph.sources
+    globs = [
+        *(pattern for source in sources for pattern in (source.pattern, *pulled.named(source))),
+        *programs.code(code.graph),
+    ]
     return (*(f"literal:{path}" for path in exact), *(f"glob:{pattern}" for pattern in globs))
 
 

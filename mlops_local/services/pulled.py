@@ -160,8 +160,8 @@ def answer(project: Project, source: Source) -> None:
         made = Path(scratch) / "answer.parquet"
         try:
             db.execute("SET preserve_insertion_order = true")  # the same files give the same rows in the same order
-            db.execute(f"SET file_search_path = '{str(project.root).replace(chr(39), chr(39) * 2)}'")
-            db.execute(f"COPY (\n{source.sql}\n) TO '{made}' (FORMAT parquet)")
+            db.execute(f"SET file_search_path = {_literal(project.root)}")
+            db.execute(f"COPY (\n{source.sql}\n) TO {_literal(made)} (FORMAT parquet)")
         except duckdb.Error as error:
             raise DataError(
                 f"source {source.name}: its query cannot be answered: {str(error).splitlines()[0]}",
@@ -169,6 +169,10 @@ def answer(project: Project, source: Source) -> None:
             ) from error
         _place(project, made, target)
     cache.save_pulls(project.layout, {**known, source.name: {"at": time.time(), "asked": key}})
+
+
+def _literal(path: Path) -> str:
+    return "'" + str(path).replace("'", "''") + "'"
 
 
 def named(source: Source) -> list[str]:

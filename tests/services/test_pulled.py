@@ -14,8 +14,8 @@ from click.testing import CliRunner
 from mlops_local.api import declare
 from mlops_local.cli.main import cli
 from mlops_local.domain.errors import ConfigError, DataError, StepFailed
-from mlops_local.domain.graph import Source, Symbol
-from mlops_local.services import data, init, planning, pulled
+from mlops_local.domain.graph import Graph, Source, Symbol
+from mlops_local.services import data, hook, init, planning, pulled
 from mlops_local.services.project import Project, find
 
 PIPELINE = """
@@ -78,6 +78,19 @@ def pulled_workers(project: Project):  # type: ignore[no-untyped-def]
     from mlops_local.services import interpreter
 
     return interpreter.workers(project)
+
+
+def test_a_query_in_a_folder_with_a_quote_in_its_name(tmp_path: Path) -> None:
+    """The project's own path is no part of the SQL; and a commit that changes the query's files is one the hook looks at."""
+    root = tmp_path / "o'brien"
+    root.mkdir()
+    init.create(root)
+    (root / "data").mkdir()
+    (root / "data/1.csv").write_text("id\n7\n")
+    big = Source("big", "pulled/big.parquet", sql="SELECT id FROM 'data/*.csv'")
+    assert data.snapshot(find(root), big).rows == 1
+    code = planning.Code(sources={}, graph=Graph(sources=(big,)), key="")
+    assert "glob:data/*.csv" in hook.relevant(code, "pipeline.py")
 
 
 def test_a_query_over_files_is_a_source(project: Project) -> None:
