@@ -49,7 +49,9 @@ def add(project: Project, path: Path, name: str = "", *, emit: Emit = ignore) ->
         raise UsageError(
             f"source {name} is declared already: {before.labels or before.pattern}", hint="call it otherwise: --name"
         )
-    made, source = _snapshot(project, before or Source(name, pattern), emit, known=before is not None)
+    chosen = before or Source(name, pattern)
+    known = replace(project, config=replace(project.config, sources=(*added, chosen)))  # as it will be, for messages
+    made, source = _snapshot(known, chosen, emit, known=before is not None)
     if before is None:
         project = _write(project, source)
     locking.write(project, planning.read_code(project).graph, {name: made})
@@ -64,6 +66,12 @@ def _pattern(root: Path, path: Path) -> str:
         raise UsageError(f"{path} {what}", hint=hint)
     if inside == ".":
         raise UsageError("the project's folder itself cannot be a source", hint="give a file or folder in it")
+    try:
+        inside.encode("utf-8")
+    except UnicodeEncodeError:
+        raise UsageError(
+            f"{path}: its name is not UTF-8, which {CONFIG} is", hint="rename it, or give a folder that holds it"
+        ) from None
     escaped = glob.escape(Path(inside).as_posix())
     return f"{escaped}/**/*" if path.is_dir() else escaped
 

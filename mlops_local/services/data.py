@@ -20,7 +20,7 @@ from mlops_local.domain.graph import Source
 from mlops_local.domain.progress import Emit, Progress, ignore
 from mlops_local.engines.data import chunks, files, profile
 from mlops_local.services import profiles, references
-from mlops_local.services.project import Project
+from mlops_local.services.project import CONFIG, Project
 from mlops_local.store import cache, packs
 from mlops_local.store.journal import Journal
 
@@ -84,7 +84,7 @@ def snapshot(
         size = _size(made.bytes)
         text = (
             f"source {made.source} is {size}: kept by reference (hashes, not copies); its bytes would take up to {size}: "
-            'mlops.data(..., store="full")'
+            f"{fully(project, source.name)}"
         )
         emit(Progress("note", text, data=_said(made, new=True)))
     journal(project, made, run)
@@ -92,6 +92,12 @@ def snapshot(
     change = _difference(before, made) if before is not None else "new"
     emit(Progress("snapshot", f"{_line(made)}: {change}", data=_said(made, new=True)))
     return made
+
+
+def fully(project: Project, source: str) -> str:
+    """Say where to ask for a source's bytes to be kept: in the code, or in mlops.toml where `mlops data add` wrote it."""
+    declared = any(source == item.name for item in project.config.sources)
+    return f'store = "full" under [data.{source}] in {CONFIG}' if declared else 'mlops.data(..., store="full")'
 
 
 def keep_files(project: Project, source: str, paths: Sequence[str]) -> Snapshot:

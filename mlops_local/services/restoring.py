@@ -156,7 +156,7 @@ def _require(project: Project, snapshot: Snapshot, wanted: Sequence[FileEntry]) 
         raise DataError(
             f"{snapshot.source} {snapshot.short} was kept by reference: the bytes of {_some([entry.path for entry in gone])} "
             "are not stored",
-            hint='fetch them from where they came; mlops.data(..., store="full") keeps bytes from now on',
+            hint=f"fetch them from where they came; {data.fully(project, snapshot.source)} keeps bytes from now on",
         )
     if gone:
         raise IntegrityError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from click.testing import CliRunner
 
 from mlops_local.cli.main import cli
 from mlops_local.domain.errors import UsageError
-from mlops_local.services import adding, init, planning
+from mlops_local.services import adding, data, init, planning
 from mlops_local.services.project import Project, find
 from mlops_local.store import lockfile
 
@@ -76,4 +77,19 @@ def test_what_cannot_be_added_is_said(project: Project) -> None:
     ]:
         with pytest.raises(UsageError, match=said.replace("*", r"\*")):
             adding.add(project, project.root / path, name)
+    odd = project.root / os.fsdecode(b"caf\xe9.csv")
+    odd.write_text("a\n1\n")
+    with pytest.raises(UsageError, match="its name is not UTF-8"):
+        adding.add(project, odd, "odd")
     assert (project.root / "mlops.toml").read_bytes() == before
+
+
+def test_a_large_folder_says_where_to_ask_for_its_bytes(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In mlops.toml, where its entry is: there is no call to change."""
+    monkeypatch.setattr(data, "REFERENCE_BYTES", 1)
+    said: list[str] = []
+    adding.add(project, project.root / "pics", emit=lambda event: said.append(event.text))
+    assert any(text.endswith('store = "full" under [data.pics] in mlops.toml') for text in said)
+    path = project.root / "mlops.toml"
+    path.write_text(path.read_text() + 'store = "full"\n')
+    assert adding.add(find(project.root), project.root / "pics").kept == "full"
