@@ -35,6 +35,8 @@ def _header(file: Path, place: str, delimiter: str) -> list[str]:
     try:
         with file.open(encoding="utf-8", newline="") as text:
             header = next(csv.reader(text, delimiter=delimiter), [])
+    except csv.Error as error:
+        raise DataError(f"{place}, line 1: {error}", hint="its first line must name the columns") from error
     except UnicodeDecodeError as error:
         raise DataError(
             f"{place}: not UTF-8 text (byte {error.start})", hint="convert it, as in iconv -f latin1 -t utf-8"

@@ -78,6 +78,13 @@ def test_an_empty_csv_is_said(tmp_path: Path) -> None:
     assert "empty" in _error(tmp_path, _csv(tmp_path, "a.csv", "")).message
 
 
+def test_text_that_is_no_table_is_said(tmp_path: Path) -> None:
+    """A letter that begins with a quotation and goes on for long: its first line names no columns."""
+    (tmp_path / "a.txt").write_text('"Dear all,\n' + "so it goes on\n" * 20_000)
+    with pytest.raises(DataError, match=r"a\.txt, line 1: "):
+        profile.read(tmp_path, ["a.txt"], source="letters")
+
+
 def test_two_columns_of_one_name_are_refused(tmp_path: Path) -> None:
     """A header that names a column twice is ambiguous and is said with its line."""
     assert "line 1: two columns are called 'a'" in _error(tmp_path, _csv(tmp_path, "a.csv", "a,a\n1,2\n")).message
