@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -117,13 +117,18 @@ def given(here: Path, paths: Sequence[Path], label: str) -> Held:
     Raises:
         DataError: there is none.
     """
-    listed = sorted(file for path in paths for file in (path.rglob("*") if path.is_dir() else [path]) if file.is_file())
+    listed = sorted(file for path in paths for file in (_below(path) if path.is_dir() else [path]) if file.is_file())
     if not listed:
         raise DataError(f"{label} holds no file", hint="name files, or a folder that holds some")
     base = paths[0] if len(paths) == 1 and paths[0].is_dir() else here
     shown = {Path(os.path.relpath(file, base)).as_posix(): file for file in listed}
     kind = "table" if all(profile.form(path) != "opaque" for path in shown) else "files"
     return Held(label, {path: files.digest(file) for path, file in shown.items()}, shown, kind)
+
+
+def _below(folder: Path) -> Iterator[Path]:
+    """What a folder holds, hidden names left out as in patterns: the store's own files are not to be opened."""
+    return (path for path in folder.rglob("*") if not any(part.startswith(".") for part in path.relative_to(folder).parts))
 
 
 def _used(path: Path) -> bool:

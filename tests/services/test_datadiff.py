@@ -110,8 +110,11 @@ def test_files_are_added_removed_changed_and_moved() -> None:
 
 
 def test_folders_are_compared_by_content(project: Project) -> None:
-    """Two folders of files that are no tables: only their files are compared."""
-    for name, files in {"one": {"a.png": b"1", "b.png": b"2"}, "two": {"sub/a.png": b"1", "b.png": b"3"}}.items():
+    """Two folders of files that are no tables: only their files are compared, hidden ones (a store's) left out."""
+    for name, files in {
+        "one": {"a.png": b"1", "b.png": b"2", ".mlops/x.duckdb": b"0"},
+        "two": {"sub/a.png": b"1", "b.png": b"3"},
+    }.items():
         for path, content in files.items():
             (project.root / name / path).parent.mkdir(parents=True, exist_ok=True)
             (project.root / name / path).write_bytes(content)
