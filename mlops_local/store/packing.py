@@ -30,6 +30,8 @@ WHOLE = 152 << 10
 _MANY = 512
 """Small files that one thread presses at a time."""
 _TRIES = 3
+_TELLING = 1 << 10
+"""Of a chunk shorter than this nothing follows for others: next to nothing gets smaller."""
 _UNTRIED = 15
 """After a chunk that did not get smaller, so many of its kind are stored as they are before the next one is tried."""
 
@@ -298,6 +300,8 @@ class Writer:
             frame = framing.packed(piece.data)
             if frame is not None:
                 return frame
+            if len(piece.data) < _TELLING:
+                return framing.stored(piece.data)
         self._untried[piece.entry.kind] = left - 1 if left > 0 else _UNTRIED
         return framing.stored(piece.data)
 

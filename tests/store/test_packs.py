@@ -52,6 +52,12 @@ def _content(layout: Layout, hash: str) -> bytes:
     return b"".join(packs.content(layout, hash))
 
 
+def test_an_empty_file_says_nothing_of_its_kind(layout: Layout) -> None:
+    """That it does not get smaller is no reason to store the next ones of that suffix uncompressed."""
+    _keep(layout, b"", b"a", _TEXT[:100_000])
+    assert _bytes(layout) < 60_000
+
+
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     tree=st.lists(
