@@ -18,7 +18,7 @@ def rules(source: Source, held: Snapshot) -> str:
 
     Args:
         source: its key is proposed to be unique; private columns get no rule that names values.
-        held: its rows obey every rule that comes out.
+        held: its rows obey every rule that comes out, but perhaps the key's: whether that is unique, no profile knows.
     """
     lines = [f"[data.{_key(source.name)}.checks]", f"row_count = {{ min = {held.rows // 2} }}"]
     full = [column.name for column in held.columns if held.rows and not column.nulls]
