@@ -53,7 +53,7 @@ def groups(answer: Grouped, *, write: Writer = output.table) -> None:
     rows = []
     for group in answer.groups:
         values = [
-            output.local_time(value) if field in {"started", "ended"} else _text(value)
+            output.local_time(value) if field in {"started", "ended"} else output.given(value)
             for field, value in zip(answer.by, group.values, strict=True)
         ]
         rows.append([*values, group.runs, *(_spread(group.metrics.get(metric), group.runs) for metric in answer.metrics)])
@@ -114,8 +114,10 @@ def _column(field: str) -> Column:
 def _shown(run: Run, field: str) -> Any:
     space, dot, name = field.partition(".")
     if dot:
-        values: Mapping[str, Any] = {"metric": run.metrics, "param": run.params, "tag": run.tags}[space]
-        return _text(values.get(name))
+        if space == "metric":
+            return run.metrics.get(name)
+        values: Mapping[str, Any] = {"param": run.params, "tag": run.tags}[space]
+        return output.given(values.get(name))
     match field:
         case "id":
             return run.short
@@ -131,14 +133,6 @@ def _shown(run: Run, field: str) -> Any:
             return run.message or (run.error.splitlines()[0] if run.error else "")
         case _:
             return getattr(run, field)
-
-
-def _text(value: Any) -> Any:
-    if isinstance(value, list | dict):
-        import json
-
-        return json.dumps(value, ensure_ascii=False)
-    return value
 
 
 def _spread(spread: Spread | None, runs: int) -> str:

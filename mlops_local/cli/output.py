@@ -183,6 +183,15 @@ def text(value: Any) -> str:
     return str(getattr(value, "value", value))
 
 
+def given(value: Any) -> str:
+    """A parameter as it was given: a number with the digits that give it back, a list or mapping as JSON."""
+    if isinstance(value, list | dict):
+        import json
+
+        return json.dumps(value, ensure_ascii=False)
+    return repr(value) if isinstance(value, float) and math.isfinite(value) else text(value)
+
+
 def decimal(value: float) -> str:
     """A number with as many digits as say something."""
     if not math.isfinite(value):

@@ -65,6 +65,7 @@ Examples:
 def show(settings: Settings, ref: str, plots: tuple[str, ...]) -> None:
     """Show one run, model version or snapshot in full."""
     from mlops_local.domain.assets import Snapshot
+    from mlops_local.domain.errors import ConfigError
     from mlops_local.services import data, history, planning
 
     if plots and not settings.json:
@@ -73,7 +74,12 @@ def show(settings: Settings, ref: str, plots: tuple[str, ...]) -> None:
         return
     kind, answer = history.show(settings.project(), ref)
     if isinstance(answer, Snapshot):
-        answer = data.shown(answer, planning.read_code(settings.project()).graph.sources)
+        try:
+            sources = planning.read_code(settings.project()).graph.sources
+        except ConfigError as error:
+            sources = None
+            diagnostics.warn(f"no values are shown, as which columns are private is not known: {error.message}")
+        answer = data.shown(answer, sources)
     output.fields(kind, answer) if settings.json else views.show(kind, answer)
 
 

@@ -107,7 +107,7 @@ def _run(detail: RunDetail) -> None:
     if detail.curves:
         output.line("\nCurves")
         curves.table(detail.curves)
-    _section("Parameters", run.params.items())
+    _section("Parameters", [(key, output.given(value)) for key, value in run.params.items()])
     if detail.steps:
         output.line("\nSteps")
         columns = [
@@ -195,19 +195,20 @@ def comparison(answer: Comparison, *, everything: bool) -> None:
         difference = [Column("difference", right=True, keep=True)] if name == "metrics" else []
         columns = [Column(""), *(Column(label, right=name == "metrics") for label in labels), *difference]
         drawn = answer.curves if name == "metrics" else {}
-        output.table(columns, [_compared(row, bool(difference), drawn.get(row.name, ())) for row in shown])
+        write = output.given if name == "params" else output.text
+        output.table(columns, [_compared(row, write, bool(difference), drawn.get(row.name, ())) for row in shown])
     if answer.verdict is not None:
         output.line(f"\nVerdict on {answer.verdict.version} against {answer.verdict.baseline}: {answer.verdict.verdict}")
     for note in answer.notes:
         output.line(f"\nNote: {note}")
 
 
-def _compared(row: Row, difference: bool, drawn: Sequence[Sequence[float]]) -> list[Any]:
-    values: list[Any] = ["–" if value is None else value for value in row.values]
+def _compared(row: Row, write: Callable[[Any], str], difference: bool, drawn: Sequence[Sequence[float]]) -> list[Any]:
+    values = ["–" if value is None else write(value) for value in row.values]
     finite = [value for curve in drawn for value in curve if math.isfinite(value)]
     if finite:  # all on one scale, so that they compare
         pictures = [curves.spark(curve, _PICTURE, low=min(finite), high=max(finite)) for curve in drawn]
-        values = [f"{picture:>{_PICTURE}} {output.text(value):>8}" for picture, value in zip(pictures, values, strict=True)]
+        values = [f"{picture:>{_PICTURE}} {value:>8}" for picture, value in zip(pictures, values, strict=True)]
     return [f"  {row.name}", *values, *([_signed(row.difference, None, None)] if difference else [])]
 
 

@@ -236,9 +236,11 @@ def show(project: Project, sources: Sequence[Source], name: str) -> Snapshot:
     return shown(found, sources)
 
 
-def shown(held: Snapshot, sources: Sequence[Source]) -> Snapshot:
-    """Return a snapshot without the values of columns that its source declares private."""
-    private = next((source.private for source in sources if source.name == held.source), ())
+def shown(held: Snapshot, sources: Sequence[Source] | None) -> Snapshot:
+    """Return a snapshot without the values of columns that its source declares private; of none where sources are not known."""
+    private = [column.name for column in held.columns]
+    if sources is not None:
+        private = next((list(source.private) for source in sources if source.name == held.source), [])
     return replace(held, columns=tuple(item.without_values() if item.name in private else item for item in held.columns))
 
 

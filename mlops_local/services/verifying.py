@@ -52,7 +52,8 @@ def verdict(checks: Sequence[FileCheck]) -> str:
     """Say in one line what `verify` found."""
     wrong = [check for check in checks if check.state != "ok"]
     if not wrong:
-        return f"{len(checks)} files are what their snapshots say, and so are the stored copies"
+        files = "1 file is what its snapshot says" if len(checks) == 1 else f"{len(checks)} files are what their snapshots say"
+        return f"{files}, and so are the stored copies"
     states = {state: sum(check.state == state for check in wrong) for state in dict.fromkeys(check.state for check in wrong)}
     return f"{len(checks) - len(wrong)} of {len(checks)} files as recorded; " + ", ".join(
         f"{n} {state}" for state, n in states.items()

@@ -136,7 +136,7 @@ def _log(project: Project, identifier: str) -> str:
 def _comparison(project: Project, runs: tuple[str, ...]) -> ComparisonView:
     found = compare.compare(project, runs)
     rows = tuple(
-        Difference(section.lower(), row.name, tuple(map(_text, row.values)), row.differs, _best(section, row))
+        Difference(section, row.name, tuple(_text(section, value) for value in row.values), row.differs, _best(section, row))
         for section, members in found.sections.items()
         for row in members
     )
@@ -144,16 +144,18 @@ def _comparison(project: Project, runs: tuple[str, ...]) -> ComparisonView:
     return ComparisonView(details, rows, tuple(history.curves(project, runs)))
 
 
-def _text(value: object) -> str:
+def _text(section: str, value: object) -> str:
     if value is None:
         return ""
+    if section == "params":
+        return words.short(value)
     return words.number(value) if isinstance(value, float) else str(value)
 
 
 def _best(section: str, row: compare.Row) -> int | None:
     """Which value is best, for a metric whose name says what better is."""
     numbers = [(value, place) for place, value in enumerate(row.values) if isinstance(value, float) and value == value]
-    if section.lower() != "metrics" or len(numbers) < 2 or not row.differs:
+    if section != "metrics" or len(numbers) < 2 or not row.differs:
         return None
     if words.lower_is_better(row.name):
         return min(numbers)[1]

@@ -79,19 +79,19 @@ def test_runs_in_every_form(call: Call) -> None:
         call("runs", "--group-by", "lr", "--sort", "-auc"),
         call("runs", "--group-by", "param.lr", "--sort", "-metric.auc"),
     )
-    assert short == full and [line.split()[0] for line in short[1].splitlines()] == ["lr", "0.3000", "0.1000"]
+    assert short == full and [line.split()[0] for line in short[1].splitlines()] == ["lr", "0.3", "0.1"]
     out = call("runs", "--group-by", "lr", "--columns", "auc")[1]
     assert [line.split() for line in out.splitlines()[1:]] == [
-        ["0.1000", "2", "0.7100", "±", "0.0141"],
-        ["0.3000", "1", "0.7400"],
+        ["0.1", "2", "0.7100", "±", "0.0141"],
+        ["0.3", "1", "0.7400"],
     ]
     groups = json.loads(call("runs", "--group-by", "lr", "--columns", "auc", "--json")[1])
     assert groups["schema"] == "mlops/groups@1" and groups["items"][0]["metric.auc.count"] == 2
     out = call("runs", "-w", "lr = 0.1", "--columns", "name,lr,auc")[1]
     assert [line.split() for line in out.splitlines()] == [
         ["name", "lr", "auc"],
-        ["bold", "0.1000", "0.7200"],
-        ["amber", "0.1000", "0.7000"],
+        ["bold", "0.1", "0.7200"],
+        ["amber", "0.1", "0.7000"],
     ]
     rows = list(csv.DictReader(io.StringIO(call("runs", "--csv", "--sort", "auc")[1])))
     assert [row["metric.auc"] for row in rows] == ["0.7", "0.72", "0.74"] and rows[2][f"param.{HOSTILE}"] == HOSTILE

@@ -93,6 +93,15 @@ def test_csv_quotes_what_needs_it_and_keeps_big_integers(capsys: pytest.CaptureF
 
 @pytest.mark.parametrize(
     ("value", "shown"),
+    [(0.03, "0.03"), (1e-5, "1e-05"), (0.123456789, "0.123456789"), (True, "yes"), ([1, "ü"], '[1, "ü"]'), ("a", "a")],
+)
+def test_a_parameter_is_shown_as_it_was_given(value: object, shown: str) -> None:
+    """No digit of it is rounded away, unlike a metric's."""
+    assert output.given(value) == shown
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
     [(0.71234, "0.7123"), (1.0, "1"), (1e-7, "1e-07"), (123456.789, "1.235e+05"), (math.nan, "NaN"), (-0.05, "-0.0500")],
 )
 def test_decimals_say_what_matters(value: float, shown: str) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from mlops_local.domain import events
-from mlops_local.domain.assets import FileEntry, GateResult, ModelVersion, Snapshot, Verdict
+from mlops_local.domain.assets import ColumnProfile, FileEntry, GateResult, ModelVersion, Snapshot, Verdict
 from mlops_local.domain.plan import StepResult, result_to_json
 from mlops_local.services.project import Project, find
 from mlops_local.store import cache, ledger
@@ -53,7 +53,8 @@ def _run(project: Project, name: str, auc: float, snapshot: str, minute: int) ->
     journal.state(events.RUN_STARTED, run=run, name=name, kind="train", targets=["gbm"], message="m\x07sg", **facts)
     journal.state(events.PARAMS, run=run, values={"gbm.num_leaves": 31 * minute})
     files = (FileEntry("data/a.csv", snapshot * 32, 10, 5),)
-    taken = Snapshot(snapshot * 32, "flights", files, rows=5, bytes=10)
+    columns = (ColumnProfile("carrier", "String", distinct=2, min="AA", max="UA"),)
+    taken = Snapshot(snapshot * 32, "flights", files, columns=columns, rows=5, bytes=10)
     journal.state(events.SNAPSHOT, run=run, snapshot=cache.snapshot_to_json(taken))
     journal.metric(run, "auc", auc)
     journal.metric(run, "bad", float("nan"))
@@ -136,9 +137,22 @@ def test_show_tells_runs_versions_and_snapshots(
     project: Project, mlops: Mlops, ref: str, schema: str, field: str, word: str
 ) -> None:
     """One command shows whatever a reference names."""
+    (project.root / "pipeline.py").write_text("")
     assert word in _ok(mlops("show", ref))
     answer = json.loads(_ok(mlops("show", ref, "--json")))
     assert answer["schema"] == schema and field in answer
+
+
+def test_no_value_is_shown_where_private_columns_are_not_known(project: Project, mlops: Mlops) -> None:
+    """The code that would name them does not import: a snapshot is shown all the same, without values."""
+    (project.root / "pipeline.py").write_text("import nothing_of_this_name")
+    shown = mlops("show", "flights@~1", "--json")
+    assert shown.returncode == 0 and shown.stderr.startswith(
+        "warning: no values are shown, as which columns are private is not known"
+    )
+    answer = json.loads(shown.stdout)
+    (column,) = answer["columns"]
+    assert (column["name"], column["distinct"], column["min"], column["max"]) == ("carrier", 2, "", "")
 
 
 def test_an_ambiguous_reference_lists_its_candidates(project: Project, mlops: Mlops) -> None:
