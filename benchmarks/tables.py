@@ -63,7 +63,7 @@ def profile_duckdb(folder: Path) -> None:
             f"approx_top_k({name}, 10)",
         ]
     for name in NUMBERS:
-        wanted += [f"avg({name})", f"stddev_pop({name})", f"approx_quantile({name}, [0.05, 0.25, 0.5, 0.75, 0.95])"]
+        wanted += [f"avg({name})", f"stddev_samp({name})", f"approx_quantile({name}, [0.05, 0.25, 0.5, 0.75, 0.95])"]
         wanted.append(f"histogram({name}, range(-10, 10)::DOUBLE[])")
     wanted += [f"{function}(length({name}))" for name in ("kind", "name") for function in ("min", "avg", "max")]
     _duckdb(f"SELECT {', '.join(wanted)} FROM read_parquet('{folder}/before.parquet')")

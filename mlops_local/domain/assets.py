@@ -37,6 +37,7 @@ class ColumnProfile:
     """Of numbers that are neither NaN nor infinite, as the spread."""
     nans: int = 0
     std: float | None = None
+    """Of the sample, as `stddev` in SQL; of one number there is none."""
     quantiles: tuple[float, ...] = ()
     """Of numbers, at `LEVELS`; approximate where there are many values."""
     bins: tuple[int, ...] = ()

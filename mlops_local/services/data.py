@@ -365,7 +365,7 @@ def _difference(before: Snapshot, made: Snapshot) -> str:
 
 def _line(held: Snapshot) -> str:
     count = len(held.files)
-    rows = f"{held.rows:,} rows, " if any(entry.rows is not None for entry in held.files) else ""
+    rows = f"{held.rows:,} row{'' if held.rows == 1 else 's'}, " if any(entry.rows is not None for entry in held.files) else ""
     return f"{held.source} {held.short}, {count} file{'' if count == 1 else 's'}, {rows}{_size(held.bytes)}"
 
 

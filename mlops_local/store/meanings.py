@@ -66,7 +66,7 @@ COLUMNS: dict[str, dict[str, str]] = {
         "max": "the largest value, as text",
         "mean": "of the numbers",
         "nans": "values that are NaN",
-        "std": "standard deviation of the numbers",
+        "std": "standard deviation of the numbers, as of a sample",
         "quantiles": "of the numbers",
         "bins": "histogram: rows in each bin",
         "bins_from": "where the first bin begins",

@@ -34,7 +34,7 @@ def column(name: str, kind: Any, sketch: Sketch) -> ColumnProfile:
         max=shown(sketch.high, kind),
         mean=sketch.mean if number and sketch.finite else None,
         nans=sketch.nans,
-        std=(sketch.squares / sketch.finite) ** 0.5 if number and sketch.finite else None,
+        std=(sketch.squares / (sketch.finite - 1)) ** 0.5 if number and sketch.finite > 1 else None,
         quantiles=quantiles if number else (),
         bins=bins,
         bins_from=low,
