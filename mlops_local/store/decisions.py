@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
@@ -28,7 +29,7 @@ def ledger_rows(lines: Sequence[Line]) -> list[tuple[Any, ...]]:
             line.value,
             clean(line.reason),
             text(line.data),
-            text(vars(line)),
+            json.dumps(vars(line), separators=(",", ":")),
         )
         for line in lines
     ]

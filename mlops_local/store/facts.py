@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import re
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
@@ -10,10 +10,14 @@ from typing import Any
 
 from mlops_local.domain import events
 from mlops_local.domain.errors import NewerStore
+from mlops_local.domain.runs import RunState
 from mlops_local.store import superseding
 from mlops_local.store.database import Db
+from mlops_local.store.journal import dumps
 
 _EPOCH = datetime(1970, 1, 1)
+_ESCAPED = re.compile(r"\\\\|\\ud[89ab][0-9a-f]{2}\\ud[c-f][0-9a-f]{2}|(\\ud[89a-f][0-9a-f]{2})")
+"""In JSON of ASCII alone: a backslash, a pair, or (as a group) half of one."""
 
 
 def moment(microseconds: Any) -> datetime:
@@ -22,9 +26,14 @@ def moment(microseconds: Any) -> datetime:
 
 
 def clean(value: Any) -> str:
-    """Text for a table: what is not UTF-8 (an odd path) is shown, not refused."""
+    """Text for a table: what is not UTF-8 (an odd path, half of a pair) is shown, not refused."""
     text = value if isinstance(value, str) else "" if value is None else str(value)
-    return text if text.isascii() else text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    if text.isascii():
+        return text
+    try:
+        return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    except UnicodeEncodeError:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 _NEWEST_VERSION = 10_000
@@ -130,7 +139,7 @@ class Rows:
 
     def run_ended(self, journal: str, line: Mapping[str, Any], time: datetime, number: int) -> None:
         """A run ended by itself."""
-        row = (line["run"], clean(line["state"]), clean(line.get("error")), real(line.get("seconds")), time, number)
+        row = (line["run"], RunState(line["state"]).value, clean(line.get("error")), real(line.get("seconds")), time, number)
         self.tables["run_end"].append(row)
 
     def run_resumed(self, journal: str, line: Mapping[str, Any], time: datetime, number: int) -> None:
@@ -198,6 +207,8 @@ class Rows:
         self.tables["snapshot_seen"].append((value["id"], clean(value["source"]), clean(line.get("run")), time, number))
         for file in value["files"]:  # a damaged line is found here, before anything is inserted
             _ = file["path"], file["hash"], file["bytes"]
+        for column in value.get("columns", ()):
+            _column("", "", 0, column)
         _ = value["rows"], value["bytes"]
 
     def checked(self, journal: str, line: Mapping[str, Any], time: datetime, number: int) -> None:
@@ -308,5 +319,6 @@ def real(value: Any) -> float | None:
 
 
 def text(value: Any) -> str:
-    """A JSON value as a table holds it."""
-    return clean(json.dumps(value, separators=(",", ":"), ensure_ascii=True, default=str))
+    """A JSON value as a table holds it: one that DuckDB reads too, which takes no half of a pair."""
+    made = dumps(value)
+    return _ESCAPED.sub(lambda found: "\\ufffd" if found[1] else found[0], made) if "\\ud" in made else made

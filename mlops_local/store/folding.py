@@ -166,12 +166,12 @@ class Folder:
     def _take(self, part: Part) -> None:
         """Read a part as far as the bound lets; sets `consumed` when nothing whole is left."""
         while not part.consumed and not self._full():
-            data = _read(part, CHUNK_BYTES)
+            limit, data = _read(part, CHUNK_BYTES)
             end = data.rfind(b"\n") + 1
-            if end == 0 and len(data) == CHUNK_BYTES:  # no line is that long: whatever this is, step over it
+            if end == 0 and len(data) == limit:  # no point's line is that long: whatever this is, step over it
                 self._damage.append((part.name, part.position, len(data)))
                 end = len(data)
-            part.consumed = len(data) < CHUNK_BYTES
+            part.consumed = len(data) < limit
             if end == 0:
                 return
             if part.segment < 0:
@@ -387,13 +387,22 @@ def _order(part: Part) -> tuple[bool, str, str, int]:
     return part.segment >= 0, _place(part), part.journal, part.segment
 
 
-def _read(part: Part, limit: int) -> bytes:
-    """Up to `limit` bytes from where the part was read to."""
-    if part.kept is not None:
-        return part.kept.read()[part.position : part.position + limit]
-    with part.path.open("rb") as file:
-        file.seek(part.position)
-        return file.read(limit)
+def _read(part: Part, limit: int) -> tuple[int, bytes]:
+    """Up to `limit` bytes from where the part was read to; more where a state's line is longer, as a snapshot of many files is.
+
+    Returns:
+        What the limit was in the end, and the bytes.
+    """
+    while True:
+        if part.kept is not None:
+            data = part.kept.read()[part.position : part.position + limit]
+        else:
+            with part.path.open("rb") as file:
+                file.seek(part.position)
+                data = file.read(limit)
+        if part.segment >= 0 or len(data) < limit or b"\n" in data:
+            return limit, data
+        limit *= 4
 
 
 def retire(layout: Layout, parts: Sequence[Part]) -> list[Part]:
@@ -421,8 +430,9 @@ def _last_time(part: Part) -> int:
     """Microseconds of the part's last whole line; 0 when there is none."""
     for line in reversed(_tail(part).splitlines(keepends=True)):
         found, _ = journal.decode(line)
-        if found and isinstance(found[0].get("t"), int):
-            return int(found[0]["t"])
+        at = found[0].get("t") if found else None
+        if isinstance(at, int) and _FIRST_US <= at <= _LAST_US:
+            return at
     return 0
 
 

@@ -465,7 +465,7 @@ def decode(data: bytes) -> tuple[list[dict[str, Any]], list[tuple[int, int]]]:
     for raw in data.splitlines(keepends=True):
         try:
             value = json.loads(raw)
-        except ValueError:
+        except (ValueError, RecursionError):  # RecursionError: brackets without an end
             value = None
         if isinstance(value, dict) and "k" in value:
             lines.append(value)

@@ -11,7 +11,7 @@ import pytest
 
 from mlops_local.domain import events
 from mlops_local.domain.errors import IntegrityError
-from mlops_local.store import journal, ledger, projection
+from mlops_local.store import history, journal, ledger, projection
 from mlops_local.store import layout as layouts
 from mlops_local.store.database import Store
 from mlops_local.store.layout import Layout
@@ -97,6 +97,26 @@ def test_nonsense_inside_the_ledger_is_no_torn_end(layout: Layout) -> None:
     with pytest.raises(IntegrityError, match="line 1 of the ledger"):
         ledger.read(layout)
     assert any("line 1 cannot be read" in problem for problem in ledger.verify(layout))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"k":"run_ended","v":1,"t":2,"n":2,"run":"r","state":"dode"}',
+        '{"k":"snapshot","v":1,"t":2,"n":2,"snapshot":{"id":"i","source":"s","rows":1,"bytes":1,"files":[],"columns":[{"nbme":1}]}}',
+        '{"k":"note","v":1,"t":1%s,"n":2,"run":"r","text":""}' % ("0" * 30),
+        "[" * 100_000,
+    ],
+    ids=["state", "column", "time", "brackets"],
+)
+def test_one_bent_line_costs_itself_alone(layout: Layout, store: Store, text: str) -> None:
+    """The run it stands in is there, read and listed."""
+    sound = journal.dumps({"k": "run_started", "v": 1, "t": 1, "n": 1, "run": "r", "name": "n", "kind": "script"})
+    (layout.journal / f"{journal.new_id()}.state.jsonl").write_text(f"{sound}\n{text}\n")
+    projection.fold(store)
+    with store.reader() as db:
+        (found,) = history.runs(db)
+        assert found.state.value == "crashed" and found.incomplete
 
 
 def bent(value: Any, chance: random.Random) -> Any:

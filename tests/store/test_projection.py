@@ -6,6 +6,7 @@ import json
 import math
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from mlops_local.domain import events
 from mlops_local.domain.assets import GateResult, ModelVersion, Verdict
 from mlops_local.domain.errors import IntegrityError, NewerStore
 from mlops_local.domain.plan import Output, StepResult, result_to_json
-from mlops_local.store import archive, cache, folding, history, journal, ledger, objects, projection
+from mlops_local.store import archive, cache, folding, history, journal, ledger, objects, projection, search
 from mlops_local.store import layout as layouts
 from mlops_local.store.database import Store
 from mlops_local.store.journal import Journal
@@ -332,6 +333,38 @@ def test_a_moved_project_works(layout: Layout, store: Store, tmp_path: Path) -> 
     assert projection.fold(moved) == 0
     assert views(moved) == before and len(before["evaluation"]) == 2
     moved.close()
+
+
+@pytest.mark.parametrize("kind", [events.PARAMS, events.SNAPSHOT])
+def test_a_line_is_as_long_as_it_is(layout: Layout, store: Store, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    """A snapshot of a hundred thousand files is one line, as are parameters: longer than what is read at once, and whole."""
+    monkeypatch.setattr(folding, "CHUNK_BYTES", 1000)
+    run = journal.new_id()
+    files = [{"path": f"{number}.jpg", "hash": "a" * 64, "bytes": 1} for number in range(100)]
+    snapshot = {"id": "s1", "source": "photos", "rows": 0, "bytes": 1, "files": files}
+    fields = {"values": {"words": "x" * 9000}} if kind == events.PARAMS else {"snapshot": snapshot}
+    with closing(Journal.open(layout.journal)) as writer:
+        writer.state(events.RUN_STARTED, run=run, name="n", kind="script")
+        writer.state(kind, run=run, **fields)
+        writer.state(events.RUN_ENDED, run=run, state="done", error="", seconds=1)
+    for _ in range(2):  # from journal/, then from done/
+        projection.rebuild(store)
+        with store.reader() as db:
+            found = history.run(db, run)
+            assert found is not None and not found.incomplete and found.state.value == "done"
+            held = [*found.params.values(), *(entry.path for one in history.snapshots(db) for entry in one.files)]
+        assert held == ["x" * 9000] or len(held) == 100
+
+
+def test_half_a_pair_stops_neither_the_fold_nor_a_filter(layout: Layout, store: Store) -> None:
+    """Text that is no UTF-8, as another program's JSON or an odd path leaves it, is shown by a sign; its run is there."""
+    with closing(Journal.open(layout.journal)) as writer:
+        writer.state(events.RUN_STARTED, run="r", name="n\ud83d", kind="script")
+        writer.state(events.PARAMS, run="r", values={"path": "a\udcff", "back": "\\ud83d", "smile": "\U0001f600"})
+    projection.fold(store)
+    with store.reader() as db:
+        (found,) = search.runs(db, "not param.path = 'b'", sort="param.path").runs
+        assert found.name == "n\ufffd" and found.params == {"path": "a\ufffd", "back": "\\ud83d", "smile": "\U0001f600"}
 
 
 def test_names_that_are_not_utf8_are_kept_readable(layout: Layout, store: Store) -> None:
