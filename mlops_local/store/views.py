@@ -112,6 +112,10 @@ _NO_EVALUATION = """
     SELECT NULL::VARCHAR AS version, NULL::VARCHAR AS row, NULL::DOUBLE AS label, NULL::DOUBLE AS prediction,
         NULL::JSON AS keys WHERE false"""
 
+_OBJECT = "__mlops_object"
+"""The column of the file's path; a key of the rows may be called `filename`."""
+_READ = f"union_by_name = true, filename = '{_OBJECT}'"
+
 
 def create(db: Db) -> None:
     """Make every view anew in the attached file."""
@@ -124,7 +128,7 @@ def evaluation(db: Db, layout: Layout, hashes: Sequence[str]) -> None:
     """Point the view `evaluation` at the predictions objects of all versions.
 
     Paths in it are relative, so that a moved project works: a connection finds them through `file_search_path`, which
-    `database.search_path` gives. Objects that are missing or not what was written are left out until `doctor` has seen to them.
+    `database` sets. Objects that are missing or not what was written are left out until `doctor` has seen to them.
     """
     paths = sorted({f"objects/{hash[:2]}/{hash}" for hash in hashes if hash})
     there = [path for path in paths if (layout.state / path).is_file()]
@@ -135,9 +139,9 @@ def evaluation(db: Db, layout: Layout, hashes: Sequence[str]) -> None:
         listed = ", ".join(f"'{path}'" for path in there)
         select = f"""
             SELECT v.id AS version, e.row::VARCHAR AS row, e.label::DOUBLE AS label, e.prediction::DOUBLE AS prediction,
-                json_merge_patch(to_json(e), '{{"filename": null, "label": null, "prediction": null, "row": null}}') AS keys
-            FROM read_parquet([{listed}], union_by_name = true, filename = true) e
-            JOIN store.version v ON v.predictions = right(e.filename, 64)"""
+                json_merge_patch(to_json(e), '{{"{_OBJECT}": null, "label": null, "prediction": null, "row": null}}') AS keys
+            FROM read_parquet([{listed}], {_READ}) e
+            JOIN store.version v ON v.predictions = right(e.{_OBJECT}, 64)"""
     db.execute(f"CREATE OR REPLACE VIEW main.evaluation AS {select}")
 
 
@@ -150,7 +154,7 @@ def _readable(db: Db, layout: Layout, paths: Sequence[str]) -> bool:
     asked = db.cursor()
     try:
         if paths:
-            asked.execute(f"DESCRIBE SELECT {columns} FROM read_parquet([{listed}], union_by_name = true)")
+            asked.execute(f"DESCRIBE SELECT {columns} FROM read_parquet([{listed}], {_READ})")
     except duckdb.Error:
         return False
     finally:

@@ -7,7 +7,7 @@ import math
 import sys
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -328,11 +328,25 @@ def test_a_moved_project_works(layout: Layout, store: Store, tmp_path: Path) -> 
     projection.fold(store)
     before = views(store)
     store.close()
-    layout.root.rename(tmp_path / "elsewhere ' odd")
-    moved = Store(Layout(tmp_path / "elsewhere ' odd"))
+    layout.root.rename(tmp_path / "else, where ' odd")
+    moved = Store(Layout(tmp_path / "else, where ' odd"))
     assert projection.fold(moved) == 0
     assert views(moved) == before and len(before["evaluation"]) == 2
+    assert projection.rebuild(moved) and views(moved)["evaluation"] == before["evaluation"]
     moved.close()
+
+
+def test_rows_may_have_a_column_of_any_name(layout: Layout, store: Store) -> None:
+    """Pictures are told apart by a column `filename`, which is also what DuckDB calls the file a row is from."""
+    frame = pl.DataFrame({"row": ["r1"], "label": [0], "prediction": [0.25], "filename": ["cat.jpg"]})
+    path = layout.tmp / "q.parquet"
+    frame.write_parquet(path)
+    made = replace(decide(layout, train(layout)), predictions=objects.put_file(layout, path), fingerprint="other")
+    ledger.append_version(layout, lambda number: made)
+    projection.fold(store)
+    with store.reader() as db:
+        found = db.execute("SELECT keys ->> 'filename' FROM evaluation WHERE version = 'delay@2'").fetchall()
+    assert found == [("cat.jpg",)]
 
 
 @pytest.mark.parametrize("kind", [events.PARAMS, events.SNAPSHOT])
