@@ -304,6 +304,7 @@ class Store:
         finally:
             _detach(None, db)
         draft.chmod(0o600)
+        self.layout.folded.unlink(missing_ok=True)  # it is of another database, whose inode this one may have
         draft.rename(self.layout.database)
 
     def _attach_file(self, db: Db, path: Path, read_only: bool) -> None:

@@ -92,6 +92,11 @@ class Layout:
         return self.state / "cache"
 
     @property
+    def folded(self) -> Path:
+        """What was folded, by stat: replaced by every fold that found something, void for a new database."""
+        return self.cache / "folded.json"
+
+    @property
     def logs(self) -> Path:
         """Output of steps and tracebacks of our own bugs."""
         return self.state / "logs"

@@ -11,7 +11,6 @@ import os
 import threading
 import time
 from contextlib import suppress
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlops_local.domain.errors import MlopsError
@@ -25,7 +24,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Tail", "expect", "fold", "rebuild", "settle"]
 
-_SEEN = "folded.json"
 _UNSETTLED = 20
 """How often the ledger is looked at again while somebody is deciding; then its news is left to the next fold."""
 
@@ -102,7 +100,6 @@ def rebuild(store: Store) -> int:
         archive.unpack(damaged[0])
         archive.members(damaged[0])
     store.drop()
-    (store.layout.cache / _SEEN).unlink(missing_ok=True)
     lines = fold(store)
     restore_cache(store)
     return lines
@@ -130,18 +127,13 @@ def restore_cache(store: Store) -> None:
         cache.save_snapshot(layout, snapshot)
 
 
-def note(layout: Layout) -> Path:
-    """Return the file that says what was folded: replaced by every fold that found something."""
-    return layout.cache / _SEEN
-
-
 # -- is there anything to do?
 
 
 def _anything_new(layout: Layout) -> bool:
     """Compare what is there with what the last fold saw, by stat alone."""
     try:
-        seen = json.loads(note(layout).read_bytes())
+        seen = json.loads(layout.folded.read_bytes())
         if seen["database"] != layout.database.stat().st_ino or seen["ledger"] != ledger.key(layout):
             return True
         there = _sizes(layout)
@@ -159,7 +151,7 @@ def _remember(layout: Layout, step: Step) -> None:
         "ledger": step.ledger,
         "files": {part.name: part.position for part in step.parts if part.kept is None and part not in step.over},
     }
-    files.replace(layout.cache / _SEEN, json.dumps(value).encode())
+    files.replace(layout.folded, json.dumps(value).encode())
 
 
 def _sizes(layout: Layout) -> dict[str, int]:

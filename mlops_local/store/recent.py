@@ -41,7 +41,7 @@ def newest(store: Store, limit: int) -> tuple[list[Run], int]:
 def _state(store: Store) -> str:
     """What the last fold left: changes with every fold and every rebuild."""
     try:
-        stat = projection.note(store.layout).stat()
+        stat = store.layout.folded.stat()
     except OSError:
         return ""
     return f"{stat.st_ino} {stat.st_size} {stat.st_mtime_ns}"

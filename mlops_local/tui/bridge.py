@@ -274,7 +274,7 @@ class Bridge(App[None]):
 
     def _stamps(self) -> tuple[object, object]:
         """What tells that somebody else folded or decided: the files' stamps, without opening them."""
-        return _stamp(projection.note(self.project.layout)), _stamp(self.project.layout.ledger)
+        return _stamp(self.project.layout.folded), _stamp(self.project.layout.ledger)
 
     @on(Changed)
     def _changed(self, event: Changed) -> None:
