@@ -135,10 +135,15 @@ class Attempt:
             shutil.rmtree(old, ignore_errors=True)
 
     def _spill(self) -> int:
-        """Write the points that were heard; returns the file's size."""
+        """Write the points that were heard, all or none of them; returns the file's size."""
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with self._mutex, (self.folder / _POINTS).open("ab") as file:
-            file.write(self._lines)
+        with self._mutex, (self.folder / _POINTS).open("ab", buffering=0) as file:
+            size = file.tell()
+            try:
+                files.write_all(file.fileno(), bytes(self._lines))
+            except BaseException:
+                file.truncate(size)
+                raise
             self._lines.clear()
             return file.tell()
 

@@ -254,19 +254,20 @@ class Journal:
         """Write up to 2,500 points. They leave the buffer first and come back, in order, if they cannot be written."""
         if self._metric < 0 or self._metric_size >= SEGMENT_BYTES:
             self._open_segment()
-        take = self._points.popleft
-        with self._taking:
-            dropped, self._dropped = self._dropped, {}
-            batch = list(starmap(take, repeat((), min(len(self._points) // _SLOTS, 2_500) * _SLOTS)))
-        gaps = [_gap(run, number, next(self._numbers)) for run, number in dropped.items()]
-        lines, self._at = _lines(batch, self._numbers, self._at)
-        data = "".join([*gaps, *lines]).encode("utf-8", "replace")
-        before = self._metric_size
+        take, before, data = self._points.popleft, self._metric_size, b""
+        batch: list[Any] = []
+        dropped: dict[str, int] = {}
         try:
+            with self._taking:
+                dropped, self._dropped = self._dropped, {}
+                batch = list(starmap(take, repeat((), min(len(self._points) // _SLOTS, 2_500) * _SLOTS)))
+            gaps = [_gap(run, number, next(self._numbers)) for run, number in dropped.items()]
+            lines, self._at = _lines(batch, self._numbers, self._at)
+            data = "".join([*gaps, *lines]).encode("utf-8", "replace")
             files.append_lines(self._metric, data)
         except BaseException:  # the disk is full, or ^C
             there = data.count(b"\n", 0, os.fstat(self._metric).st_size - before)
-            self._give_back(batch[max(0, there - len(gaps)) * _SLOTS :], list(dropped.items())[there:])
+            self._give_back(batch[max(0, there - len(dropped)) * _SLOTS :], list(dropped.items())[there:])
             raise
         finally:
             self._metric_size = os.fstat(self._metric).st_size
@@ -309,7 +310,7 @@ class Journal:
             return  # points are being taken right now; if they come back, the next call drops
         try:
             while len(self._points) > BUFFER_POINTS * _SLOTS:
-                _, run, *_ = [self._points.popleft() for _ in range(_SLOTS)]
+                _, run, *_ = starmap(self._points.popleft, repeat((), _SLOTS))  # as they are put there: all or none of a point
                 self._dropped[run] = self._dropped.get(run, 0) + 1
         finally:
             self._taking.release()

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
 import pytest
 
 from mlops_local.domain.errors import MlopsError
-from mlops_local.store import checkpoints
+from mlops_local.store import checkpoints, files
 from mlops_local.store.checkpoints import Attempt
 from mlops_local.store.layout import Layout
 
@@ -91,6 +92,25 @@ def test_a_failed_write_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(MlopsError, match="no space left"):
         attempt.save(1, "pickle", write)
     assert [path.name.partition(".")[2] for path in (tmp_path / "a").iterdir() if path.is_dir()] == ["0"]
+
+
+def test_points_that_did_not_fit_are_there_once_when_they_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk that is full in the middle of a line leaves no half of it among the points, and none twice."""
+    attempt = Attempt(tmp_path, "a", KEY)
+    attempt.hear(b'{"s":1}\n{"s":2}\n')
+    write_all = files.write_all
+
+    def full(descriptor: int, data: bytes) -> None:
+        write_all(descriptor, data[:11])
+        raise OSError(errno.ENOSPC, "full")
+
+    with monkeypatch.context() as patch, pytest.raises(MlopsError, match="no space left"):
+        patch.setattr(files, "write_all", full)
+        keep(attempt, 0)
+    attempt.hear(b'{"s":3}\n')
+    keep(attempt, 1)
+    found = checkpoints.furthest(tmp_path, KEY)
+    assert found is not None and found.lines == b'{"s":1}\n{"s":2}\n{"s":3}\n'
 
 
 def test_what_nobody_came_back_to_is_dropped(tmp_path: Path) -> None:

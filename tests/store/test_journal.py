@@ -15,6 +15,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from hypothesis import given, settings
@@ -305,6 +306,19 @@ def test_a_write_that_stops_half_way_leaves_whole_lines_that_stay(
     assert [line["s"] for line in points(layout) if line["k"] == "m"] == list(range(20))
     assert [(line["r"], line["dropped"]) for line in points(layout) if line["k"] == "gap"] == [("a", 3), ("b", 4)]
     writer.close()
+
+
+def test_an_interrupt_before_the_write_loses_no_point(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
+    """^C while lines are made of points: they are in the buffer again, and the next flush writes them."""
+    writer = Journal.open(layout.journal)
+    monkeypatch.setattr(writer, "_stir", lambda: None)
+    writer.metric("r", "loss", 0.5, 1)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(journal, "_lines", Mock(side_effect=KeyboardInterrupt))
+        writer.flush()
+    writer.metric("r", "loss", 0.5, 2)
+    writer.close()
+    assert [line["s"] for line in points(layout)] == [1, 2]
 
 
 def test_time_never_goes_back_within_a_journal(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
