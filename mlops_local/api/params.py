@@ -18,6 +18,8 @@ DEEPEST = 20
 """Levels of nesting that are kept apart; what lies deeper, as in a list that holds itself, is text."""
 SHOWN = 1000
 """Characters of a value that is no JSON."""
+_LONGEST_BITS = 4096
+"""Of a whole number that is kept as such; Python itself writes none of more than 4300 digits."""
 _PLACE = re.compile(r" at 0x[0-9a-f]+")
 """Where an object happens to lie in memory: another place in each run, and no difference."""
 
@@ -76,7 +78,7 @@ def plain(value: Any, above: tuple[int, ...] = ()) -> Any:
     """
     if isinstance(value, Enum):
         return plain(value.value, above)
-    if value is None or isinstance(value, bool):
+    if value is None:
         return value
     if isinstance(value, str):
         return str(value)
@@ -100,7 +102,9 @@ def _new(value: Any, above: tuple[int, ...]) -> bool:
 
 def _number(value: float) -> Any:
     if isinstance(value, int):
-        return int(value)
+        if isinstance(value, bool):
+            return value
+        return int(value) if value.bit_length() <= _LONGEST_BITS else hex(value)
     real = float(value)
     return real if math.isfinite(real) else "NaN" if real != real else "Infinity" if real > 0 else "-Infinity"
 
@@ -110,7 +114,7 @@ def _named(value: Any) -> Mapping[Any, Any] | None:
     if isinstance(value, Mapping):
         return value
     if is_dataclass(value) and not isinstance(value, type):
-        return {field.name: getattr(value, field.name) for field in fields(value)}
+        return {field.name: getattr(value, field.name) for field in fields(value) if hasattr(value, field.name)}
     return None
 
 

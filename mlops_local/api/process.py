@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, SupportsFloat, SupportsIndex
 
 from mlops_local.api import notebook
 from mlops_local.domain import secrets
-from mlops_local.domain.errors import ProjectNotFound, UsageError
+from mlops_local.domain.errors import MlopsError, ProjectNotFound, UsageError
 from mlops_local.store import layout as layouts
 from mlops_local.store.layout import Layout
 
@@ -39,6 +39,7 @@ class Process:
         self.base: Run | None = None
         """The run this process was started in, for what is logged outside any `with`."""
         self._at_exit = False
+        self._complained = False
 
     def begin(self, run: Run) -> None:
         """Make a run one that goes on."""
@@ -47,6 +48,12 @@ class Process:
         if not self._at_exit:
             self._at_exit = True
             atexit.register(end_left)
+
+    def complain(self, error: MlopsError) -> None:
+        """Say once that nothing is logged, and why: a training is not ended by what watches it."""
+        if not self._complained and sys.stderr is not None:
+            self._complained = True
+            sys.stderr.write(f"mlops: nothing is logged: {error.message}\n")
 
 
 process = Process()
@@ -105,7 +112,11 @@ def ending(error: BaseException | None) -> tuple[str, str]:
     if error is None or (isinstance(error, SystemExit) and error.code in (None, 0)):
         return "done", ""
     cancelled = isinstance(error, (KeyboardInterrupt, _Terminated))
-    return "cancelled" if cancelled else "failed", secrets.strike(f"{type(error).__name__}: {error}")
+    try:
+        said = f"{type(error).__name__}: {error}"
+    except Exception:  # noqa: BLE001 - the error's own text may fail, and must not take the place of the error
+        said = type(error).__name__
+    return "cancelled" if cancelled else "failed", secrets.strike(said)
 
 
 class _Terminated(SystemExit):

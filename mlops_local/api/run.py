@@ -13,7 +13,7 @@ from typing import Any, TypeVar, overload
 from mlops_local.api.process import MODE_VARIABLE, RUN_VARIABLE, Number, innermost, process, project_layout
 from mlops_local.api.recording import recorder
 from mlops_local.api.running import Run
-from mlops_local.domain.errors import UsageError
+from mlops_local.domain.errors import MlopsError, UsageError
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -74,7 +74,11 @@ def run(
 def log(step: Number | None = None, **values: Number) -> None:
     """Log metrics to the current run, as `Run.log`. Never raises, never waits; nothing outside any run."""
     stack = process.stack
-    joined = stack[0] if len(stack) == 1 else current()
+    try:
+        joined = stack[0] if len(stack) == 1 else current()
+    except MlopsError as error:
+        process.complain(error)
+        return
     if joined is not None:
         joined.log(step, **values)
 

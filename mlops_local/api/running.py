@@ -153,7 +153,8 @@ class Run:
         """Decorate a function: each call is a run of its own, with the arguments that are settings as parameters."""
         import inspect
 
-        if inspect.iscoroutinefunction(function) or inspect.isgeneratorfunction(function):
+        goes_on = (inspect.iscoroutinefunction, inspect.isgeneratorfunction, inspect.isasyncgenfunction)
+        if any(kind(function) for kind in goes_on):
             raise UsageError(
                 f"@mlops.run: {function.__name__} does not end when it returns", hint="use `with mlops.run():` inside it"
             )

@@ -57,8 +57,20 @@ def command_line(argv: Sequence[str]) -> list[str]:
 
 
 def parameters(values: Mapping[str, object]) -> dict[str, object]:
-    """Return parameters with secret ones struck out."""
-    return {
-        name: STRUCK if is_secret_name(name) else strike(value) if isinstance(value, str) else value
-        for name, value in values.items()
-    }
+    """Return parameters with secret ones struck out, at any depth; a number of tokens or keys (`max_tokens`) is none."""
+    return {name: _kept(name, value) for name, value in values.items()}
+
+
+def _kept(name: str, value: object) -> object:
+    count = isinstance(value, (int, float)) and name.lower().endswith(("tokens", "keys"))
+    return STRUCK if is_secret_name(name) and not count else _within(value)
+
+
+def _within(value: object) -> object:
+    if isinstance(value, str):
+        return strike(value)
+    if isinstance(value, Mapping):
+        return {key: _kept(str(key), item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return command_line(value) if all(isinstance(item, str) for item in value) else [_within(item) for item in value]
+    return value

@@ -113,6 +113,13 @@ def test_logging_outside_a_run_does_nothing(folder: Path) -> None:
     assert not (folder / ".mlops").exists()
 
 
+def test_a_store_that_cannot_be_written_ends_no_training(folder: Path) -> None:
+    """What is logged to the run the process was started in is lost then, and that is said once."""
+    gone = str(folder / "mlops.toml" / ".mlops")
+    status, said = finish(folder, "log(1, x=2); log(2, x=3); print('fine')\n", MLOPS_RUN="a" * 32, MLOPS_STATE=gone)
+    assert status == 0 and said.startswith("fine\nmlops: nothing is logged: ") and said.count("\n") == 2
+
+
 def test_no_project(tmp_path: Path) -> None:
     """Outside a project the error says what to do."""
     status, said = finish(tmp_path, "with run(): pass\n")

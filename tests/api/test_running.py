@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 import threading
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +105,7 @@ def test_parameters_of_any_nesting(project: Path, lines: Lines) -> None:
     class Optimizer:
         lr: float = 0.1
         betas: tuple[float, float] = (0.9, 0.999)
+        steps: int = dataclasses.field(init=False)
 
     circle: dict[str, Any] = {"a": 1}
     circle["again"] = circle
@@ -114,8 +116,9 @@ def test_parameters_of_any_nesting(project: Path, lines: Lines) -> None:
             argparse.Namespace(layers=2, api_key="abc"), where=Path("/x"), what=math.sqrt, object=object(), odd=math.nan
         )
         mlops.log_params(circle=circle, rounds=rounds, scalar=np.float32(0.5), tensor=torch.tensor(3), kinds={"b", "a"})
-        mlops.log_params({"step": 1, "values": 2})
+        mlops.log_params({"step": 1, "values": 2, "flag": np.True_, "large": 2**100, "huge": 10**5000})
     found = params(lines)
+    assert found.pop("huge") == hex(10**5000) and found.pop("flag") is True
     assert found["circle.a"] == 1 and found["rounds"][0] == 1 and isinstance(found["circle.again"], str)
     for name in ("circle.a", "circle.again", "rounds"):
         del found[name]
@@ -135,6 +138,7 @@ def test_parameters_of_any_nesting(project: Path, lines: Lines) -> None:
         "kinds": ["a", "b"],
         "step": 1,
         "values": 2,
+        "large": 2**100,
     }
     with mlops.run(), pytest.raises(UsageError, match="of type int has no names"):
         mlops.log_params(3)
@@ -219,6 +223,25 @@ def test_a_decorated_function_is_a_run_each_time(project: Path, lines: Lines) ->
 
         @mlops.run
         async def later() -> None: ...
+
+    with pytest.raises(UsageError, match="does not end when it returns"):
+
+        @mlops.run
+        async def rows() -> AsyncIterator[int]:
+            yield 1
+
+
+def test_an_error_without_words_is_the_error(project: Path, lines: Lines) -> None:
+    """An error whose own text fails ends the run as any other, and is what the caller gets."""
+
+    class Mute(Exception):
+        def __str__(self) -> str:
+            raise RuntimeError
+
+    with pytest.raises(Mute), mlops.run():
+        raise Mute
+    (end,) = lines("run_ended")
+    assert (end["state"], end["error"]) == ("failed", "Mute")
 
 
 def test_begun_and_ended_by_hand(project: Path, lines: Lines) -> None:

@@ -34,3 +34,16 @@ def test_environment_is_an_allow_list() -> None:
 def test_secret_parameters_are_struck(value: str) -> None:
     """Whatever the value of a parameter named like a secret, it is not kept."""
     assert secrets.parameters({"db.password": value, "rounds": 3}) == {"db.password": "***", "rounds": 3}
+
+
+def test_secrets_are_struck_at_any_depth() -> None:
+    """In lists and what is nested in them too; how many tokens a model may write is no secret."""
+    servers = [{"url": "http://me:pw@host/", "password": "x"}, ("hf_" + "a" * 24, 3)]
+    words = ["--api-key", "abc", "--lr", "1"]
+    assert secrets.parameters({"servers": servers, "argv": words, "max_tokens": 512, "tokens": "abc", "token": 5}) == {
+        "servers": [{"url": "http://me:***@host/", "password": "***"}, ["***", 3]],
+        "argv": ["--api-key", "***", "--lr", "1"],
+        "max_tokens": 512,
+        "tokens": "***",
+        "token": "***",
+    }
