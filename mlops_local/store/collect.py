@@ -7,6 +7,7 @@ for, and whoever keeps a content that is there already makes it young again (see
 
 from __future__ import annotations
 
+import re
 import shutil
 import time
 from collections.abc import Iterator, Sequence
@@ -30,6 +31,7 @@ _SLACK_S = 5.0
 """File systems date a change by a clock that lags behind the journals'."""
 _ASIDE = "gc."
 _HASH = 64
+_RUN = re.compile(r"[0-9a-f]{32}")
 
 
 @dataclass(frozen=True)
@@ -93,7 +95,7 @@ def survey(layout: Layout, *, now_s: float | None = None) -> Garbage:
         items.append(Item("object", why, _bytes(path), path, run))
     items += [Item("result", "made by removed runs", _bytes(path), path) for path in found.entries]
     items += _data(layout, packed & found.kept, dry=True)
-    logs = [(layout.logs / run, run) for run in gone]
+    logs = [(layout.logs / run, run) for run in gone if _RUN.fullmatch(run)]  # a store that was fetched may say anything
     items += [Item("log", "printed by removed runs", _bytes(path), path, run) for path, run in logs if _old(path, limit)]
     drafts = [path for path in sorted(_drafts(layout)) if _old(path, limit)]
     items += [Item("draft", "half written, and nobody goes on with it", _bytes(path), path) for path in drafts]
@@ -126,17 +128,23 @@ def sweep(layout: Layout, *, wait_s: float = 30.0, now_s: float | None = None) -
             newest.forget(layout, registry.removed(ledger.read(layout)))
         for path in entries:
             path.unlink(missing_ok=True)
-        back = _remove(layout, doomed, now_s)
+        back = _set_aside(layout, doomed, now_s)
+        done = replace(seen, items=tuple(item for item in seen.items if item.path not in back))
+        try:
+            if done.items:  # said before it is so: a run whose files may be gone is not taken back
+                data = {"objects": len(doomed) - len(back), "bytes": done.bytes, "runs": list(done.runs)}
+                ledger.append(layout, events.COLLECTED, "objects", None, reason="nothing needed them", data=data, wait_s=wait_s)
+        except BaseException:
+            recover(layout)
+            raise
+        for aside in layout.tmp.glob(_ASIDE + "*"):
+            shutil.rmtree(aside)
         if any(item.kind == "data" for item in seen.items):
             packed = set(packs.every(layout))
             _data(layout, packed & reachable.needs(layout, packed).kept, dry=False, wait_s=wait_s)
         for item in seen.items:
             if item.kind in {"log", "draft", "cache"}:
                 shutil.rmtree(item.path) if item.path.is_dir() else item.path.unlink(missing_ok=True)
-        done = replace(seen, items=tuple(item for item in seen.items if item.path not in back))
-        if done.items:
-            data = {"objects": len(doomed) - len(back), "bytes": done.bytes, "runs": list(done.runs)}
-            ledger.append(layout, events.COLLECTED, "objects", None, reason="nothing needed them", data=data, wait_s=wait_s)
         return done
 
 
@@ -161,8 +169,8 @@ def _data(layout: Layout, keep: set[str], *, dry: bool, wait_s: float = 30.0) ->
     return [Item("data", why, swept.bytes, layout.packs, count=swept.files)] if swept.files else []
 
 
-def _remove(layout: Layout, doomed: Sequence[Path], now_s: float | None) -> set[Path]:
-    """Set aside, ask again, remove. Returns what stays."""
+def _set_aside(layout: Layout, doomed: Sequence[Path], now_s: float | None) -> set[Path]:
+    """Set objects aside, then ask again what is needed. Returns what stays, at its place."""
     if not doomed:
         return set()
     limit = _limit(now_s, reachable.writers(layout))
@@ -171,12 +179,12 @@ def _remove(layout: Layout, doomed: Sequence[Path], now_s: float | None) -> set[
     for path in doomed:
         if _old(path, limit):
             path.rename(aside / path.name)
-    moved = {path.name: path.stat().st_mtime for path in aside.iterdir()}
-    again = reachable.needs(layout, moved)
-    for hash, changed in moved.items():
-        if hash in again.kept or changed > limit:  # named, or kept once more, in between
-            _back(layout, aside / hash)
-    shutil.rmtree(aside)
+    for path in list(aside.iterdir()):
+        if path.stat().st_mtime > limit:  # kept once more in between: asking takes a while, and somebody may read it
+            _back(layout, path)
+    moved = [path.name for path in aside.iterdir()]
+    for hash in reachable.needs(layout, moved).kept:
+        _back(layout, aside / hash)
     return {path for path in doomed if path.exists()}
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import time
+from unittest.mock import Mock
 
 import pytest
 from hypothesis import given, settings
@@ -113,6 +115,29 @@ def test_a_run_removed_just_now_can_be_taken_back(layout: Layout) -> None:
     remove(layout, run)
     assert collect.sweep(layout).runs == () and there(layout) == set(outputs) and (layout.logs / run).exists()
     assert cache.step_result(layout, f"fp-{run}") is not None
+
+
+@pytest.mark.parametrize("where", ["ledger", "files"])
+def test_a_run_whose_files_may_be_gone_is_said_to_be(layout: Layout, monkeypatch: pytest.MonkeyPatch, where: str) -> None:
+    """A collection that ends in the middle has said so of the run before, or has taken nothing of it."""
+    run, outputs = ran(layout, b"mine")
+    remove(layout, run)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        place, name = (ledger, "append") if where == "ledger" else (shutil, "rmtree")
+        patch.setattr(place, name, Mock(side_effect=KeyboardInterrupt))
+        collect.sweep(layout, now_s=later())
+    said = [line.data["runs"] for line in ledger.read(layout) if line.kind == events.COLLECTED]
+    assert (said, there(layout)) == (([], set(outputs)) if where == "ledger" else ([[run]], set()))
+    collect.mend(layout)
+    assert there(layout) == set(outputs)
+
+
+def test_a_removed_run_names_no_folder_but_its_own(layout: Layout) -> None:
+    """An id that leads out of the logs, as a store that was fetched may say, takes nothing with it."""
+    (layout.root / "mine").mkdir()
+    for run in ("../../mine", "..", str(layout.root / "mine"), ""):
+        remove(layout, run)
+    assert collect.sweep(layout, now_s=later()).items == () and (layout.root / "mine").exists()
 
 
 def test_a_run_taken_back_before_is_whole(layout: Layout) -> None:
