@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -80,7 +81,8 @@ def _column(name: str, values: Sequence[Any]) -> pl.Series:
     if kinds <= {int} and all(value is None or abs(value) < 2**63 for value in values):
         return pl.Series(name, values, dtype=pl.Int64)
     if kinds <= {int, float}:
-        return pl.Series(name, [None if value is None else float(value) for value in values], dtype=pl.Float64)
+        with suppress(OverflowError):  # a whole number that no float holds is text
+            return pl.Series(name, [None if value is None else float(value) for value in values], dtype=pl.Float64)
     return pl.Series(
         name, [value if value is None or isinstance(value, str) else json.dumps(value) for value in values], dtype=pl.String
     )

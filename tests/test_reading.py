@@ -18,15 +18,16 @@ __all__ = ["project"]
 def test_runs_are_rows(project: Path) -> None:
     """Newest first; a column a parameter, metric and tag, of the type all runs agree on, else text; filtered and sorted."""
     before = datetime.now(timezone.utc)
-    with mlops.run("one", params={"lr": 0.1, "kind": 1, "layers": [3, 2], "on": True}, group="g"):
+    with mlops.run("one", params={"lr": 0.1, "kind": 1, "layers": [3, 2], "on": True, "bits": 2**2000}, group="g"):
         mlops.log(auc=0.7)
-    with mlops.run("two", params={"lr": 1, "kind": "a"}):
+    with mlops.run("two", params={"lr": 1, "kind": "a", "bits": 0.5}):
         mlops.log(auc=0.8, loss=float("nan"))
     frame = mlops.runs()
     assert frame["name"].to_list() == ["two", "one"] and frame["state"].to_list() == ["done", "done"]
     assert frame["started"].dtype == pl.Datetime("us", "UTC") and frame["started"].min() >= before  # type: ignore[operator]
     assert frame["param.lr"].to_list() == [1.0, 0.1] and frame["param.kind"].to_list() == ["a", "1"]
     assert frame["param.layers"].to_list() == [None, "[3, 2]"] and frame["param.on"].to_list() == [None, True]
+    assert frame["param.bits"].to_list() == ["0.5", str(2**2000)]
     assert frame["metric.auc"].to_list() == [0.8, 0.7] and frame["tag.group"].to_list() == [None, "g"]
     assert mlops.runs("metric.auc > 0.75")["name"].to_list() == ["two"]
     assert mlops.runs(sort="metric.auc", limit=1)["name"].to_list() == ["one"]

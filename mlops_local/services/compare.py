@@ -188,7 +188,10 @@ def _rows(values: Sequence[Mapping[str, Any]]) -> Iterator[Row]:
 
 def _difference(first: Any, last: Any) -> float | None:
     numbers = all(isinstance(value, int | float) and not isinstance(value, bool) for value in (first, last))
-    return last - first if numbers else None
+    try:
+        return last - first if numbers else None
+    except OverflowError:  # a whole number that no float holds
+        return None
 
 
 def _verdict(project: Project, facts: Sequence[_Facts]) -> Verdict | None:

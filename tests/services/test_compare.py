@@ -77,6 +77,14 @@ def test_nan_equals_nan(story: Any) -> None:
     assert compare.compare(story.project, ["b", "c"]).differs
 
 
+def test_a_whole_number_that_no_float_holds_has_no_difference(story: Any) -> None:
+    """It is shown beside the other; nothing fails."""
+    story.run("a", params={"bits": 2**2000})
+    story.run("b", params={"bits": 0.5})
+    (row,) = compare.compare(story.project, ["a", "b"]).sections["params"]
+    assert (row.values, row.difference) == ((2**2000, 0.5), None)
+
+
 def test_versions_compare_with_their_verdict_and_what_their_runs_used(two: Any) -> None:
     """A version brings its own metrics and data, its run's parameters and code, and the ledger's verdict."""
     first = two.version("delay", 0.70, run=compare_id(two, "amber-fox"), snapshots={"flights": "aa" * 32})
