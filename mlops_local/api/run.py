@@ -17,20 +17,6 @@ from mlops_local.domain.errors import MlopsError, UsageError
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-__all__ = [
-    "Run",
-    "current",
-    "flush",
-    "log",
-    "log_artifact",
-    "log_eval",
-    "log_figure",
-    "log_model",
-    "log_params",
-    "log_table",
-    "run",
-]
-
 
 @overload
 def run(name: F, /) -> F: ...

@@ -26,13 +26,29 @@ def replace(path: Path, data: bytes, *, mode: int = 0o600, sync: bool = False) -
     """
     draft = path.with_name(f".{path.name[:80]}.{os.urandom(6).hex()}")
     try:
-        create(draft, data, mode=mode, sync=sync)
-        draft.replace(path)
+        put(draft, path, data, mode=mode, sync=sync)
     except OSError as error:
-        draft.unlink(missing_ok=True)
         raise cannot_write(path, error) from error
     if sync:
         sync_folder(path.parent)
+
+
+def put(draft: Path, path: Path, data: bytes, *, mode: int = 0o600, sync: bool = False) -> None:
+    """Write a draft that is not there yet and give it the name `path`. Raises OSError, and leaves no draft.
+
+    Args:
+        draft: on the same file system.
+        path: where it is to be; replaced if it is there.
+        data: the whole content.
+        mode: permissions.
+        sync: its bytes outlive a power cut; its name needs `sync_folder`.
+    """
+    try:
+        create(draft, data, mode=mode, sync=sync)
+        draft.replace(path)
+    except BaseException:
+        draft.unlink(missing_ok=True)
+        raise
 
 
 def create(path: Path, data: bytes, *, mode: int = 0o600, sync: bool = False) -> None:

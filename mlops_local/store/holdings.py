@@ -135,16 +135,17 @@ def collect(named: Named, data: bytes, wanted: Wanted, there: Collection[str]) -
 
 
 def place(layout: Layout, name: str, data: bytes) -> bool:
-    """Put another store's final journal file among ours, to be folded; False if it is there already."""
+    """Put another store's final journal file among ours, to be folded; False if it is there already.
+
+    Nor is one taken of a journal that is being written here: its next segment would pass for this one's, and be lost.
+    """
     home = layout.journal / name
-    if journal.NAME.fullmatch(name) is None or home.exists() or (layout.done / f"{name}.zst").exists():
+    taken = home.exists() or (layout.done / f"{name}.zst").exists()
+    if journal.NAME.fullmatch(name) is None or taken or journal.live(home):
         return False
-    draft = layout.journal / f".{name}.{secrets.token_hex(4)}"
     try:
-        files.create(draft, data, sync=True)
-        draft.rename(home)
+        files.put(layout.journal / f".{name}.{secrets.token_hex(4)}", home, data, sync=True)
     except OSError as error:
-        draft.unlink(missing_ok=True)
         raise files.cannot_write(home, error) from error
     return True
 

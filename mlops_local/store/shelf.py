@@ -154,12 +154,7 @@ class Folder:
             folder.chmod(stat.S_IMODE(self.root.stat().st_mode))
 
     def _put(self, home: Path, data: bytes) -> None:
-        draft = self.root / _DRAFTS / secrets.token_hex(8)
-        try:
-            files.create(draft, data, mode=0o666, sync=True)
-            draft.rename(home)
-        finally:
-            draft.unlink(missing_ok=True)
+        files.put(self.root / _DRAFTS / secrets.token_hex(8), home, data, mode=0o666, sync=True)
         files.sync_folder(home.parent)
 
     def _tidy(self) -> None:
