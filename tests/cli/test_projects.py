@@ -87,7 +87,7 @@ def test_data_commands_agree(tmp_path: Path) -> None:
     assert [column["name"] for column in shown["columns"]] == list(_table(1).columns)
     text = _mlops(project, "data", "show", taken["id"][:8]).stdout
     assert "data/people.csv" in text and "customer_id" in text
-    assert "are what their snapshots say" in _mlops(project, "data", "verify").stdout
+    assert "1 file is what its snapshot says" in _mlops(project, "data", "verify").stdout
     with (project / "data/people.csv").open("a") as file:
         file.write("300,30,Ulm,2024-12-28,99.5,no\n")
     assert "changed" in _mlops(project, "data", "verify", expect=1).stdout

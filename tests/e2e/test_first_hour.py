@@ -130,7 +130,7 @@ def test_the_first_hour(stranger: Stranger) -> None:
     assert "1 of 2: lr=.1" in grid and "2 of 2: lr=.03" in grid
     title, *rows = stranger.mlops("runs").splitlines()
     assert len(rows) == 3 and "error" in title
-    assert re.search(r"lr +0\.0300 +0\.1000", stranger.mlops("compare", "@1", "@2"))
+    assert re.search(r"lr +0\.03 +0\.1", stranger.mlops("compare", "@1", "@2"))
 
     text = TRAIN.replace("import polars as pl\n", "import polars as pl\n\nimport mlops_local as mlops\n")
     (root / "train.py").write_text(text + THREE_LINES)
