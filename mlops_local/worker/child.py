@@ -11,28 +11,27 @@ import os
 import signal
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
 
 from mlops_local.worker import tree
 
 _F_SETSIG = 10
 
+Answer = dict[str, Any]
 
-def run(body: Callable[[], dict[str, Any]], answer: BinaryIO, *, root: Path, output: int, life: int) -> NoReturn:
+
+def run(body: Callable[[], Answer], answer: BinaryIO, *, output: int, life: int) -> NoReturn:
     """Become a group of its own, run `body`, leave what it returns as JSON, end without Python's teardown.
 
     Args:
         body: what to do.
         answer: the file the server reads afterwards.
-        root: the folder to work in.
         output: the pipe that stdout and stderr go to.
         life: the pipe whose other end the server holds while it lives.
     """
     code = 70
     try:
         _leave(output, life)
-        os.chdir(root)
         value = body()
         _flush()
         tree.sweep()

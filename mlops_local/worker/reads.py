@@ -69,13 +69,14 @@ class Reads:
         self._began, self.on = self._began or time.time(), True
         sys.addaudithook(self._hook())
         sys.meta_path.insert(0, self)
-        for name in _READERS:
-            if name in sys.modules:
-                self._wrap_module(sys.modules[name])
+        _entered.append(self)
+        for module in _unwrapped():
+            self._patches += _wrapped(module)
         return self
 
     def __exit__(self, *error: object) -> None:
         self.on = False  # a hook cannot be taken out
+        _entered.remove(self)
         sys.meta_path.remove(self)
         for owner, name, original in reversed(self._patches):
             setattr(owner, name, original)
@@ -164,34 +165,13 @@ class Reads:
 
         def executed(module: ModuleType) -> None:
             execute(module)
-            self._wrap_module(module)
+            self._patches += _wrapped(module)
 
         spec.loader.exec_module = executed  # type: ignore[method-assign]
         return spec
 
-    def _wrap_module(self, module: ModuleType) -> None:
-        for name, value in list(vars(module).items()):
-            if not name.startswith(_READERS[module.__name__]) or not callable(value):
-                continue
-            owner, attribute = (value, "__init__") if isinstance(value, type) else (module, name)
-            original = getattr(owner, attribute)
-            try:
-                setattr(owner, attribute, self._noting(original, 1 if isinstance(value, type) else 0))
-            except (AttributeError, TypeError):  # a class of C: it cannot be changed
-                continue
-            self._patches.append((owner, attribute, original))
-
-    def _noting(self, reader: Callable[..., Any], first: int) -> Callable[..., Any]:
-        @functools.wraps(reader)
-        def noted(*arguments: Any, **named: Any) -> Any:
-            if self.on:
-                for value in (*arguments[first : first + 1], *(named[name] for name in _ARGUMENTS & named.keys())):
-                    self._given(value)
-            return reader(*arguments, **named)
-
-        return noted
-
-    def _given(self, value: Any) -> None:
+    def given(self, value: Any) -> None:
+        """A reader was given this argument, which may be a path or several."""
         for item in value if isinstance(value, (list, tuple)) else [value]:
             if isinstance(item, (str, os.PathLike)) and (text := os.fsdecode(item)) and "://" not in text and len(text) < 4096:
                 self._note(self._absolute(text))
@@ -205,6 +185,53 @@ class Reads:
         for file in islice(files, _MANY):
             if file not in self.found and self._matters(file):
                 self.found[file] = name
+
+
+_entered: list[Reads] = []
+"""Whoever is to hear of what readers are given."""
+_for_good: set[str] = set()
+"""Libraries whose readers were wrapped before anybody listened."""
+
+
+def wrap_loaded() -> None:
+    """Wrap the readers of the libraries that are loaded, for as long as this process lives.
+
+    A server does so before it forks: a child would copy a page of memory for each of hundreds of names it looks at.
+    """
+    for module in _unwrapped():
+        _for_good.add(module.__name__)
+        _wrapped(module)
+
+
+def _unwrapped() -> list[ModuleType]:
+    return [sys.modules[name] for name in _READERS if name in sys.modules and name not in _for_good]
+
+
+def _wrapped(module: ModuleType) -> list[tuple[Any, str, Any]]:
+    """Wrap a library's readers; returns what was changed: owner, name and what it was."""
+    changed = []
+    for name, value in list(vars(module).items()):
+        if not name.startswith(_READERS[module.__name__]) or not callable(value):
+            continue
+        owner, attribute = (value, "__init__") if isinstance(value, type) else (module, name)
+        original = getattr(owner, attribute)
+        try:
+            setattr(owner, attribute, _noting(original, 1 if isinstance(value, type) else 0))
+        except (AttributeError, TypeError):  # a class of C: it cannot be changed
+            continue
+        changed.append((owner, attribute, original))
+    return changed
+
+
+def _noting(reader: Callable[..., Any], first: int) -> Callable[..., Any]:
+    @functools.wraps(reader)
+    def noted(*arguments: Any, **named: Any) -> Any:
+        for reads in _entered:
+            for value in (*arguments[first : first + 1], *(named[name] for name in _ARGUMENTS & named.keys())):
+                reads.given(value)
+        return reader(*arguments, **named)
+
+    return noted
 
 
 class Variables:

@@ -1,8 +1,9 @@
 """The forking server: one process that imported the heavy libraries once, one child per request, several at a time.
 
 It reads requests as JSON lines and answers likewise, in the order the children end; request and answer carry an id. It starts
-no thread and runs no user code, so that forking it is safe and takes milliseconds; a child imports the project, does one thing
-and is gone. When the program that asked goes away every child ends with all that it started, whichever of the two died.
+no thread and runs no user code, so that forking it is safe; a child imports the project, does one thing and is gone. The child
+of the next request is forked before that comes. When the program that asked goes away every child ends with all that it
+started, whichever of the two died.
 """
 
 from __future__ import annotations
@@ -17,20 +18,23 @@ import os
 import selectors
 import signal
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import field, replace
+from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO
 
 from mlops_local.domain.errors import ConfigError
 from mlops_local.domain.graph import Graph, from_json, to_json
-from mlops_local.domain.jobs import StepJob, StepOutcome, job_from_json, outcome_from_json, outcome_to_json
+from mlops_local.domain.jobs import StepOutcome, job_from_json, outcome_from_json, outcome_to_json
 from mlops_local.domain.records import dataclass
-from mlops_local.worker import child, tree
+from mlops_local.worker import spare, tree
 from mlops_local.worker.capture import Capture
+from mlops_local.worker.child import Answer
 from mlops_local.worker.finder import Compiled, Finder, quietly_compiled
+from mlops_local.worker.imported import stamps, unsafe_threads
+from mlops_local.worker.spare import Spare
 
 GRACE_S = 3.0
 """Between TERM and KILL."""
@@ -38,6 +42,8 @@ SAMPLE_S = 0.1
 """How often the memory of a step that started processes is looked at; less often where looking is slow."""
 COMPILING_S = 0.5
 """How long the server compiles at a time; what is left then, each child compiles for itself."""
+HATCHING_S = 0.03
+"""The next child is due so long after a request, or at an answer: a fork slows down what was forked before and begins."""
 _SIGNALS = {
     signal.SIGSEGV: "segmentation fault",
     signal.SIGKILL: "most often: out of memory",
@@ -51,8 +57,6 @@ _SIGNALS = {
 
 _OURS = ("mlops_local.api.declare", "mlops_local.domain.xy", "mlops_local.worker.step")
 """What every child imports anyway."""
-
-Answer = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -104,6 +108,22 @@ class Server:
     graph: Graph = field(default_factory=Graph)
     _ready: dict[str, Compiled] = field(default_factory=dict)
     """The project's modules as every child inherits them."""
+    _code: bytes = b""
+    """The request that brought the project's code."""
+    _news: bytes = b""
+    """That request, while it is only kept: it goes to the child that waits along with its work."""
+    _last: bytes = b""
+    """The last request for a step."""
+    _spare: Spare | None = None
+    """The child of the next request."""
+    _dismissed: list[int] = field(default_factory=list)
+    """Children that were let go without work, and are not gone yet."""
+    _listed: bool = False
+    """Whether it looked up what is installed."""
+    _hatch_at: float = math.inf
+    """When the next one is due."""
+    _forks: bool = False
+    """Whether what was imported lets it fork."""
     _buffer: bytes = b""
     _open: bool = True
     _children: dict[int, _Child] = field(default_factory=dict)
@@ -118,13 +138,18 @@ class Server:
                 key.data()
             for running in list(self._children.values()):
                 self._look_after(running)
+            self._dismissed = [pid for pid in self._dismissed if os.waitpid(pid, os.WNOHANG) == (0, 0)]
+            if self._forks and time.monotonic() >= self._hatch_at:
+                self._hatch_at = math.inf
+                with contextlib.suppress(OSError):  # whoever needs one will hear why there is none
+                    self._spare = self._hatched()
 
     def _patience(self) -> float | None:
         """How long to wait for the next thing to happen: until a child's time is up or its memory is looked at again."""
-        if not self._children:
-            return None
         running = self._children.values()
-        until = min(min(one.end_at, one.kill_at, one.sample_at) for one in running)
+        until = min([self._hatch_at, *(min(one.end_at, one.kill_at, one.sample_at) for one in running)])
+        if until == math.inf:
+            return None
         longest = math.inf if all(one.watched is not None for one in running) else 0.02
         return max(0.0, min(until - time.monotonic(), longest))
 
@@ -135,17 +160,35 @@ class Server:
         if not data:
             self._open = False
             self._selector.unregister(self.requests)
+            self._dismiss()
+            self._hatch_at = math.inf
             for running in self._children.values():
                 self._end(running, "cancelled")
             return
         *lines, self._buffer = (self._buffer + data).split(b"\n")
         for line in lines:
-            request = json.loads(line)
-            operation: Callable[[Mapping[str, Any]], None] = getattr(self, f"_op_{request['op']}")
-            try:
-                operation(request)
-            except OSError as error:  # no more processes or descriptors, or the log cannot be written
-                self._reply(request["id"], {"refused": str(error)})
+            self._hear(line)
+
+    def _hear(self, line: bytes) -> None:
+        if line == self._code:  # nothing new
+            return
+        request = json.loads(line)
+        try:
+            match request["op"]:
+                case "code":
+                    self._code = self._news = line
+                case "preload":
+                    self._preload(request)
+                case "end":
+                    self._cancel(request["id"])
+                case "describe":
+                    self._prepare_to_describe()
+                    self._hand_over(line, request, partial(_described, request["entry"]))
+                case "step":
+                    self._last = line
+                    self._hand_over(line, request, _outcome)
+        except OSError as error:  # no more processes or descriptors, or the log cannot be written
+            self._reply(request["id"], {"refused": str(error)})
 
     def _reply(self, identifier: int, answer: Answer) -> None:
         data = json.dumps({"id": identifier, "answer": answer}, separators=(",", ":")).encode() + b"\n"
@@ -153,12 +196,12 @@ class Server:
             while data:
                 data = data[os.write(self.replies, data) :]
 
-    def _op_code(self, request: Mapping[str, Any]) -> None:
+    def _learn(self, line: bytes) -> None:
         """The project's modules and graph, for all requests from now on."""
+        request = json.loads(line)
         self.root = Path(request["root"])
         self.sources = {name: Module(path, base64.b64decode(data)) for name, (path, data) in request["sources"].items()}
         self.graph = from_json(request["graph"])
-        self._compile()
 
     def _compile(self) -> None:
         """Compile what changed, once for all children."""
@@ -171,11 +214,11 @@ class Server:
             if ready is not None:
                 self._ready[name] = ready
 
-    def _op_preload(self, request: Mapping[str, Any]) -> None:
+    def _preload(self, request: Mapping[str, Any]) -> None:
         """Import libraries here, so that every child has them; says which one starts threads (forking is unsafe then)."""
-        from mlops_local.engines.pipeline import order
         from mlops_local.worker.libraries import installed
 
+        self._dismiss()  # it would have to import them by itself
         gc.disable()  # what a library makes while it is imported stays: looking for garbage there is a tenth of its time
         culprit = ""
         for name in [*_OURS, *filter(installed, request["names"])]:  # other code may be edited while the server lives
@@ -185,94 +228,118 @@ class Server:
             if unsafe_threads():
                 culprit = name
                 break
-        with contextlib.suppress(Exception):  # a polars of another shape is for the step that uses it
-            order.keep()  # its methods are looked into once, not by each child
+        if not culprit:
+            _prepare()
         gc.freeze()  # a child's search for garbage leaves these pages shared
         gc.enable()
+        self._forks, self._hatch_at = not culprit, 0.0
         self._reply(request["id"], {"culprit": culprit, "stamps": stamps()})
 
-    def _op_describe(self, request: Mapping[str, Any]) -> None:
-        """Import the pipeline in a child and describe its graph."""
-        from mlops_local.worker import describe, libraries
+    def _prepare_to_describe(self) -> None:
+        """Look up what is installed here, so that each child that describes need not."""
+        from mlops_local.worker import libraries
 
-        libraries.providers()  # every description asks: here, so that each child need not
+        if not self._listed:
+            self._dismiss()
+            libraries.providers()
+            self._listed = True
 
-        def said(answer: Answer | None, death: str, running: _Child) -> Answer:
-            text = f"{request['entry']}: the module cannot be imported: {death}"
-            hint = f"`python {request['entry']}` in the project's environment does the same by itself"
-            return answer or {"error": {"message": text, "hint": hint, "traceback": ""}}
-
-        def body() -> Answer:
-            finder = Finder(self.root, self.sources, report=True, ready=self._ready)
-            finder.install()
-            try:
-                graph = describe.describe(finder, request["entry"], request["imports"], request.get("commands"))
-            except ConfigError as error:
-                told = {"message": error.message, "hint": error.hint, "traceback": error.traceback, "problems": error.problems}
-                return {"error": told}
-            return {"graph": to_json(graph)}
-
-        self._fork(request["id"], body, said, Path(request["log"]))
-
-    def _op_step(self, request: Mapping[str, Any]) -> None:
-        """Run one step in a child."""
-        job = job_from_json(request["job"], self.graph, self.sources)
-        self._fork(request["id"], lambda: self._step(job), _outcome, job.log, timeout_s=job.step.needs.timeout_s)
-
-    def _step(self, job: StepJob) -> Answer:
-        from mlops_local.worker import step
-
-        finder = Finder(self.root, self.sources, report=False, ready=self._ready)
-        finder.install()
-        return outcome_to_json(step.run(job, finder))
-
-    def _op_end(self, request: Mapping[str, Any]) -> None:
+    def _cancel(self, identifier: int) -> None:
         """End a child whose answer nobody wants any more."""
-        running = self._children.get(request["id"])
+        running = self._children.get(identifier)
         if running is not None:
             self._end(running, "cancelled")
 
     # Children
 
-    def _fork(
-        self,
-        identifier: int,
-        body: Callable[[], Answer],
-        said: Callable[[Answer | None, str, _Child], Answer],
-        log: Path,
-        *,
-        timeout_s: float = 0.0,
-    ) -> None:
-        """Begin a child that runs the body; `_finish` replies."""
-        capture = Capture(log)
-        capture.open()
-        with contextlib.ExitStack() as made:
-            made.callback(capture.close)
-            output, output_end = _pipe(made)
-            life_end, life = _pipe(made)
-            answer = made.enter_context(_file())
-            pid = os.fork()
-            if pid == 0:
-                self._forget_others(output, life)
-                child.run(body, answer, root=self.root, output=output_end, life=life_end)
-            made.pop_all()
-        os.close(output_end)
-        os.close(life_end)
-        with contextlib.suppress(OSError):  # also done by the child: whoever comes first
-            os.setpgid(pid, pid)
-        running = _Child(identifier, pid, said, output, life, answer, capture, _death_descriptor(pid), timeout_s=timeout_s)
-        if timeout_s:
-            running.end_at = running.started + timeout_s
-        self._children[identifier] = running
-        self._selector.register(output, selectors.EVENT_READ, lambda: self._pump(running))
-        if running.watched is not None:
-            self._selector.register(running.watched, selectors.EVENT_READ, lambda: None)
+    def _hatched(self) -> Spare:
+        """A child of what the server knows by now."""
+        if self._news:
+            self._learn(self._news)
+            self._compile()
+            self._news = b""
+        return spare.hatch(self._work, self._forget_others)
 
-    def _forget_others(self, *own: int) -> None:
+    def _dismiss(self) -> None:
+        """Let go of the child that waits."""
+        if self._spare is not None:
+            self._spare.dismiss()
+            self._dismissed.append(self._spare.pid)
+            self._spare = None
+
+    def _hand_over(self, line: bytes, request: Mapping[str, Any], said: Callable[[Answer | None, str, _Child], Answer]) -> None:
+        """Let a child do what is asked; `_finish` replies."""
+        capture = Capture(Path(request["log"]))
+        capture.open()
+        with contextlib.ExitStack() as opened:
+            opened.callback(capture.close)
+            chosen = self._spare or self._hatched()
+            while not chosen.give([self._news, line] if self._news else [line]):
+                self._spare = chosen
+                self._dismiss()
+                chosen = self._hatched()
+            self._spare = None
+            opened.pop_all()
+        self._hatch_at = time.monotonic() + HATCHING_S
+        limit = request.get("timeout_s", 0.0)
+        watched = _death_descriptor(chosen.pid)
+        running = _Child(
+            request["id"], chosen.pid, said, chosen.output, chosen.life, chosen.answer, capture, watched, timeout_s=limit
+        )
+        if limit:
+            running.end_at = running.started + limit
+        self._children[running.id] = running
+        self._selector.register(running.output, selectors.EVENT_READ, lambda: self._pump(running))
+        if watched is not None:
+            self._selector.register(watched, selectors.EVENT_READ, lambda: None)
+
+    # In a child
+
+    def _work(self, wait: Callable[[], list[bytes]]) -> Answer:
+        """Do what is asked, after taking in the code that is newer than this process."""
+        self._rehearse()
+        *news, line = wait()
+        for text in news:
+            self._learn(text)
+        os.chdir(self.root)
+        request = json.loads(line)
+        finder = Finder(self.root, self.sources, report=request["op"] == "describe", ready=self._ready)
+        finder.install()
+        return self._describe(request, finder) if request["op"] == "describe" else self._step(request, finder)
+
+    def _rehearse(self) -> None:
+        """Copy the pages of memory that the beginning of a step writes to, while there is nothing to do yet."""
+        torch = sys.modules.get("torch")
+        with contextlib.suppress(Exception):
+            if torch is not None:
+                torch.manual_seed(torch.initial_seed())
+            if self._last:
+                job_from_json(json.loads(self._last)["job"], self.graph, self.sources)
+
+    def _describe(self, request: Mapping[str, Any], finder: Finder) -> Answer:
+        """Import the pipeline and describe its graph."""
+        from mlops_local.worker import describe
+
+        try:
+            graph = describe.describe(finder, request["entry"], request["imports"], request.get("commands"))
+        except ConfigError as error:
+            told = {"message": error.message, "hint": error.hint, "traceback": error.traceback, "problems": error.problems}
+            return {"error": told}
+        return {"graph": to_json(graph)}
+
+    def _step(self, request: Mapping[str, Any], finder: Finder) -> Answer:
+        """Run one step."""
+        from mlops_local.worker import step
+
+        return outcome_to_json(step.run(job_from_json(request["job"], self.graph, self.sources), finder))
+
+    # The server again
+
+    def _forget_others(self) -> None:
         """In a child: let go of what belongs to the server and to its other children, so that their ends are seen."""
         self._selector.close()
         others = [fd for one in self._children.values() for fd in (one.output, one.life, one.watched, one.answer.fileno())]
-        for descriptor in (*own, self.requests, self.replies, *others):
+        for descriptor in (self.requests, self.replies, *others):
             if descriptor is not None:
                 os.close(descriptor)
 
@@ -325,11 +392,14 @@ class Server:
             file.seek(0)
             text = file.read()
         answer = json.loads(text) if text else None
+        if self._spare is None and self._open:
+            self._hatch_at = 0.0  # while the program keeps what this one left
         self._reply(running.id, running.said(answer, running.ended_for or _death(status), running))
 
     def _end_orphans(self, dead: _Child) -> None:
         """End what a dead child left: a living one adopts its own orphans, so ours can only be of the dead."""
-        known = {one.pid for one in self._children.values()}
+        known = {one.pid for one in self._children.values()} | set(self._dismissed)
+        known |= {self._spare.pid} if self._spare is not None else set()
         while orphans := [pid for pid in tree.children(os.getpid()) if pid not in known]:
             for pid in orphans:
                 with contextlib.suppress(OSError):
@@ -339,18 +409,27 @@ class Server:
                     dead.cpu_seconds += usage.ru_utime + usage.ru_stime
 
 
-def _file() -> BinaryIO:
-    """A file without a name, in memory where the system has that."""
-    with contextlib.suppress(AttributeError, OSError):
-        return os.fdopen(os.memfd_create("mlops-answer"), "w+b")
-    return cast(BinaryIO, tempfile.TemporaryFile())
+def _prepare() -> None:
+    """Do once what each child would do to the libraries that are loaded."""
+    from mlops_local.engines.pipeline import order
+    from mlops_local.worker import reads
+
+    # Libraries of another shape are for the step that uses them to complain of.
+    with contextlib.suppress(Exception):
+        order.keep()
+    with contextlib.suppress(Exception):
+        reads.wrap_loaded()
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        with contextlib.suppress(Exception):
+            torch.manual_seed(torch.initial_seed())  # changes nothing; its first call reads source files
 
 
-def _pipe(made: contextlib.ExitStack) -> tuple[int, int]:
-    ends = os.pipe()
-    for end in ends:
-        made.callback(os.close, end)
-    return ends
+def _described(entry: str, answer: Answer | None, death: str, running: _Child) -> Answer:
+    """A graph, or why there is none."""
+    text = f"{entry}: the module cannot be imported: {death}"
+    hint = f"`python {entry}` in the project's environment does the same by itself"
+    return answer or {"error": {"message": text, "hint": hint, "traceback": ""}}
 
 
 def _outcome(answer: Answer | None, death: str, running: _Child) -> Answer:
@@ -360,44 +439,6 @@ def _outcome(answer: Answer | None, death: str, running: _Child) -> Answer:
     else:
         outcome = outcome_from_json(answer)
     return outcome_to_json(replace(outcome, cpu_seconds=running.cpu_seconds, peak_bytes=running.peak))
-
-
-def stamps() -> dict[str, int]:
-    """What tells that this process's imports are out of date: its import folders, and loaded files that belong to no package.
-
-    Installing a package changes the folder it is installed to.
-    """
-    places = [place for place in sys.path if place]
-    installed = tuple(place for place in places if place.endswith("-packages"))
-    standard = (str(Path(os.__file__).parent), str(Path(__file__).parent.parent), *installed)
-    files = [getattr(module, "__file__", None) for module in list(sys.modules.values())]
-    loose = {file for file in files if isinstance(file, str) and not file.startswith(standard)}
-    return {path: _mtime(path) for path in (*installed, *sorted(loose))}
-
-
-def _mtime(path: str) -> int:
-    try:
-        return os.stat(path).st_mtime_ns  # noqa: PTH116
-    except OSError:
-        return 0
-
-
-def unsafe_threads() -> bool:
-    """Whether this process has a thread that makes forking it unsafe.
-
-    Python's own threads do, and native ones with a name of their own. Allowed: polars' and jemalloc's housekeepers, idle
-    while nothing is computed, and threads that bear the process's name, which are OpenBLAS's: it stops
-    them before a fork and starts them again after it.
-    """
-    import threading
-
-    if threading.active_count() > 1:
-        return True
-    names = set()
-    with contextlib.suppress(OSError):
-        names = {task.joinpath("comm").read_text().strip() for task in Path("/proc/self/task").iterdir()}
-    own = Path("/proc/self/comm").read_text().strip() if names else ""
-    return bool(names - {own, "polars-ooc-clea", "jemalloc_bg_thd"})
 
 
 def _death_descriptor(pid: int) -> int | None:

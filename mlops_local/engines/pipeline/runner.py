@@ -144,6 +144,8 @@ class Workers:
                 cancelled=event.is_set,
                 op="step",
                 job=job_to_json(job),
+                log=str(job.log),
+                timeout_s=job.step.needs.timeout_s,
             )
         outcome = outcome_from_json(answer)
         if event.is_set() and not outcome.ok:

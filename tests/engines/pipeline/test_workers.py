@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -217,3 +219,53 @@ def test_what_is_expected_is_loaded_once_and_ends_with_the_rest(tmp_path: Path) 
     workers.close()
     assert set(psutil.Process().children()) <= others
     assert not [thread for thread in threading.enumerate() if thread.name == "mlops-loading"]
+
+
+def waiting(project: Bench, server: int) -> int:
+    """The pid of the child that waits for the next request."""
+    until = time.monotonic() + 10
+    while time.monotonic() < until:
+        found: list[int] = [child.pid for child in psutil.Process(server).children() if child.status() != psutil.STATUS_ZOMBIE]
+        if len(found) == 1:
+            return found[0]
+        time.sleep(0.01)
+    raise AssertionError("no child waits")
+
+
+def test_the_next_child_is_there_before_it_is_asked_for(tmp_path: Path) -> None:
+    """A step runs in a child that was forked before; code that was edited since reaches it, and a dead one is replaced."""
+    text = "import os\nimport mlops_local as mlops\n@mlops.step\ndef pid():\n    return [os.getppid(), os.getpid(), {n}]\n"
+    project = Bench(tmp_path, text.format(n=0))
+    with project.workers:
+        assert project.run("pid").ok
+        server = project.value("pid")[0]
+        for n in (1, 2):
+            (tmp_path / "pipeline.py").write_text(text.format(n=n))
+            project.sources = discover("pipeline.py", project._load)
+            there = waiting(project, server)
+            assert project.run("pid").ok
+            assert project.value("pid") == [server, there, n]
+        there = waiting(project, server)
+        os.kill(there, signal.SIGKILL)
+        assert gone(there)
+        assert project.run("pid").ok
+        assert project.value("pid")[0] == server
+        assert project.value("pid")[1] != there
+
+
+def test_a_child_that_waits_has_every_library_its_server_has(tmp_path: Path) -> None:
+    """When the server imports more, the child that waited without it is let go: a step finds its libraries imported."""
+    loaded = "import os, sys, xml.dom\nLOADED = 'wave' in sys.modules\n"
+    step = "import mlops_local as mlops\n@mlops.step\ndef one():\n    return [os.getppid(), os.getpid(), LOADED]\n"
+    project = Bench(tmp_path, loaded + step)
+    with project.workers:
+        assert project.run("one").ok
+        server, _, before = project.value("one")
+        there = waiting(project, server)
+        (tmp_path / "pipeline.py").write_text(f"{loaded}import wave\n{step}")
+        project.sources = discover("pipeline.py", project._load)
+        assert project.run("one").ok
+        same, pid, after = project.value("one")
+        assert (before, same, after) == (False, server, True)
+        assert pid != there
+        assert gone(there)
