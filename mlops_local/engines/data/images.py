@@ -1,6 +1,6 @@
-"""Files that are no tables, as a table of what can be known of them: size, type, and a picture's width and height.
+"""Files that are no tables: what can be known of them is their size, type, and a picture's width and height.
 
-Of a picture only its first bytes are read (PNG, JPEG, GIF, BMP, WebP), and those once for each content.
+Of a picture only its first bytes are read (PNG, JPEG, GIF, BMP, WebP), and those once for each content. Loads no library.
 """
 
 from __future__ import annotations
@@ -9,23 +9,20 @@ import os
 import struct
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
-
-if TYPE_CHECKING:
-    import polars as pl
+from typing import Any, BinaryIO
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".gif", ".bmp", ".webp"})
 _FRAME_MARKERS = frozenset({*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC})
 """JPEG segments that begin with the picture's size."""
 
 
-def table(
+def about(
     root: Path,
     paths: Sequence[str],
     load: Callable[[str], Mapping[str, Any] | None] = lambda path: None,
     save: Callable[[str, Mapping[str, Any]], None] = lambda path, value: None,
-) -> pl.DataFrame:
-    """Return one row a file: `bytes`, `type` (its suffix), and `width` and `height` where any file is a picture.
+) -> dict[str, list[Any]]:
+    """Return a value for each file: `bytes`, `type` (its suffix), and `width` and `height` where any file is a picture.
 
     Args:
         root: the folder the paths are relative to.
@@ -33,16 +30,13 @@ def table(
         load: what `save` kept of a picture of these bytes.
         save: keep what was found out of a picture.
     """
-    import polars as pl  # noqa: PLC0415  (141 ms, and only when a file changed)
-
     # Text and not Path, which costs more than the calls where there are thousands of files.
     types = [os.path.splitext(path)[1].lower().removeprefix(".") or "none" for path in paths]  # noqa: PTH122
-    found: dict[str, Any] = {"bytes": [os.stat(f"{root}/{path}").st_size for path in paths], "type": types}  # noqa: PTH116
+    found: dict[str, list[Any]] = {"bytes": [os.stat(f"{root}/{path}").st_size for path in paths], "type": types}  # noqa: PTH116
     if any("." + kind in SUFFIXES for kind in types):
-        sizes = [_known(root, path, load, save) for path in paths]
-        found["width"] = pl.Series([size[0] if size else None for size in sizes], dtype=pl.Int64)
-        found["height"] = pl.Series([size[1] if size else None for size in sizes], dtype=pl.Int64)
-    return pl.DataFrame(found)
+        sizes = [_known(root, path, load, save) or (None, None) for path in paths]
+        found |= {"width": [width for width, _ in sizes], "height": [height for _, height in sizes]}
+    return found
 
 
 def _known(

@@ -77,8 +77,8 @@ def read(
         DataError: a file is corrupt, ragged, or does not fit the others.
     """
     if kind == "files" or {form(path) for path in paths} == {"opaque"}:
-        about = images.table(root, paths, known.load, known.save).hstack(_labels(labels, paths))
-        return {path: None for path in paths}, _profile(about, _sketched(about))
+        about = {**images.about(root, paths, known.load, known.save), **patterns.labels(labels, paths)}
+        return {path: None for path in paths}, tuple(_of_files(name, values) for name, values in about.items())
     there = {path: root / path for path in paths}
     found = sketches(there, label=f"source {source}", known=known, schema=schema)
     kinds = types(there, f"source {source}", schema)
@@ -171,20 +171,9 @@ def convert(path: str, file: Path, kinds: Mapping[str, Any], to: Path, label: st
         raise _unreadable(path, label, error) from error
 
 
-def _labels(pattern: str, paths: Sequence[str]) -> list[pl.Series]:
-    import polars as pl  # noqa: PLC0415  (as in `scan`)
-
-    return [pl.Series(name, values, dtype=pl.String) for name, values in patterns.labels(pattern, paths).items()]
-
-
-def _sketched(frame: pl.DataFrame) -> dict[str, Sketch]:
-    columns = sketch.Columns(frame.schema)
-    columns.feed(frame)
-    return columns.done()
-
-
-def _profile(frame: pl.DataFrame, found: Mapping[str, Sketch]) -> tuple[ColumnProfile, ...]:
-    return tuple(summary.column(name, kind, found[name]) for name, kind in frame.schema.items())
+def _of_files(name: str, values: Sequence[Any]) -> ColumnProfile:
+    text = any(isinstance(value, str) for value in values)
+    return summary.column(name, summary.Plain("String" if text else "Int64"), sketch.plain(values))
 
 
 def scan(root: Path, paths: Sequence[str], kinds: Mapping[str, Any] | None = None) -> pl.LazyFrame:

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import base64
 import math
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -150,6 +151,22 @@ def _back(value: Any) -> Any:
 
 
 # -- from rows
+
+
+def plain(values: Sequence[Any]) -> Sketch:
+    """Return the sketch of whole numbers or of text, None for a null: exact, and made without any library."""
+    there = [value for value in values if value is not None]
+    found = Sketch(rows=len(values), nulls=len(values) - len(there), counts=dict(Counter(there)))
+    if not there:
+        return found
+    found.low, found.high = min(there), max(there)
+    if isinstance(there[0], str):
+        lengths = [len(value) for value in there]
+        found.lengths = [min(lengths), max(lengths), sum(lengths)]
+    else:
+        found.finite, found.mean = len(there), sum(there) / len(there)
+        found.squares = math.fsum((value - found.mean) ** 2 for value in there)
+    return found
 
 
 class Columns:

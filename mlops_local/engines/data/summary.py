@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from mlops_local.domain.assets import ColumnProfile
-from mlops_local.engines.data.sketch import Sketch, comparable
+from mlops_local.engines.data.sketch import Sketch
 
 TOP = 10
 """Frequent values kept."""
@@ -14,12 +14,33 @@ _SHOWN = 60
 _A_SECOND = {"ms": 1e3, "us": 1e6, "ns": 1e9}
 
 
+class Plain(NamedTuple):
+    """What is asked of a polars type, where polars is not loaded: whole numbers or text."""
+
+    name: str
+
+    def __str__(self) -> str:
+        return self.name
+
+    def is_numeric(self) -> bool:
+        """Whether it is no text."""
+        return self.name != "String"
+
+    def is_integer(self) -> bool:
+        """The same: there are no fractions."""
+        return self.is_numeric()
+
+    def is_temporal(self) -> bool:
+        """No."""
+        return False
+
+
 def column(name: str, kind: Any, sketch: Sketch) -> ColumnProfile:
     """Return the profile of a column.
 
     Args:
         name: its name.
-        kind: its polars type.
+        kind: its polars type, or a `Plain` one.
         sketch: what it holds, all files together.
     """
     number = kind.is_numeric()
@@ -29,7 +50,7 @@ def column(name: str, kind: Any, sketch: Sketch) -> ColumnProfile:
         name=name,
         type=str(kind),
         nulls=sketch.nulls,
-        distinct=sketch.distinct if comparable(kind) else None,
+        distinct=sketch.distinct,
         min=shown(sketch.low, kind),
         max=shown(sketch.high, kind),
         mean=sketch.mean if number and sketch.finite else None,
@@ -59,6 +80,9 @@ def shown(value: Any, kind: Any) -> str:
 def _spread(sketch: Sketch, kind: Any) -> tuple[float | None, float | None, tuple[int, ...], tuple[float, ...]]:
     if not (kind.is_numeric() or kind.is_temporal()):
         return None, None, (), ()
+    if kind.is_integer() and sketch.counts is not None and len(sketch.counts) == 1:  # there is nothing to work out, so no numpy
+        (value,) = sketch.counts
+        return value - 0.5, value + 0.5, (sketch.rows - sketch.nulls,), (float(value),) * len(ColumnProfile.LEVELS)
     from mlops_local.engines.data import spread  # noqa: PLC0415  (numpy, 60 ms: `scan` and `form` need none)
 
     found = spread.of(sketch)

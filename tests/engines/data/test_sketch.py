@@ -6,6 +6,7 @@ import json
 import math
 import random
 import struct
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -15,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mlops_local.engines.data import images, sketch, spread
+from mlops_local.engines.data import images, sketch, spread, summary
 from mlops_local.engines.data.sketch import Sketch
 
 VALUES = st.lists(st.one_of(st.none(), st.floats(width=32), st.integers(-3, 3).map(float)), max_size=40)
@@ -116,3 +117,34 @@ def test_pictures_say_their_size(tmp_path: Path) -> None:
             file.write_bytes(content[:cut] + draw.randbytes(3))
             images.dimensions(file)
     assert images.dimensions(tmp_path / "gone.png") is None
+
+
+@given(
+    st.one_of(
+        st.lists(st.none() | st.integers(0, 9)),
+        st.lists(st.none() | st.integers(-(2**40), 2**40)),
+        st.lists(st.text("aé", max_size=3)),
+    )
+)
+@settings(max_examples=60)
+def test_plain_values_are_said_as_polars_says_them(values: list[int | str | None]) -> None:
+    """The profile of whole numbers and text is the same whether it is made with polars or without; of one value too."""
+    kind = pl.String() if any(isinstance(value, str) for value in values) else pl.Int64()
+    columns = sketch.Columns({"x": kind})
+    columns.feed(pl.DataFrame({"x": pl.Series(values, dtype=kind)}))
+    with_polars = summary.column("x", kind, columns.done()["x"])
+    without = summary.column("x", summary.Plain(str(kind)), sketch.plain(values))
+    assert without.mean == pytest.approx(with_polars.mean)
+    assert without.std == pytest.approx(with_polars.std)
+    assert replace(without, mean=None, std=None) == replace(with_polars, mean=None, std=None)
+
+
+@given(st.integers(-(2**40), 2**40), st.integers(1, 5))
+@settings(max_examples=20)
+def test_one_value_is_spread_as_many_are(value: int, count: int) -> None:
+    """What is said of a column with one value without working it out is what working it out would say."""
+    said = summary.column("x", summary.Plain("Int64"), sketch.plain([value] * count))
+    found = spread.of(sketch.plain([value] * count))
+    assert found is not None
+    assert (said.bins_from, said.bins_to, said.bins) == spread.histogram(found, count, whole=True)
+    assert said.quantiles == tuple(found.quantile(level) for level in said.LEVELS)
