@@ -110,7 +110,7 @@ def parse(data: bytes, where: str) -> Parcel:
                 for box, frames in value["boxes"].items()
             },
         )
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise IntegrityError(
             f"{where} is not what `mlops push` wrote: {error}", hint="remove that file, and push again where it came from"
         ) from error

@@ -15,6 +15,7 @@ import re
 import secrets
 import shutil
 import stat
+import struct
 import time
 import zipfile
 from collections.abc import Iterator
@@ -41,6 +42,8 @@ Pushed by `mlops push`, to be pulled with `mlops pull`. Files here are named by 
 Copy, sync or back up the whole folder as you like; do not rename or edit what is in it.
 """
 _ENCRYPTED = 0x1
+_BROKEN = (zipfile.BadZipFile, RuntimeError, ValueError, struct.error, EOFError)
+"""What reading an archive raises when a byte of it was altered."""
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 """Of every member of an archive: equal contents are equal archives."""
 
@@ -215,7 +218,7 @@ class Archive:
             raise UsageError(f"{path} is a folder", hint="`mlops pull DIR` takes folders") from error
         except OSError as error:
             raise UsageError(f"cannot read {path}: {error.strerror or error}", hint="may you read it?") from error
-        except zipfile.BadZipFile as error:
+        except _BROKEN as error:
             raise IntegrityError(f"{path} is no pack, or not all of one: {error}", hint="copy it again") from error
         with file:
             _refuse_odd(path, file)
@@ -240,7 +243,9 @@ class Archive:
                 return _checked(source.read(_LARGEST), member, self.where(member))
         except KeyError as error:
             raise _missing(self.where(member)) from error
-        except zipfile.BadZipFile as error:
+        except OSError as error:
+            raise _missing(self.where(member), error) from error
+        except _BROKEN as error:
             raise _altered(self.where(member)) from error
 
     def pushes(self) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import stat
 import time
@@ -109,6 +110,23 @@ def test_an_archive_that_reaches_outside_is_refused(tmp_path: Path, name: str) -
             file.writestr(name, b"x")
     with pytest.raises(IntegrityError, match="which no pack does"), Archive.open(path):
         pass
+
+
+def test_an_archive_altered_anywhere_says_so(tmp_path: Path) -> None:
+    """Whichever byte is another: what comes out is what was put in, or the archive is refused in one line."""
+    with Archive.make(tmp_path / "a") as shelf:
+        shelf.write(box(b"abc"), b"abc")
+    data = (tmp_path / "a").read_bytes()
+    refused = 0
+    for place, change in itertools.product(range(len(data)), (0x01, 0x41, 0x80, 0xFF)):
+        byte = data[place] ^ change
+        (tmp_path / "b").write_bytes(data[:place] + bytes([byte]) + data[place + 1 :])
+        try:
+            with Archive.open(tmp_path / "b") as shelf:
+                assert not shelf.has(box(b"abc")) or shelf.read(box(b"abc")) == b"abc"
+        except IntegrityError:
+            refused += 1
+    assert refused > len(data)
 
 
 def test_a_file_that_is_no_archive_or_was_cut_is_said(tmp_path: Path) -> None:
