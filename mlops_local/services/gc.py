@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from mlops_local.domain.progress import Emit, Progress, ignore
 from mlops_local.services.project import Project
-from mlops_local.store import collect, projection
+from mlops_local.store import collect
 from mlops_local.store.collect import Item
 
 
@@ -52,7 +52,6 @@ def gc(project: Project, *, yes: bool = False, emit: Emit = ignore) -> Freed:
         IntegrityError: a journal or the ledger cannot be read, so that nobody knows what they need; nothing is removed.
         StoreBusy: another collection works.
     """
-    projection.fold(project.store)
     found = collect.sweep(project.layout, wait_s=project.store.wait_s) if yes else collect.survey(project.layout)
     if found.waiting:
         emit(Progress("note", "a process writes to the store: what removed runs made stays until it ends"))

@@ -10,14 +10,14 @@ from __future__ import annotations
 import re
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mlops_local.domain import events
-from mlops_local.domain.errors import StoreBusy
-from mlops_local.store import ledger, lock, newest, objects, packs, reachable, registry, sweeping
+from mlops_local.domain.errors import MlopsError, StoreBusy
+from mlops_local.store import files, ledger, lock, newest, objects, packs, reachable, registry, sweeping
 from mlops_local.store.journal import new_id
 from mlops_local.store.layout import Layout
 
@@ -120,32 +120,46 @@ def sweep(layout: Layout, *, wait_s: float = 30.0, now_s: float | None = None) -
     with lock.hold(layout.state / "gc.lock", wait_s=wait_s):
         recover(layout)
         seen = survey(layout, now_s=now_s)
+        _drop(item.path for item in seen.items if item.kind in {"draft", "cache"})  # on a full disk, room for what follows
         doomed = [item.path for item in seen.items if item.kind == "object"]
-        # Results first: from now on nobody finds one whose objects go. Who found one before holds a journal, and beside
-        # a journal that is held no result of a removed run is among them.
+        # Results before their objects: from now on nobody finds one whose objects go. Who found one before holds a journal,
+        # and beside a journal that is held no result of a removed run is among them.
         entries = [item.path for item in seen.items if item.kind == "result"]
         if entries or doomed:
             newest.forget(layout, registry.removed(ledger.read(layout)))
-        for path in entries:
-            path.unlink(missing_ok=True)
+        _drop(entries)
         back = _set_aside(layout, doomed, now_s)
         done = replace(seen, items=tuple(item for item in seen.items if item.path not in back))
-        try:
-            if done.items:  # said before it is so: a run whose files may be gone is not taken back
-                data = {"objects": len(doomed) - len(back), "bytes": done.bytes, "runs": list(done.runs)}
-                ledger.append(layout, events.COLLECTED, "objects", None, reason="nothing needed them", data=data, wait_s=wait_s)
-        except BaseException:
-            recover(layout)
-            raise
+        said = _say(layout, done, wait_s)
         for aside in layout.tmp.glob(_ASIDE + "*"):
             shutil.rmtree(aside)
+        _drop(item.path for item in seen.items if item.kind == "log")
         if any(item.kind == "data" for item in seen.items):
             packed = set(packs.every(layout))
             _data(layout, packed & reachable.needs(layout, packed).kept, dry=False, wait_s=wait_s)
-        for item in seen.items:
-            if item.kind in {"log", "draft", "cache"}:
-                shutil.rmtree(item.path) if item.path.is_dir() else item.path.unlink(missing_ok=True)
+        if not said:
+            _say(layout, done, wait_s)
         return done
+
+
+def _say(layout: Layout, done: Garbage, wait_s: float) -> bool:
+    """Record what goes, before it does: a run whose files may be gone is not taken back. False if there is no room for it."""
+    if not done.items:
+        return True
+    data = {"objects": sum(item.kind == "object" for item in done.items), "bytes": done.bytes, "runs": list(done.runs)}
+    try:
+        ledger.append(layout, events.COLLECTED, "objects", None, reason="nothing needed them", data=data, wait_s=wait_s)
+    except BaseException as error:
+        if isinstance(error, MlopsError) and files.full(error):
+            return False
+        recover(layout)
+        raise
+    return True
+
+
+def _drop(paths: Iterable[Path]) -> None:
+    for path in paths:
+        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 
 
 def mend(layout: Layout) -> None:

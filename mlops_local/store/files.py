@@ -105,6 +105,11 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
+def full(error: MlopsError) -> bool:
+    """Whether an error that `cannot_write` made says that no more bytes fit."""
+    return isinstance(error.__cause__, OSError) and error.__cause__.errno in FULL
+
+
 def cannot_write(path: Path, error: OSError) -> MlopsError:
     """The error a person reads when `path` could not be written."""
     if error.errno in FULL:

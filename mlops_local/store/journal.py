@@ -213,8 +213,7 @@ class Journal:
         self._wake.set()
         if thread is not None and thread is not threading.current_thread():
             thread.join()
-        if not self.flush():
-            self._warn(f"mlops: {len(self._points) // _SLOTS} points could not be written and are lost")
+        self._last_flush()
         with self._io:
             self._thread = None
             self._points = deque(maxlen=0)  # what is logged from now on is nobody's
@@ -222,6 +221,11 @@ class Journal:
             _journals.discard(self)
 
     # -- within
+
+    def _last_flush(self) -> None:
+        """Flush where nobody will try again, and say what is lost with it."""
+        if not self.flush():
+            self._warn(f"mlops: {len(self._points) // _SLOTS} points could not be written and are lost")
 
     def _open_state(self) -> None:
         """Create the state file, locked before anybody can see it under its name."""
@@ -362,7 +366,7 @@ def _finish_with_process(journal: Journal) -> None:
     def finish() -> None:
         alive = reference()
         if alive is not None:
-            alive.flush()
+            alive._last_flush()
 
     atexit.register(finish)
     util = sys.modules.get("multiprocessing.util")

@@ -10,7 +10,8 @@ import json
 import os
 import threading
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from mlops_local.domain.errors import MlopsError
@@ -52,11 +53,13 @@ def fold(store: Store, *, budget_s: float | None = None) -> int:
         with store.writer() as db:
             step = folding.Folder(db, store.layout).run()
             if step.finished:
-                _remember(store.layout, step)
+                with _unless_full():
+                    _remember(store.layout, step)
         over = step.over
-        while over and (budget_s is None or time.monotonic() - started < budget_s):
-            with lock.hold(store.layout.store_lock, wait_s=store.wait_s, on_wait=store.on_wait):
-                over = folding.retire(store.layout, over)
+        with _unless_full():
+            while over and (budget_s is None or time.monotonic() - started < budget_s):
+                with lock.hold(store.layout.store_lock, wait_s=store.wait_s, on_wait=store.on_wait):
+                    over = folding.retire(store.layout, over)
         lines += step.lines
         unsettled += not step.settled
         if step.finished and not step.settled and unsettled < _UNSETTLED:
@@ -64,6 +67,16 @@ def fold(store: Store, *, budget_s: float | None = None) -> int:
         if step.finished or (budget_s is not None and time.monotonic() - started > budget_s):
             break
     return lines
+
+
+@contextmanager
+def _unless_full() -> Iterator[None]:
+    """What was folded is folded: that the disk takes no more is no reason to answer nothing, least of all to `gc`."""
+    try:
+        yield
+    except MlopsError as error:
+        if not files.full(error):
+            raise
 
 
 def expect() -> None:

@@ -120,6 +120,16 @@ def test_a_store_that_cannot_be_written_ends_no_training(folder: Path) -> None:
     assert status == 0 and said.startswith("fine\nmlops: nothing is logged: ") and said.count("\n") == 2
 
 
+def test_points_that_never_reached_the_disk_are_said(folder: Path) -> None:
+    """A process that ends while nothing can be written says how many points went with it."""
+    code = (
+        "def full(*given): raise OSError(28, 'full')\n"
+        "with run() as r:\n    type(r._journal)._open_segment = full\n    r.log(a=1, b=2)\n"
+    )
+    status, said = finish(folder, code)
+    assert status == 0 and "2 points could not be written and are lost" in said
+
+
 def test_no_project(tmp_path: Path) -> None:
     """Outside a project the error says what to do."""
     status, said = finish(tmp_path, "with run(): pass\n")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
 import time
+from typing import Any
 from unittest.mock import Mock
 
 import pytest
@@ -16,7 +18,7 @@ from mlops_local.domain import events
 from mlops_local.domain.assets import FileEntry, ModelVersion, Snapshot
 from mlops_local.domain.errors import IntegrityError
 from mlops_local.domain.plan import Output, StepResult, result_to_json
-from mlops_local.store import cache, collect, ledger, lock, newest, objects, pending, projection, reachable
+from mlops_local.store import cache, collect, files, ledger, lock, newest, objects, pending, projection, reachable
 from mlops_local.store import layout as layouts
 from mlops_local.store.database import Store
 from mlops_local.store.journal import Journal, new_id
@@ -130,6 +132,25 @@ def test_a_run_whose_files_may_be_gone_is_said_to_be(layout: Layout, monkeypatch
     assert (said, there(layout)) == (([], set(outputs)) if where == "ledger" else ([[run]], set()))
     collect.mend(layout)
     assert there(layout) == set(outputs)
+
+
+def test_a_full_disk_does_not_stop_what_frees_it(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The ledger takes no line: what is not needed goes all the same, and then it is said."""
+    run, _ = ran(layout, b"mine")
+    remove(layout, run)
+    append, full = ledger.append, iter([True])
+
+    def once(*given: Any, **named: Any) -> ledger.Line:
+        if next(full, False):
+            try:
+                raise OSError(errno.ENOSPC, "full")
+            except OSError as error:
+                raise files.cannot_write(layout.ledger, error) from error
+        return append(*given, **named)
+
+    monkeypatch.setattr(ledger, "append", once)
+    assert collect.sweep(layout, now_s=later()).runs == (run,) and there(layout) == set()
+    assert ledger.read(layout)[-1].data["runs"] == [run]
 
 
 def test_a_removed_run_names_no_folder_but_its_own(layout: Layout) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import sys
@@ -20,7 +21,7 @@ from mlops_local.domain import events
 from mlops_local.domain.assets import GateResult, ModelVersion, Verdict
 from mlops_local.domain.errors import IntegrityError, NewerStore
 from mlops_local.domain.plan import Output, StepResult, result_to_json
-from mlops_local.store import archive, cache, folding, history, journal, ledger, objects, projection, search
+from mlops_local.store import archive, cache, files, folding, history, journal, ledger, objects, projection, search
 from mlops_local.store import layout as layouts
 from mlops_local.store.database import Store
 from mlops_local.store.journal import Journal
@@ -219,6 +220,29 @@ def test_a_database_that_was_removed_is_filled_to_its_end(
     assert not layout.folded.exists()
     projection.fold(store)
     assert views(store) == before
+
+
+def test_a_disk_that_takes_nothing_more_hides_nothing(layout: Layout, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is in the database is answered though nothing can be put away or remembered; later it is."""
+    train(layout)
+
+    put = files.replace
+
+    def full(path: Path, *given: Any, **named: Any) -> None:
+        if layout.cache in path.parents or layout.done in path.parents:
+            try:
+                raise OSError(errno.ENOSPC, "full")
+            except OSError as error:
+                raise files.cannot_write(path, error) from error
+        put(path, *given, **named)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "replace", full)
+        assert projection.fold(store) > 30 and projection.fold(store) == 0
+        assert len(views(store)["metric"]) == 31
+    before = views(store)
+    projection.fold(store)
+    assert views(store) == before and not list(layout.journal.glob("*.jsonl"))
 
 
 def test_with_nothing_new_the_store_is_not_opened(layout: Layout, store: Store, start: Any) -> None:
