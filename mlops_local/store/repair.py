@@ -167,11 +167,15 @@ def check_runs(store: Store, *, fix: bool) -> Iterator[Finding]:
             continue
         if fix:
             with store.writer() as db:
+                db.execute("BEGIN")
+                db.execute("DELETE FROM store.run_end WHERE run = ?", [run])  # of before it was resumed
                 db.execute(
-                    "INSERT INTO store.run_end SELECT run, 'crashed', 'its journal is gone', NULL, started, 0 "
-                    "FROM store.run_start WHERE run = ?",
+                    "INSERT INTO store.run_end SELECT s.run, 'crashed', 'its journal is gone', NULL, "
+                    "greatest(s.started, a.time), 0 FROM store.run_start s LEFT JOIN store.run_resume a ON a.run = s.run "
+                    "WHERE s.run = ?",
                     [run],
                 )
+                db.execute("COMMIT")
         yield Finding("run", f"{name} ({run[16:24]}) counts as running, but its journal is gone", fix, _FIX)
 
 

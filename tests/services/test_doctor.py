@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
@@ -209,11 +210,17 @@ def test_a_data_object_whose_file_changed_stays_open(project: Project) -> None:
     assert not found.fixed and "data data.csv" in found.text and not packs.contains(project.layout, hash)
 
 
-def test_a_run_whose_journal_vanished_is_ended(project: Project) -> None:
-    """Nobody will ever say how it ended; with --fix it counts as crashed."""
-    writer = Journal.open(project.layout.journal)
+@pytest.mark.parametrize("resumed", [False, True])
+def test_a_run_whose_journal_vanished_is_ended(project: Project, resumed: bool) -> None:
+    """Nobody will ever say how it ended; with --fix it counts as crashed, also when it had ended before it was resumed."""
     run = journal.new_id()
-    writer.state(events.RUN_STARTED, run=run, name="lost", kind="train")
+    if resumed:
+        with closing(Journal.open(project.layout.journal)) as first:
+            first.state(events.RUN_STARTED, run=run, name="lost", kind="script")
+            first.state(events.RUN_ENDED, run=run, state="failed", error="", seconds=1.0)
+    writer = Journal.open(project.layout.journal)
+    begun = {"pid": 1, "host": "h"} if resumed else {"name": "lost", "kind": "train"}
+    writer.state(events.RUN_RESUMED if resumed else events.RUN_STARTED, run=run, **begun)
     projection.fold(project.store)
     for path in project.layout.journal.glob(f"{writer.id}.*"):
         path.unlink()
