@@ -18,6 +18,8 @@ class Resumed(NamedTuple):
 
     id: str
     name: str
+    last_us: int
+    """When the last was said of it, in microseconds since 1970."""
 
 
 @contextmanager
@@ -39,7 +41,7 @@ def resumed(layout: Layout, ref: str) -> Iterator[Resumed]:
         with lock.hold(place, wait_s=0.0, passing=True):
             if _find(layout, found.id).state is RunState.RUNNING:  # asked again: nobody else can begin now
                 raise _taken(found, "the process that began it")
-            yield Resumed(found.id, found.name)
+            yield Resumed(found.id, found.name, _last(layout, found.id))
     except StoreBusy as error:
         raise _taken(found, lock.holder(place)) from error
 
@@ -59,6 +61,11 @@ def _find(layout: Layout, ref: str) -> Run:
     if run.kind != "script":
         raise UsageError(f"run {run.short} is one of the pipeline", hint="go on with it by `mlops train --resume`")
     return run
+
+
+def _last(layout: Layout, run: str) -> int:
+    with Store(layout).reader() as db:
+        return history.last_us(db, run)
 
 
 def _taken(run: Run, by: str) -> UsageError:

@@ -332,7 +332,8 @@ class Run:
         from mlops_local.api.resuming import resumed  # DuckDB: only scripts that resume pay
 
         assert self._recorder is not None
-        self.id, self.name = self._held.enter_context(resumed(self._recorder.layout, self._given["resume"]))
+        self.id, self.name, last_us = self._held.enter_context(resumed(self._recorder.layout, self._given["resume"]))
+        self._recorder.journal.after(last_us)
         return [(events.RUN_RESUMED, {"run": self.id, "pid": os.getpid(), "host": os.uname().nodename})]
 
     def _params_change(self, values: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:

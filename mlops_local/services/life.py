@@ -48,7 +48,7 @@ def tag(project: Project, ref: str, values: Mapping[str, str], *, remove: Sequen
     for key in remove:
         if key not in has:
             raise UsageError(f"run {short_id(run)} has no tag {key!r}", hint=f"it has: {', '.join(has) or 'none'}")
-    with _journal(project) as journal:
+    with _journal(project, run) as journal:
         for key in remove:
             journal.state(events.UNTAG, run=run, key=key)
         for key, value in values.items():
@@ -61,7 +61,7 @@ def note(project: Project, ref: str, text: str) -> str:
     run = references.resolve(project, ref)
     if not text.strip():
         raise UsageError("the note is empty", hint="as in `mlops note @1 'too few epochs'`")
-    with _journal(project) as journal:
+    with _journal(project, run) as journal:
         journal.state(events.NOTE, run=run, text=text)
     return run
 
@@ -71,7 +71,7 @@ def rename(project: Project, ref: str, name: str) -> str:
     run = references.resolve(project, ref)
     if not name.strip() or "@" in name:
         raise UsageError(f"{name!r} cannot be a run's name", hint="a name has letters and no @, which stands in references")
-    with _journal(project) as journal:
+    with _journal(project, run) as journal:
         journal.state(events.RENAMED, run=run, name=name)
     return run
 
@@ -160,8 +160,12 @@ def _removed(ref: str, names: Mapping[str, str]) -> str:
 
 
 @contextmanager
-def _journal(project: Project) -> Iterator[Journal]:
+def _journal(project: Project, run: str) -> Iterator[Journal]:
+    """A journal for what is said of a run now, after all that was said of it before, whatever the clock said then."""
+    with project.store.reader() as db:
+        last_us = history.last_us(db, run)
     journal = Journal.open(project.layout.journal)
+    journal.after(last_us)
     try:
         yield journal
     finally:

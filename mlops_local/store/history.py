@@ -192,6 +192,14 @@ def points(db: Db, run: str, keys: Sequence[str] = ()) -> list[tuple[str, float 
     ).fetchall()
 
 
+def last_us(db: Db, run: str) -> int:
+    """Return when the last was said of a run, in microseconds since 1970."""
+    tables = ("run_end", "run_resume", "latest", "param", "tag", "summary", "renamed")
+    said = " UNION ALL ".join(f"SELECT max(time) AS time FROM store.{table} WHERE run = $run" for table in tables)
+    ((found,),) = db.execute(f"SELECT coalesce(epoch_us(max(time)), 0) FROM ({said})", {"run": run}).fetchall()
+    return int(found)
+
+
 def metric_names(db: Db, run: str) -> list[str]:
     """Return the metrics a run has."""
     return [name for (name,) in db.execute("SELECT key FROM metric_last WHERE run = ? ORDER BY key", [run]).fetchall()]

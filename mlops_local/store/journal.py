@@ -168,6 +168,11 @@ class Journal:
             except OSError as error:
                 raise files.cannot_write(path, error) from error
 
+    def after(self, moment_us: int) -> None:
+        """Date what comes behind a moment: what was said of a run elsewhere, by a clock that is ahead, comes before this."""
+        with self._io:
+            self._at = max(self._at, moment_us + 1)
+
     def metric(self, run: str, key: str, value: float, step: float | None = None) -> None:
         """Record one point, as `metrics` does several."""
         self.metrics(run, {key: value}, step)

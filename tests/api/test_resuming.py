@@ -6,11 +6,13 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 import mlops_local as mlops
+from mlops_local.api import recording
 from mlops_local.domain.errors import AmbiguousReference, UsageError
 from mlops_local.services.project import find
 from mlops_local.store import projection
@@ -39,6 +41,11 @@ def killed(process: subprocess.Popen[str]) -> None:
     process.stdout.close()
 
 
+def close_journal(project: Path) -> None:
+    """What this process logs from now on is of another journal, as of another process."""
+    recording._recorders.pop(project / ".mlops").journal.close()
+
+
 def state(project: Path) -> tuple[str, dict[str, float]]:
     frame = mlops.runs()
     assert frame.height == 1
@@ -62,6 +69,20 @@ def test_a_crashed_run_goes_on(project: Path) -> None:
     with pytest.raises(ZeroDivisionError), mlops.run(resume=run.id):
         _ = 1 / 0
     assert state(project)[0] == "failed"
+
+
+def test_a_clock_that_was_ahead_does_not_have_the_last_word(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that ended an hour from now, by the clock of another machine, goes on and ends as it ends."""
+    real = time.time_ns
+    with monkeypatch.context() as patch, pytest.raises(ZeroDivisionError), mlops.run("ahead"):
+        patch.setattr(time, "time_ns", lambda: real() + 3_600_000_000_000)
+        mlops.log(loss=3)
+        _ = 1 / 0
+    close_journal(project)
+    with mlops.run(resume="ahead") as run:
+        run.log(loss=2)
+        assert state(project)[0] == "running"
+    assert state(project) == ("done", {"metric.loss": 2})
 
 
 def test_two_processes_do_not_resume_one_run(project: Path) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
@@ -29,6 +30,19 @@ def test_tags_notes_and_names_are_what_was_said_last(story: Any) -> None:
         projection.rebuild(story.project.store)
     with pytest.raises(UsageError, match="amber-fox"):
         references.resolve(story.project, "amber-fox")
+
+
+def test_what_a_clock_that_was_ahead_said_is_not_the_last_word(story: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A tag and a name given an hour from now, by another machine's clock, are replaced by those given afterwards."""
+    story.run("amber-fox")
+    real = time.time_ns
+    with monkeypatch.context() as patch:
+        patch.setattr(time, "time_ns", lambda: real() + 3_600_000_000_000)
+        life.tag(story.project, "@1", {"team": "a"})
+        life.rename(story.project, "@1", "bold-owl")
+    life.tag(story.project, "@1", {"team": "b"})
+    life.rename(story.project, "@1", "calm-elk")
+    assert _names(story, "tag.team = b") == ["calm-elk"]
 
 
 @pytest.mark.parametrize(
