@@ -58,11 +58,6 @@ def toplevel(root: Path) -> Path | None:
     return Path(os.fsdecode(answer.removesuffix(b"\n"))) if answer else None
 
 
-def is_repo(root: Path) -> bool:
-    """Say whether the folder lies in a git working tree."""
-    return toplevel(root) is not None
-
-
 def require(root: Path) -> Path:
     """Return the working tree's top folder.
 

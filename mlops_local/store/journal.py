@@ -454,19 +454,6 @@ def _finite(value: Any) -> Any:
 # -- reading
 
 
-def read(path: Path, offset: int = 0) -> tuple[list[dict[str, Any]], int]:
-    """Return the whole lines from `offset` on, and where to read on. A line that is no JSON is left out.
-
-    Raises:
-        FileNotFoundError: retired meanwhile.
-    """
-    with path.open("rb") as file:
-        file.seek(offset)
-        data = file.read()
-    end = data.rfind(b"\n") + 1
-    return decode(data[:end])[0], offset + end
-
-
 def decode(data: bytes) -> tuple[list[dict[str, Any]], list[tuple[int, int]]]:
     """Decode whole lines. Returns them, and (offset, length) of each that is damaged."""
     lines: list[dict[str, Any]] = []

@@ -92,13 +92,6 @@ def writer(layout: Layout, cut: Cut = evenly, *, wait_s: float = 30.0) -> Iterat
             made.close()
 
 
-def adopt(layout: Layout, hash: str, chunks: Iterable[tuple[str, bytes]], *, wait_s: float = 30.0) -> None:
-    """Keep one file from another store's frames, as `Writer.adopt`; for many files, open one `writer`."""
-    with writer(layout, wait_s=wait_s) as made:
-        made.adopt(hash, chunks)
-        made.commit()
-
-
 class Writer:
     """Takes files in; made by `writer`."""
 

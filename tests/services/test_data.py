@@ -37,7 +37,7 @@ def _csv(root: Path, number: int, lines: str, *, quiet: bool = False) -> Path:
 
 
 def _journalled(project: Project) -> list[str]:
-    lines = [line for file in project.layout.journal.glob("*.state.jsonl") for line in journal.read(file)[0]]
+    lines = [line for file in project.layout.journal.glob("*.state.jsonl") for line in journal.decode(file.read_bytes())[0]]
     return [line["snapshot"]["id"] for line in sorted(lines, key=lambda line: line["t"]) if line["k"] == events.SNAPSHOT]
 
 

@@ -43,7 +43,6 @@ def test_outside_a_repository_nothing_is_known(tmp_path: Path) -> None:
     assert git.head(tmp_path) == ""
     assert git.dirty_diff(tmp_path) == (b"", False)
     assert git.toplevel(tmp_path) is None
-    assert not git.is_repo(tmp_path)
     with pytest.raises(UsageError, match="not in a git repository"):
         git.Tree.open(tmp_path)
 

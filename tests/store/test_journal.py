@@ -208,18 +208,6 @@ def test_an_id_is_never_opened_twice(layout: Layout) -> None:
     assert len(states(layout)) == 1
 
 
-def test_reading_stops_at_a_torn_line_and_goes_on_there(tmp_path: Path) -> None:
-    """Only whole lines are given; the rest comes when it is whole. A damaged line in between is left out."""
-    path = tmp_path / "j"
-    path.write_bytes(b'{"k":"a"}\n{"k":"b"}\n{"k":')
-    lines, offset = journal.read(path)
-    assert [line["k"] for line in lines] == ["a", "b"] and offset == 20
-    with path.open("ab") as file:
-        file.write(b'"c"}\nrubbish\n{"k":"d"}\n')
-    assert [line["k"] for line in journal.read(path, offset)[0]] == ["c", "d"]
-    assert journal.decode(path.read_bytes())[1] == [(30, 8)]
-
-
 @settings(max_examples=50, deadline=None)
 @given(st.lists(st.tuples(st.text(max_size=20), st.floats(), st.none() | st.integers(-(2**53), 2**53) | st.floats())))
 def test_any_point_comes_back_as_it_was(tmp_path_factory: pytest.TempPathFactory, logged: list[tuple[str, float, Any]]) -> None:

@@ -232,11 +232,13 @@ def test_frames_carry_content_to_another_store(layout: Layout, tmp_path: Path) -
     (tmp_path / "other").mkdir()
     other = Layout(tmp_path / "other")
     create(other)
-    packing.adopt(other, text, packs.frames(layout, text))
+    with packing.writer(other) as writer:
+        writer.adopt(text, packs.frames(layout, text))
+        writer.commit()
     assert _content(other, text) == _TEXT
     for wrong in (packs.frames(layout, text), ((name, frame[:-1]) for name, frame in packs.frames(layout, noise))):
-        with pytest.raises(IntegrityError):
-            packing.adopt(other, noise, wrong)
+        with packing.writer(other) as writer, pytest.raises(IntegrityError):
+            writer.adopt(noise, wrong)
     assert not packs.contains(other, noise) and packs.verify(other, text)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import datetime, timezone
 from typing import ClassVar
 
@@ -87,8 +86,3 @@ def heading(text: str, note: Content | str = "", *, id: str | None = None) -> St
 def put(screen: Widget, selector: str, content: Content | str) -> None:
     """Show a text in a Static; plain strings are never read as markup."""
     screen.query_one(selector, Static).update(content if isinstance(content, Content) else Content(content))
-
-
-def pairs(values: Sequence[tuple[str, Content | str]]) -> Content:
-    """Names and values in two columns."""
-    return words.facts(values)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from datetime import datetime
 
 from textual.content import Content
@@ -67,10 +66,3 @@ def _seconds(run: Run, now: datetime) -> float | None:
     if run.seconds is None and run.state is RunState.RUNNING and started:
         return max(0.0, (now - started).total_seconds())
     return run.seconds
-
-
-def with_live(run: Run, live: LiveRun | None) -> Run:
-    """The run as it is now, the tail's values over the stored ones."""
-    if live is None:
-        return run
-    return replace(run, metrics={**run.metrics, **live.metrics})

@@ -172,11 +172,6 @@ class Grid(ScrollView, can_focus=True):
                 self.refresh()
                 return
 
-    def ask_again(self) -> None:
-        """Forget what was asked for and not answered, and ask for what is on screen."""
-        self._asked.clear()
-        self._want()
-
     @property
     def cursor_key(self) -> str:
         """The key of the row under the cursor, or empty while it is not known."""
