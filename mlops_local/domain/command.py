@@ -18,7 +18,8 @@ from mlops_local.domain.records import dataclass
 
 FORMATS = ("parquet", "csv", "json")
 """What a step's table or value can be handed over as: `{rows:csv}`."""
-_PLACEHOLDER = re.compile(r"\{(\w+)(?::(\w+))?\}")
+_PLACEHOLDER = re.compile(r"\{\{(\w+(?::\w+)?)\}\}|\{(\w+)(?::(\w+))?\}")
+"""In braces of its own (`{{name}}`) it is no placeholder: `{name}` is meant as it stands."""
 
 
 @dataclass(frozen=True)
@@ -75,12 +76,17 @@ def command(
 
 def placeholders(line: str) -> list[tuple[str, str]]:
     """Every `{name}` or `{name:format}` of a line, in order."""
-    return _PLACEHOLDER.findall(line)
+    return [(found[2], found[3] or "") for found in _PLACEHOLDER.finditer(line) if found[2]]
+
+
+def literal(text: str) -> str:
+    """A text as part of a line, where nothing in it is to be replaced."""
+    return _PLACEHOLDER.sub(lambda found: "{" + found[0] + "}", text)
 
 
 def filled(text: str, values: Mapping[str, str]) -> str:
-    """The text with each placeholder replaced."""
-    return _PLACEHOLDER.sub(lambda found: values[found[1]], text)
+    """The text with each placeholder replaced, and the braces gone of what is none."""
+    return _PLACEHOLDER.sub(lambda found: values[found[2]] if found[2] else "{" + found[1] + "}", text)
 
 
 def _inputs(value: Any) -> dict[str, Any]:

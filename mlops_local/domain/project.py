@@ -244,8 +244,17 @@ def _checks(name: str, value: Any, problems: list[str]) -> tuple[Check, ...]:
 
 def _sources(tables: Mapping[str, Any], problems: list[str]) -> tuple[Source, ...]:
     """The sources that have a path."""
-    found = {name: value for name, value in tables.items() if isinstance(value, Mapping) and isinstance(value.get("path"), str)}
-    for name, value in found.items():
+    found = {}
+    for name, value in tables.items():
+        if not isinstance(value, Mapping):
+            continue
+        if "path" not in value:
+            problems += [_without_path(name, key) for key in ("kind", "store") if key in value]
+            continue
+        if not isinstance(value["path"], str):
+            continue
+        found[name] = value
+        _inside(value["path"], f"data.{name}.path", problems)
         _choice(value, "kind", ("table", "files"), f"data.{name}.", problems)
         _choice(value, "store", ("full", "reference"), f"data.{name}.", problems)
         if not name.isidentifier():
@@ -254,6 +263,18 @@ def _sources(tables: Mapping[str, Any], problems: list[str]) -> tuple[Source, ..
         Source(name, value["path"], kind=str(value.get("kind", "table")), store=str(value.get("store", "")))
         for name, value in found.items()
     )
+
+
+def _without_path(name: str, key: str) -> str:
+    return f"data.{name}.{key}: says something of a source with a path; one of the pipeline has it in mlops.data({key}=…)"
+
+
+def _inside(path: str, where: str, problems: list[str]) -> None:
+    """A source's files lie in the project: elsewhere a clone would not find them."""
+    if not path or path.startswith("/") or ".." in path.split("/"):
+        problems.append(
+            f"{where}: {path!r} is not a pattern inside the project's folder; a link in the project may point elsewhere"
+        )
 
 
 def _table(mapping: Mapping[str, Any], key: str) -> Mapping[str, Any]:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from mlops_local.domain.command import literal
 from mlops_local.domain.errors import UsageError
 from mlops_local.domain.secrets import is_secret_name
 from mlops_local.services.arguments import AGAIN, COMMAND, OWN, SEVERAL, SWITCH, VALUE, Word, levels
@@ -101,13 +102,12 @@ class _Entry:
 
     def line(self) -> str:
         """The command line, its paths and values as placeholders."""
-        words = ["python", shlex.quote(self.seen.script)]
+        words = ["python", _word(self.seen.script)]
         for level in levels(self.seen.arguments, self.seen.parsers):
             given = {word.argument["name"] for word in level.words if word.argument is not None}
             words += self._defaults(level.options, given)
             words += [
-                word.prefix + self._value(word.argument, word.text) if word.value else shlex.quote(word.text)
-                for word in level.words
+                word.prefix + self._value(word.argument, word.text) if word.value else _word(word.text) for word in level.words
             ]
             self._note_literal(level.words)
         return " ".join(words)
@@ -136,7 +136,7 @@ class _Entry:
     def _value(self, item: Mapping[str, Any] | None, text: str) -> str:
         """A word's placeholder: the path or the parameter it is; as it stands where it is neither."""
         if item is not None and item["takes"] == COMMAND:
-            return shlex.quote(text)
+            return _word(text)
         path = os.path.relpath(self.root / text, self.root)
         inside = {file for file in self.seen.writes if file.startswith(f"{path}/")}
         wanted = item["name"] if item is not None else ""
@@ -151,7 +151,7 @@ class _Entry:
             return self._placeholder(self.outputs, wanted or PurePosixPath(path).name, f"{PurePosixPath(path).name}/")
         within = any(file == path or file.startswith(f"{path}/") for file in (*self.seen.reads, *self.code))
         if item is None or item["takes"] != VALUE or within or (item["value"] is None and not item["text"]):
-            return shlex.quote(text)
+            return _word(text)
         value = item["value"]
         same = str(value) == text or (isinstance(value, (int, float)) and _number(text) == value)
         return self._placeholder(self.params, wanted, value if same else _plain(text) if item["text"] else text)
@@ -192,6 +192,11 @@ class _Entry:
         for pattern in sorted(patterns):
             stem = re.sub(r"\W+$", "", re.sub(r"[*?\[].*", "", PurePosixPath(pattern).stem))
             self.inputs[self._free(stem or PurePosixPath(pattern).parent.name or "rows")] = pattern
+
+
+def _word(text: str) -> str:
+    """A word that stays as it is."""
+    return shlex.quote(literal(text))
 
 
 def _by_folder(files: Iterable[str]) -> dict[str, list[str]]:

@@ -30,6 +30,9 @@ _PRINTED = (
 _LIMIT = 200_000
 """Values in one value beyond which it is not looked into: numbers, texts and what holds them."""
 _BYTES = 1 << 26
+"""Of texts and arrays in one value, beyond which it is not looked into either."""
+_DIGITS = 4000
+"""Of a whole number: Python refuses to print many more."""
 
 
 class _TooMuch(Exception):
@@ -81,6 +84,7 @@ class _Writer:
         self.root = root
         self.hasher = hashlib.blake2b(digest_size=16)
         self.left = _LIMIT
+        self.bytes_left = _BYTES
         self.inside: set[int] = set()
 
     def write(self, value: Any) -> bool:
@@ -138,14 +142,23 @@ class _Writer:
         if value.dtype.hasobject:
             self._add("object", "array of objects")
             return False
-        if value.nbytes > _BYTES:
-            raise _TooMuch
+        self._take(value.nbytes)
         self._add(f"array {value.dtype.str} {value.shape}", "")
         self.hasher.update(value.tobytes())
         return True
 
     def _plain(self, value: Any) -> str:
+        if isinstance(value, (str, bytes)):
+            self._take(len(value))
+        if isinstance(value, int) and value.bit_length() > _DIGITS:
+            self._take(value.bit_length() // 8)
+            return hex(value)
         return repr(value.replace(self.root, "<root>") if isinstance(value, str) else value)
+
+    def _take(self, size: int) -> None:
+        self.bytes_left -= size
+        if self.bytes_left < 0:
+            raise _TooMuch
 
     def _add(self, kind: str, text: str) -> None:
         for part in (kind, text):

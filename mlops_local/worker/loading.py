@@ -34,13 +34,16 @@ class _Waiting(importlib.abc.MetaPathFinder):
         if fullname != self._name:
             return None
         behind = sys.meta_path[sys.meta_path.index(self) + 1 :]
-        spec = next((found for finder in behind if (found := finder.find_spec(fullname, path, target))), None)
-        if spec is not None and spec.loader is not None:
+        ask = (
+            getattr(finder, "find_spec", None) for finder in behind
+        )  # as Python does: an old finder has none, and is passed over
+        spec = next((found for find in ask if find is not None and (found := find(fullname, path, target))), None)
+        if spec is not None and hasattr(spec.loader, "exec_module"):
             execute = spec.loader.exec_module
 
             def exec_module(module: ModuleType) -> None:
                 execute(module)
                 self._action()
 
-            spec.loader.exec_module = exec_module  # type: ignore[method-assign]
+            spec.loader.exec_module = exec_module
         return spec

@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
-from mlops_local.domain.command import command, filled, placeholders
+from mlops_local.domain.command import command, filled, literal, placeholders
 from mlops_local.domain.errors import ConfigError
 
 
@@ -21,6 +23,22 @@ def test_placeholders_are_filled_once() -> None:
     """A value that looks like a placeholder stays as it is."""
     assert placeholders("x {a:csv} --k={b}") == [("a", "csv"), ("b", "")]
     assert filled("x {a:csv} --k={b}", {"a": "{b}", "b": "1"}) == "x {b} --k=1"
+
+
+@given(st.text("{}a:b $", max_size=12))
+@example("{{a}}")
+@example("{a}{b:csv}")
+def test_a_literal_text_is_filled_with_itself(text: str) -> None:
+    """What is put into a line as literal text asks for nothing and comes out as it was, whatever braces it has."""
+    assert placeholders(literal(text)) == []
+    assert filled(literal(text), {}) == text
+
+
+def test_braces_in_braces_are_no_placeholder() -> None:
+    """`{{name}}` in a line stands for `{name}`; braces around more than a word stand for themselves."""
+    line = "awk '{print $1}' --like={{a}} {a} {{a:csv}}"
+    assert placeholders(line) == [("a", "")]
+    assert filled(line, {"a": "1"}) == "awk '{print $1}' --like={a} 1 {a:csv}"
 
 
 @pytest.mark.parametrize(

@@ -39,6 +39,19 @@ def test_an_empty_file_is_a_project() -> None:
         ({"data": {"a": {"path": "a", "kind": "file"}}}, "data.a.kind: expected one of table, files, got 'file'"),
         ({"data": {"a": {"path": "a", "store": "no"}}}, "data.a.store: expected one of full, reference, got 'no'"),
         ({"data": {"a b": {"path": "a"}}}, "data.a b: a source's name has letters, digits and _"),
+        (
+            {"data": {"a": {"store": "full"}}},
+            "data.a.store: says something of a source with a path; one of the pipeline has it in mlops.data(store=…)",
+        ),
+        ({"data": {"a": {"path": 1, "kind": "files"}}}, "data.a.path: expected text, got 1"),
+        *(
+            (
+                {"data": {"a": {"path": path}}},
+                f"data.a.path: {path!r} is not a pattern inside the project's folder; "
+                "a link in the project may point elsewhere",
+            )
+            for path in ("", "/tmp/a.csv", "b/../../a.csv")
+        ),
         ({"hook": {"timeout": 0}}, "hook.timeout: 0 is not a number of seconds above 0"),
         ({"serve": {"port": True}}, "serve.port: expected a whole number, got True"),
         ({"models": {"m": {"gates": [{"max_drop": 1}]}}}, "models.m.gates[0]: missing key 'metric'"),

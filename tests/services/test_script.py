@@ -190,17 +190,17 @@ def test_what_cannot_become_a_step_is_not_run(project: Project, tmp_path_factory
 
 
 def test_paths_are_told_from_values(tmp_path: Path) -> None:
-    """Without a parser, words that name files are placeholders and others stay; folders, patterns and odd places."""
+    """Without a parser, words that name files are placeholders, others and braces stay; folders, patterns and odd places."""
     for number in range(3):
         (tmp_path / f"{number}.csv").write_text("")
     reads = {f"{number}.csv": f"{number}.csv" for number in range(3)} | {"a/t.json": "a/t.json", "own.txt": "own.txt"}
     reads |= {"../far.csv": "../far.csv", "LICENSE": "LICENSE", "mlops.toml": "mlops.toml"}
     writes = ("own.txt", "out/1.txt", "out/2.txt", "sub/a", "sub/b", "sub/c")
-    seen = Seen("run me.py", ("./a/t.json", "out", "it's", "5", "a/t.json"), reads, writes)
+    seen = Seen("run me.py", ("./a/t.json", "out", "it's", "{5}", "a/t.json"), reads, writes)
     made = proposal.propose(seen, tmp_path)
     entry = tomllib.loads(made.text)["steps"]["run_me"]
     assert entry == {
-        "command": "python 'run me.py' {t} {out} 'it'\"'\"'s' 5 {t}",
+        "command": "python 'run me.py' {t} {out} 'it'\"'\"'s' '{{5}}' {t}",
         "inputs": {"t": "a/t.json", "rows": "*.csv"},
         "outputs": {"out": "out/", "own": "own.txt", "sub": "sub/"},
         "code": ["run me.py", "LICENSE"],

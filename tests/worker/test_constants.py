@@ -91,6 +91,16 @@ def test_what_is_no_data_has_no_digest() -> None:
     assert digest(around, "/")
 
 
+def test_large_values_are_looked_into_up_to_a_limit() -> None:
+    """A whole number of any length counts, texts and arrays up to a size that all of a value share."""
+    assert digest(2**20_000, "/") != digest(2**20_000 + 1, "/")
+    assert digest(2**20_000, "/")
+    large = "x" * (40 << 20)
+    assert digest(large, "/")
+    assert digest([large, large], "/") == ""
+    assert digest([large.encode(), np.zeros(40 << 20, dtype=np.uint8)], "/") == ""
+
+
 def test_names_of_computed_values_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Numbers and texts that are written down are not reported; what is computed or can change is."""
     (tmp_path / "measured_here.py").write_text(

@@ -51,6 +51,13 @@ def test_of_several_actions_the_last_asked_for_comes_last() -> None:
     assert importlib.import_module(NAME).numbers == [1, 2, 3, 4]
 
 
+def test_a_finder_of_old_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Something on the path of finders that cannot find hinders nothing, as it hinders no other import."""
+    monkeypatch.setattr(sys, "meta_path", [object(), *sys.meta_path])
+    when_loaded(NAME, lambda: note(2))
+    assert importlib.import_module(NAME).numbers == [1, 2]
+
+
 def test_other_modules_and_missing_ones_are_left_alone() -> None:
     """What is not waited for loads as ever, and what is not there stays missing."""
     when_loaded(f"{NAME}.missing", lambda: note(2))

@@ -61,6 +61,8 @@ main()
 """
 """Serves this package, and nothing else of the environment it is installed in, to the project's interpreter."""
 
+_WHICH = "`mlops status` says which Python runs the project's code, and [project] python in mlops.toml names another"
+
 Answer = dict[str, Any]
 
 
@@ -296,7 +298,11 @@ class WorkerProcess:
     def _begin(self) -> None:
         if self._process is None:
             self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process
-            self._process = start(self.python, self.root, self.threads, self._stderr)
+            try:
+                self._process = start(self.python, self.root, self.threads, self._stderr)
+            except OSError as error:  # no such interpreter, no more processes
+                self._stderr.close()
+                raise MlopsError(f"{self.python} cannot be started: {error.strerror or error}", hint=_WHICH) from error
             self._reader = threading.Thread(target=self._read, args=(self._process.stdout,), name="mlops-worker", daemon=True)
             self._reader.start()
 

@@ -19,7 +19,7 @@ from types import TracebackType
 from typing import Any
 
 import mlops_local
-from mlops_local.domain.errors import ConfigError, MlopsError
+from mlops_local.domain.errors import ConfigError
 from mlops_local.domain.graph import Graph, Source, Step, from_json
 from mlops_local.domain.jobs import Code, Given, Made, StepJob, StepOutcome, job_to_json, outcome_from_json
 from mlops_local.engines.pipeline.process import WorkerProcess
@@ -163,7 +163,7 @@ class Workers:
         """
 
         def load() -> None:
-            with suppress(MlopsError), self._process(threads, needed):  # whoever runs the step will hear what is wrong
+            with suppress(Exception), self._process(threads, needed):  # whoever runs the step will hear what is wrong
                 pass
 
         step = graph.step(name)  # of its inputs the sources count: what the others are is known when they are made

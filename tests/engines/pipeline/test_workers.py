@@ -12,6 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from mlops_local.domain.errors import MlopsError
 from mlops_local.engines.pipeline.runner import StepOutcome, Workers
 from mlops_local.engines.pipeline.sources import discover
 from tests.engines.pipeline.bench import Bench, bench, gone, pids_of
@@ -269,3 +270,15 @@ def test_a_child_that_waits_has_every_library_its_server_has(tmp_path: Path) -> 
         assert (before, same, after) == (False, server, True)
         assert pid != there
         assert gone(there)
+
+
+def test_an_interpreter_that_is_gone_is_told_to_who_asks_and_to_nobody_else(tmp_path: Path) -> None:
+    """Who only expects a step hears nothing; who runs it hears which Python cannot be started."""
+    text = "import mlops_local as mlops\n@mlops.step\ndef one():\n    return 1\n"
+    project = Bench(tmp_path, text)
+    project.workers.close()
+    with Workers(tmp_path, python=str(tmp_path / "python")) as workers:
+        project.workers = workers
+        workers.expect("one", project.graph, project.sources, threads=0)
+        with pytest.raises(MlopsError, match="python cannot be started: No such file"):
+            project.run("one")
