@@ -6,30 +6,27 @@ everything of it is there, so that every line counts once.
 
 from __future__ import annotations
 
-import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import duckdb
 
-from mlops_local.domain import events
 from mlops_local.domain.errors import IntegrityError
-from mlops_local.store import archive, decisions, facts, files, journal, ledger, registry, views
-from mlops_local.store.database import quote
+from mlops_local.store import archive, decisions, facts, journal, ledger, points, registry, views
 from mlops_local.store.layout import Layout
+from mlops_local.store.parts import Part, listing, named
 
 TRANSACTION_S = 0.05
 TRANSACTION_ROWS = 100_000
-CHUNK_BYTES = 2 << 20
-"""Metric lines of one transaction; about 20,000."""
+CHUNK_BYTES = 10 << 20
+"""Points of one transaction, about 90,000: DuckDB's checkpoint after it costs as much as inserting 40,000."""
 REBUILD_S = 0.25
 """How long a new database is filled at once: nobody has anything to read yet, and each turn looks at all files anew."""
-REBUILD_CHUNK_BYTES = 12 << 20
-"""The same while a new database is filled: a commit costs as much as inserting 20,000 rows, and from 122,880 rows on DuckDB
-writes a whole group of them at once instead of twice."""
+REBUILD_CHUNK_BYTES = 128 << 20
+"""The same while a new database is filled, a little over a million: whole segments side by side take DuckDB half the time, and
+each commit after the first writes the table's last groups of 122,880 rows once more."""
 REBUILD_ROWS = 200_000
 
 _SEVERAL = 8
@@ -41,34 +38,6 @@ Db = duckdb.DuckDBPyConnection
 
 _REFUSED = (duckdb.DataError, duckdb.InvalidInputException, duckdb.InvalidTypeException, TypeError, ValueError, OverflowError)
 """What inserting a value says that its column cannot hold."""
-
-_COLUMNS = (
-    "columns = {k: 'VARCHAR', v: 'INTEGER', t: 'BIGINT', n: 'BIGINT', r: 'VARCHAR', key: 'VARCHAR', s: 'DOUBLE', "
-    "x: 'DOUBLE', dropped: 'BIGINT'}"
-)
-
-
-_FIRST_US, _LAST_US = -62_135_596_800_000_000, 253_402_300_799_999_999
-"""The years 1 to 9999: what both Python and the table can hold as a time."""
-
-
-@dataclass
-class Part:
-    """One journal file, and how far it was read."""
-
-    name: str
-    """Without `.zst`."""
-    path: Path
-    journal: str
-    segment: int
-    """-1: the state file."""
-    final: bool
-    """Nobody writes to it any more."""
-    kept: archive.Kept | None = None
-    """Where it was put away; None while it lies in journal/."""
-    position: int = 0
-    consumed: bool = False
-    """Every whole line of it was read."""
 
 
 @dataclass
@@ -98,8 +67,7 @@ class Folder:
         self._stated: list[tuple[Part, Mapping[str, Any]]] = []
         self._damage: list[tuple[str, int, int]] = []
         self._moved: dict[str, int] = {}
-        self._chunk = bytearray()
-        self._pieces: list[tuple[str, int, bytes]] = []
+        self._points = points.Points(db, layout)
         self._step = Step()
         self._limit, self._most = CHUNK_BYTES, TRANSACTION_ROWS
 
@@ -118,16 +86,20 @@ class Folder:
                 break
             self._take(part)
         everything = all(part.consumed for part in parts)
-        self._stage_points()
+        staged = self._points.stage()  # before the transaction: a load that fails would end it
+        self._step.lines += staged
+        self._damage += self._points.damage
         self._db.execute("BEGIN")
         self._insert_states()
-        self._metrics()
+        if staged:
+            self._metrics()
         self._ledger()
         self._crashed(parts)
         self._save_positions()
         if everything and not whole:
             self._set_meta("whole", "1")
         self._db.execute("COMMIT")
+        self._points.drop()
         self._step.finished = everything
         # Points before the states: a journal's state file is what says whether its writer lives.
         self._step.over = [part for part in reversed(parts) if part.final and part.kept is None and part.consumed]
@@ -137,14 +109,14 @@ class Folder:
 
     def _parts(self, whole: bool) -> list[Part]:
         """Every journal file, state files first. Whether a writer is gone is asked before its files are read."""
-        writers = {part.journal for part in _listing(self._layout.journal)}
+        writers = {part.journal for part in listing(self._layout.journal)}
         alive = {name for name in writers if journal.live(self._layout.journal / f"{name}.state.jsonl")}
         # Listed again: what a writer that is gone by now did in its last moments is all there.
-        found = {part.name: part for part in _listing(self._layout.journal)}
+        found = {part.name: part for part in listing(self._layout.journal)}
         alive |= {part.journal for part in found.values()} - writers
         if not whole:  # a new database: what was put away counts too
             for kept in archive.listing(self._layout):
-                found.setdefault(kept.name, _part(kept.name, self._layout.journal / kept.name, kept))
+                found.setdefault(kept.name, named(kept.name, self._layout.journal / kept.name, kept))
         newest: dict[str, int] = {}
         for part in found.values():
             newest[part.journal] = max(newest.get(part.journal, -1), part.segment)
@@ -152,36 +124,46 @@ class Folder:
         for part in found.values():
             part.position = positions.get(part.name, 0)
             part.final = part.kept is not None or part.journal not in alive or -1 < part.segment < newest[part.journal]
-        return sorted(found.values(), key=_order)
+        return sorted(found.values(), key=lambda part: part.order)
 
     def _positions(self, names: Sequence[str]) -> dict[str, int]:
         query = "SELECT file, position FROM store.position WHERE file IN (SELECT unnest(?::VARCHAR[]))"
         return dict(self._db.execute(query, [list(names)]).fetchall())
 
     def _full(self) -> bool:
-        return (
-            time.monotonic() > self._deadline or self._step.lines >= self._most or len(self._chunk) >= self._limit
-        ) and self._step.lines > 0
+        return bool(self._moved) and (
+            time.monotonic() > self._deadline or self._step.lines >= self._most or self._points.size >= self._limit
+        )
 
     def _take(self, part: Part) -> None:
         """Read a part as far as the bound lets; sets `consumed` when nothing whole is left."""
+        if part.kept is not None and part.position and part.position == part.kept.length():
+            part.consumed = True  # an earlier transaction's: unpacked once more in each, filling took the square of its time
+            return
+        if self._limit > CHUNK_BYTES and part.final and part.segment >= 0 and self._points.take_whole(part):
+            part.consumed = True
+            self._move(part, part.path.stat().st_size)
+            return
+        size = min(points.READ_BYTES, self._limit)
         while not part.consumed and not self._full():
-            limit, data = _read(part, CHUNK_BYTES)
+            limit, data = part.read_lines(part.position, size)
             end = data.rfind(b"\n") + 1
-            if end == 0 and len(data) == limit:  # no point's line is that long: whatever this is, step over it
+            damaged = end == 0 and len(data) == limit  # no point's line is that long: whatever this is, step over it
+            if damaged:
                 self._damage.append((part.name, part.position, len(data)))
                 end = len(data)
             part.consumed = len(data) < limit
             if end == 0:
                 return
             if part.segment < 0:
+                self._step.lines += data.count(b"\n")
                 self._states(part, data[:end])
-            else:
-                self._chunk += data[:end]
-                self._pieces.append((part.name, part.position, data[:end]))
-            self._step.lines += data.count(b"\n", 0, end)
-            part.position += end
-            self._moved[part.name] = part.position
+            elif not damaged:
+                self._points.take(part, part.position, data[:end])
+            self._move(part, part.position + end)
+
+    def _move(self, part: Part, position: int) -> None:
+        part.position = self._moved[part.name] = position
 
     def _states(self, part: Part, data: bytes) -> None:
         lines, damaged = journal.decode(data)
@@ -193,11 +175,6 @@ class Folder:
         self._damage += [(part.name, part.position + offset, size) for offset, size in damaged]
 
     # -- writing
-
-    def _stage_points(self) -> None:
-        """Load the collected points, before the transaction: a failed load would end it."""
-        if self._chunk and not self._stage(bytes(self._chunk)) and not self._stage(self._mended()):
-            raise IntegrityError("journal lines that were mended still do not load", hint="run `mlops doctor`")
 
     def _insert_states(self) -> None:
         """Insert what the state lines say. A line that no table takes, as a flipped bit leaves it, must not stop the others."""
@@ -236,14 +213,14 @@ class Folder:
 
     def _metrics(self) -> None:
         """Insert the staged points and keep each metric's newest value."""
-        if not self._chunk:
-            return
         self._db.execute(
             "INSERT INTO store.metric SELECT r, key, s, x, make_timestamp(t), n FROM temp.batch WHERE k = 'm';"
             "INSERT INTO store.gap SELECT r, dropped, make_timestamp(t) FROM temp.batch WHERE k = 'gap';"
             """
             MERGE INTO store.latest l USING (
-                SELECT r AS run, key, max_by(b, (t, n)) AS last, count(*) AS points FROM temp.batch b WHERE k = 'm' GROUP BY ALL
+                SELECT r AS run, key, count(*) AS points,
+                    max_by({s: s, x: x, t: t, n: n}, t::HUGEINT * 9223372036854775808 + n) AS last  -- (t, n): twice as long
+                FROM temp.batch WHERE k = 'm' GROUP BY ALL
             ) b ON l.run = b.run AND l.key = b.key
             WHEN MATCHED AND (make_timestamp(b.last.t), b.last.n) >= (l.time, l.n) THEN UPDATE SET
                 step = b.last.s, value = b.last.x, time = make_timestamp(b.last.t), n = b.last.n, points = l.points + b.points
@@ -251,39 +228,6 @@ class Folder:
             WHEN NOT MATCHED THEN INSERT VALUES
                 (b.run, b.key, b.last.s, b.last.x, make_timestamp(b.last.t), b.last.n, b.points)"""
         )
-
-    def _stage(self, data: bytes) -> bool:
-        """Load lines into a temporary table; False if one is not what it should be. DuckDB reads JSON 4x as fast as Python."""
-        path = self._layout.tmp / "fold.jsonl"
-        files.replace(path, data)
-        try:
-            self._db.execute(
-                "CREATE OR REPLACE TEMP TABLE batch AS SELECT * FROM "
-                f"read_json({quote(str(path))}, format = 'newline_delimited', {_COLUMNS})"
-            )
-        except (duckdb.InvalidInputException, duckdb.ConversionException):
-            return False
-        odd = self._db.execute(
-            "SELECT count(*) FROM temp.batch WHERE k IS NULL OR r IS NULL OR t IS NULL OR n IS NULL OR v IS NULL OR v > ? "
-            f"OR t NOT BETWEEN {_FIRST_US} AND {_LAST_US} OR (k = 'm' AND (key IS NULL OR x IS NULL)) "
-            "OR (k = 'gap' AND dropped IS NULL) OR k NOT IN ('m', 'gap')",
-            [events.VERSIONS[events.METRIC]],
-        ).fetchall()
-        return odd == [(0,)]
-
-    def _mended(self) -> bytes:
-        """The pieces without their damaged lines, which are noted."""
-        sound: list[bytes] = []
-        for name, position, data in self._pieces:
-            lines, damaged = journal.decode(data)
-            for line in lines:
-                mended = _mend(line) if facts.check_version(line) else None
-                if mended is None:
-                    damaged.append((0, len(facts.text(line))))
-                else:
-                    sound.append(mended)
-            self._damage += [(name, position + offset, size) for offset, size in damaged]
-        return b"".join(sound)
 
     def _ledger(self) -> None:
         """Copy new decisions, and make the tables anew that they amount to."""
@@ -330,8 +274,8 @@ class Folder:
         for part in parts:
             written.setdefault(part.journal, []).append(part)
         # By the files they lie in: each archive is unpacked once.
-        for run, name, started in sorted(open_runs, key=lambda found: max(map(_place, written[found[1]]))):
-            last = facts.moment(max(_last_time(part) for part in written[name]))
+        for run, name, started in sorted(open_runs, key=lambda found: max(part.place for part in written[found[1]])):
+            last = facts.moment(max(part.last_time() for part in written[name]))
             rows.append((run, "crashed", "", max(0.0, (last - started).total_seconds()), max(last, started), 0))
         facts.append(self._db, "run_end", rows)
 
@@ -352,7 +296,7 @@ class Folder:
 def sound(db: Db, name: str, line: Mapping[str, Any]) -> bool:
     """Say whether a line of the journal file `name` is one that the fold takes."""
     if ".metric." in name:
-        return facts.check_version(line) and _mend(line) is not None
+        return facts.check_version(line) and points.mend(line) is not None
     trial = facts.Rows()
     if not trial.add("", line):
         return False
@@ -364,45 +308,6 @@ def sound(db: Db, name: str, line: Mapping[str, Any]) -> bool:
     finally:
         db.execute("ROLLBACK")
     return True
-
-
-def _listing(folder: Path) -> Iterator[Part]:
-    for entry in folder.iterdir():
-        if journal.NAME.match(entry.name):
-            yield _part(entry.name, entry)
-
-
-def _part(name: str, path: Path, kept: archive.Kept | None = None) -> Part:
-    match = journal.NAME.match(name)
-    assert match is not None
-    return Part(name, path, match["id"], int(match["segment"]) if match["segment"] else -1, final=False, kept=kept)
-
-
-def _place(part: Part) -> str:
-    return part.kept.path.name if part.kept else ""
-
-
-def _order(part: Part) -> tuple[bool, str, str, int]:
-    """States first; those of one archive together, so that it is unpacked once."""
-    return part.segment >= 0, _place(part), part.journal, part.segment
-
-
-def _read(part: Part, limit: int) -> tuple[int, bytes]:
-    """Up to `limit` bytes from where the part was read to; more where a state's line is longer, as a snapshot of many files is.
-
-    Returns:
-        What the limit was in the end, and the bytes.
-    """
-    while True:
-        if part.kept is not None:
-            data = part.kept.read()[part.position : part.position + limit]
-        else:
-            with part.path.open("rb") as file:
-                file.seek(part.position)
-                data = file.read(limit)
-        if part.segment >= 0 or len(data) < limit or b"\n" in data:
-            return limit, data
-        limit *= 4
 
 
 def retire(layout: Layout, parts: Sequence[Part]) -> list[Part]:
@@ -417,58 +322,11 @@ def retire(layout: Layout, parts: Sequence[Part]) -> list[Part]:
         if len(left) >= _SEVERAL:
             while left and sum(part.position for part in taken) < _TOGETHER_BYTES and len(taken) < _TOGETHER:
                 taken.append(left.pop(0))
-        there = [(part, part.path.read_bytes()) for part in taken if part.path.exists()]
-        there = [(part, data) for part, data in there if data.rfind(b"\n") < part.position]  # else somebody added to it since
-        if contents := [(part.name, data) for part, data in there if data]:
+        there = [part for part in taken if part.path.exists() and b"\n" not in part.read(part.position, -1)]  # else it has more
+        if len(there) == 1 and there[0].position > _TOGETHER_BYTES:
+            archive.put_file(layout, there[0].path)
+        elif contents := [(part.name, data) for part in there if (data := part.path.read_bytes())]:
             archive.put(layout, contents)
-        for part, _ in there:
+        for part in there:
             part.path.unlink()
     return left
-
-
-def _last_time(part: Part) -> int:
-    """Microseconds of the part's last whole line; 0 when there is none."""
-    for line in reversed(_tail(part).splitlines(keepends=True)):
-        found, _ = journal.decode(line)
-        at = found[0].get("t") if found else None
-        if isinstance(at, int) and _FIRST_US <= at <= _LAST_US:
-            return at
-    return 0
-
-
-def _tail(part: Part, size: int = 1 << 16) -> bytes:
-    if part.kept is not None:
-        data = part.kept.read()
-    else:
-        with part.path.open("rb") as file:
-            end = file.seek(0, os.SEEK_END)
-            file.seek(max(0, end - (1 << 20)))
-            data = file.read()
-    data = data[: data.rfind(b"\n") + 1]
-    start = max(0, len(data) - size)
-    return data[data.find(b"\n", start - 1) + 1 :] if start else data
-
-
-def _mend(line: Mapping[str, Any]) -> bytes | None:
-    """A metric file's line as the bulk reader takes it; None if it is not one."""
-    try:
-        made: dict[str, Any] = {"k": line["k"], "v": line["v"], "t": _whole(line["t"]), "n": _whole(line["n"])}
-        facts.moment(made["t"])
-        made["r"] = facts.clean(line["r"])
-        if line["k"] == events.METRIC:
-            made |= {"key": facts.clean(line["key"]), "s": facts.real(line["s"]), "x": float(line["x"])}
-        elif line["k"] == events.GAP:
-            made["dropped"] = _whole(line["dropped"])
-        else:
-            return b""  # a kind of a newer program: it stays in the journal
-    except (KeyError, TypeError, ValueError, OverflowError):
-        return None
-    return journal.dumps(made).encode() + b"\n"
-
-
-def _whole(value: Any) -> int:
-    """A number that a BIGINT holds. Raises TypeError, ValueError, OverflowError."""
-    made = int(value)
-    if not -(2**63) <= made < 2**63:
-        raise OverflowError
-    return made
