@@ -36,8 +36,10 @@ def tag(settings: Settings, ref: str, values: dict[str, str], gone: tuple[str, .
     has = life.tag(settings.project(), ref, values, remove=gone)
     if settings.json:
         output.fields("tags", {"tags": has})
-    else:
+    elif has:
         output.pairs(has.items())
+    else:
+        diagnostics.say("no tags")
 
 
 @click.command(epilog="\b\nExamples:\n  mlops note @1 'too few epochs'\n  mlops note @1 - < remarks.txt")
@@ -102,7 +104,10 @@ def rm(settings: Settings, refs: tuple[str, ...], undo: bool, yes: bool, reason:
     if word == "would be removed":
         diagnostics.say("nothing was removed; --yes does it")
     elif word == "removed":
-        diagnostics.say("`mlops rm --undo` takes it back; `mlops gc` shows what it frees")
+        again = " ".join(one.id[16:24] for one in found)
+        diagnostics.say(
+            f"`mlops rm --undo {again}` takes {'it' if len(found) == 1 else 'them'} back; `mlops gc` shows what that frees"
+        )
 
 
 def _agreed(settings: Settings, found: Sequence[Removal]) -> bool:

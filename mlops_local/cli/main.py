@@ -244,7 +244,7 @@ def _usage(error: click.ClickException) -> int:
         hint = f"`{context.command_path} --help` shows what it takes"
     else:
         hint = ""
-    message = error.message if near else error.format_message()
+    message = " ".join((error.message if near else error.format_message()).split())  # click lists choices on lines of their own
     diagnostics.error(message[:1].lower() + message[1:].rstrip("."), hint=hint)
     return error.exit_code
 

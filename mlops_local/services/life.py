@@ -48,11 +48,11 @@ def tag(project: Project, ref: str, values: Mapping[str, str], *, remove: Sequen
     for key in remove:
         if key not in has:
             raise UsageError(f"run {short_id(run)} has no tag {key!r}", hint=f"it has: {', '.join(has) or 'none'}")
-    with _journal(project, run) as journal:
-        for key in remove:
-            journal.state(events.UNTAG, run=run, key=key)
-        for key, value in values.items():
-            journal.state(events.TAG, run=run, key=key, value=value)
+    changes: list[tuple[str, Mapping[str, str]]] = [(events.UNTAG, {"run": run, "key": key}) for key in remove]
+    changes += [(events.TAG, {"run": run, "key": key, "value": value}) for key, value in values.items()]
+    if changes:
+        with _journal(project, run) as journal:
+            journal.states(changes)
     return {**{key: value for key, value in has.items() if key not in remove}, **values}
 
 

@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 
 from mlops_local.domain.assets import ModelVersion, Snapshot
 from mlops_local.domain.errors import AmbiguousReference, UsageError
+from mlops_local.domain.names import counted
 from mlops_local.domain.records import dataclass
 from mlops_local.domain.runs import Run
 from mlops_local.services import git
@@ -204,7 +205,9 @@ def _of_source(project: Project, own: Sequence[Snapshot], source: str, rest: str
         number = int(back[1] or 1)
         if number < len(own):
             return own[number].id
-        raise UsageError(f"{source}@{rest}: {source} has {len(own)} snapshots", hint=f"see `mlops data log {source}`")
+        raise UsageError(
+            f"{source}@{rest}: {source} has {counted(len(own), 'snapshot')}", hint=f"see `mlops data log {source}`"
+        )
     if rest.startswith("git:"):
         return _locked(project, source, rest.removeprefix("git:"))
     named = _tags(project, source).get(rest)

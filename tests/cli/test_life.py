@@ -54,7 +54,8 @@ def test_a_removal_is_said_before_it_is_done_and_can_be_taken_back(call: Call) -
     code, out, err = call("rm", "amber")
     assert code == 0 and out.startswith("would be removed: ") and "--yes" in err
     assert "amber" in call("runs")[1]
-    assert call("rm", "amber", "--yes", "--reason", "a mistake")[0] == 0
+    code, out, err = call("rm", "amber", "--yes", "--reason", "a mistake")
+    assert code == 0 and f"mlops rm --undo {out.split()[1]}" in err
     assert "amber" not in call("runs")[1] and call("show", "amber")[0] == 2
     assert "a mistake" in call("audit")[1]
     code, out, _ = call("rm", "--undo", "amber", "--json")
@@ -68,6 +69,7 @@ def test_tags_notes_and_names_show_up(call: Call) -> None:
     assert code == 0 and "team" in out and _harmless(out)
     assert call("tag", "amber", "--remove", "team")[0] == 0
     assert call("tag", "amber", "--remove", "team")[0] == 2
+    assert call("tag", "bold") == (0, "", "no tags\n")
     assert call("note", "amber", HOSTILE)[0] == 0 and call("rename", "amber", "first " + HOSTILE.replace("@", ""))[0] == 0
     code, out, err = call("show", "@3")
     assert code == 0 and "first x'; DROP TABLE" in out and _harmless(out + err)
