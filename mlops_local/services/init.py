@@ -76,8 +76,10 @@ def create(directory: Path, *, template: str = "", data: Path | None = None, tar
             else {layouts.PROJECT_FILE: Template(_BARE).substitute(project=_name(root))}
         )
     _refuse_existing(root, [*texts, *copies])
+    layout = Layout(root)
+    layouts.check(layout, unsafe_fs=unsafe_fs)
     written = _write(root, texts, copies)
-    layouts.create(Layout(root), unsafe_fs=unsafe_fs)
+    layouts.create(layout, unsafe_fs=unsafe_fs)
     return Made(root, tuple(written), said)
 
 

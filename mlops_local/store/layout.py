@@ -191,11 +191,10 @@ def create(layout: Layout, *, unsafe_fs: bool = False) -> None:
 
     Raises:
         NewerStore: a newer version of this program made it.
-        UsageError: the folder is on a network file system.
+        UsageError: the folder is on a network file system, or has a name that DuckDB cannot open.
         MlopsError: it cannot be written.
     """
-    if not layout.config.exists():
-        _refuse_network(layout.root, unsafe_fs)
+    check(layout, unsafe_fs=unsafe_fs)
     try:
         for folder in (
             layout.state,
@@ -222,6 +221,17 @@ def create(layout: Layout, *, unsafe_fs: bool = False) -> None:
             f"{layout.state.name}/ was written by a newer version of mlops (format {known}, this one knows {FORMAT})",
             hint="upgrade with `pip install --upgrade mlops-local`",
         )
+
+
+def check(layout: Layout, *, unsafe_fs: bool = False) -> None:
+    """Refuse a folder that no store can be in, and change nothing. Raises UsageError as `create`."""
+    if not layout.config.exists():
+        _refuse_network(layout.root, unsafe_fs)
+    try:
+        str(layout.state).encode()
+    except UnicodeEncodeError:
+        shown = f"{str(layout.state.parent)!a}"
+        raise UsageError(f"the folder's name is not UTF-8: {shown}", hint="rename it: DuckDB opens no file in it") from None
 
 
 def _create_config(layout: Layout) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from pathlib import Path
 
@@ -37,6 +38,15 @@ def test_the_key_and_identity_are_random(layout: Layout, tmp_path: Path) -> None
     assert layouts.project_id(layout) != layouts.project_id(other)
     assert layouts.hmac_key(layout) != layouts.hmac_key(other)
     assert len(layouts.hmac_key(layout)) == 32
+
+
+def test_a_folder_that_duckdb_cannot_open_is_refused(tmp_path: Path) -> None:
+    """A name that is not UTF-8 is said before anything is made in it, instead of by the first command that reads."""
+    root = tmp_path / os.fsdecode(b"caf\xe9")
+    root.mkdir()
+    with pytest.raises(UsageError, match=r"not UTF-8: '.*caf\\udce9'"):
+        layouts.create(Layout(root))
+    assert not any(root.iterdir())
 
 
 def test_the_nearest_project_upward_is_found(tmp_path: Path) -> None:
