@@ -91,7 +91,7 @@ class Journal:
         self._thread: threading.Thread | None = None
         self._state = self._metric = -1
         self._metric_size = 0
-        self._unsynced = False
+        self._unsynced = self._refused = False
         self._at = 0
         self._segment = -1
 
@@ -196,7 +196,7 @@ class Journal:
             self._stirred = True
             self._stir()
         if len(points) > BUFFER_POINTS * _SLOTS:
-            self._drop()
+            self._make_room()
 
     def flush(self) -> bool:
         """Hand every buffered point to the operating system; False when it took not all of them."""
@@ -205,10 +205,12 @@ class Journal:
                 while self._points or self._dropped:
                     self._write_batch()
             except (OSError, MlopsError) as error:
+                self._refused = True
                 if not self._warned:
                     self._warned = True
                     self._warn(f"mlops: points cannot be written now ({error}); they stay in memory and are tried again")
                 return False
+            self._refused = False
             return True
 
     def close(self) -> None:
@@ -312,6 +314,15 @@ class Journal:
             self._stirred = False
             if not self.flush():
                 self._wake.set()
+
+    def _make_room(self) -> None:
+        """The buffer is full. A disk that takes points is let catch up; for one that takes none the oldest go."""
+        if self._refused or len(self._points) > 2 * BUFFER_POINTS * _SLOTS:
+            self._drop()
+        elif self._thread is None:
+            self.flush()
+        else:  # a loop that does nothing but log shares the interpreter with the thread that writes, and lost every tenth point
+            time.sleep(0.001)
 
     def _drop(self) -> None:
         """The buffer is full because the disk takes nothing: let the oldest points go, counted. Waits for nobody."""

@@ -251,6 +251,16 @@ j.close()
 """
 
 
+def test_a_loop_that_does_nothing_but_log_loses_nothing(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Points come faster than the writing thread takes them: calls stand back rather than drop what the disk would take."""
+    monkeypatch.setattr(journal, "BUFFER_POINTS", 2_000)
+    writer = Journal.open(layout.journal)
+    for step in range(60_000):
+        writer.metric("r", "m", 0.5, step)
+    writer.close()
+    assert [line.get("s") for line in points(layout)] == list(range(60_000))
+
+
 def test_a_full_disk_keeps_points_then_drops_the_oldest_and_says_so(layout: Layout, start: Start) -> None:
     """While nothing fits: no exception from metric, one warning, no torn line; later the newest points and the number lost."""
     process = start(FULL, 30_000)
