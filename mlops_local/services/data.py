@@ -73,7 +73,11 @@ def snapshot(
     whole = len(found) == len(stamps) and (kept == "reference" or not packs.missing(project.layout, found.values()))
     if before is None or not whole or kept != before.kept or _identity(source, found, before) != before.id:
         describe = partial(_described, project, source, before, reading)
-        made = _refer(project, source, describe) if kept == "reference" else _store(project, source, stamps, found, describe)
+        if kept == "reference":
+            made = _refer(project, source, describe)
+        else:
+            earlier = {entry.path: entry.hash for entry in before.files} if before is not None else {}
+            made = _store(project, source, stamps, found, earlier, describe)
     else:
         _require(source, before)
         made = before
@@ -130,7 +134,12 @@ def _refer(project: Project, source: Source, describe: _Describe) -> Snapshot:
 
 
 def _store(
-    project: Project, source: Source, stamps: Mapping[str, list[int]], found: dict[str, str], describe: _Describe
+    project: Project,
+    source: Source,
+    stamps: Mapping[str, list[int]],
+    found: dict[str, str],
+    earlier: Mapping[str, str],
+    describe: _Describe,
 ) -> Snapshot:
     """Read each file that is not known and put its bytes into the packs in the same pass; a refused source leaves none."""
     from mlops_local.store import packing  # noqa: PLC0415  (threads: 15 ms, and only when a file changed)
@@ -141,7 +150,7 @@ def _store(
         for path in stamps:
             if path in found and writer.contains(found[path]):
                 continue
-            read = writer.add(f"{project.root}/{path}", said=f"source {source.name}: {path}")
+            read = writer.add(f"{project.root}/{path}", said=f"source {source.name}: {path}", earlier=earlier.get(path, ""))
             fresh[path] = [*read.stamp, time.time_ns(), read.hash]
             found[path], sizes[path] = read.hash, read.size
         _remember(project, fresh)

@@ -29,6 +29,8 @@ WHOLE = 152 << 10
 """A file up to this long is one chunk."""
 _MANY = 512
 """Small files that one thread presses at a time."""
+_STRIDE = 8 << 20
+"""Bytes read at a time that are only hashed: enough for several threads to share."""
 _TRIES = 3
 _TELLING = 1 << 10
 """Of a chunk shorter than this nothing follows for others: next to nothing gets smaller."""
@@ -54,6 +56,18 @@ class _Entry:
     kind: str = ""
     """Suffix: files of one kind get smaller, or do not."""
     places: list[Stretch] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class _Begun:
+    """How far a file is kept already."""
+
+    hasher: blake3.blake3 = field(default_factory=blake3.blake3)
+    """Has seen the first `size` bytes."""
+    size: int = 0
+    rest: bytes = b""
+    """Of them, those at the end that belong to no chunk yet."""
+    places: tuple[Stretch, ...] = ()
 
 
 class _Piece(NamedTuple):
@@ -123,8 +137,13 @@ class Writer:
         self._relied.add(self._index.pack_of(hash))
         return True
 
-    def add(self, path: Path | str, *, said: str = "") -> Read:
-        """Read a file and keep its content; `said` is what a message calls it.
+    def add(self, path: Path | str, *, said: str = "", earlier: str = "") -> Read:
+        """Read a file and keep its content.
+
+        Args:
+            path: the file.
+            said: what a message calls it.
+            earlier: hash of what it held before; where it has only grown since, that is neither cut nor compressed again.
 
         Raises:
             DataError: it cannot be read, or keeps changing.
@@ -136,8 +155,10 @@ class Writer:
                 descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
                 try:
                     before = _stamp(descriptor)
-                    read = self._whole if before[1] <= WHOLE else self._long
-                    entry, piece = read(descriptor, before[1], kind)
+                    if before[1] <= WHOLE:
+                        entry, piece = self._whole(descriptor, before[1], kind)
+                    else:
+                        entry, piece = self._long(descriptor, kind, self._grown(descriptor, before[1], earlier)), None
                     after = _stamp(descriptor)
                 finally:
                     os.close(descriptor)
@@ -227,10 +248,36 @@ class Writer:
         entry = _Entry(digest.hex(), len(data), kind)
         return entry, _Piece(entry, memoryview(data), digest)
 
-    def _long(self, descriptor: int, size: int, kind: str) -> tuple[_Entry, None]:
-        """A file of several chunks, in one pass with a buffer's worth in memory."""
+    def _grown(self, descriptor: int, size: int, earlier: str) -> _Begun:
+        """What is kept already of a file that begins with all that it held before; nothing when it does not."""
+        kept = self._index.get(earlier) if earlier else None
+        if kept is None or not WHOLE < kept.size < size:
+            return _Begun()
+        try:
+            *_, last = self._index.of(kept)
+        except IntegrityError:  # its records are lost
+            return _Begun()
+        rest = os.pread(descriptor, last.size, kept.size - last.size)
+        if blake3.blake3(rest).digest() != last.hash:  # changed elsewhere: not worth reading all of it
+            return _Begun()
+        hasher = blake3.blake3(max_threads=blake3.blake3.AUTO)
+        buffer = memoryview(bytearray(_STRIDE))
+        done = 0
+        while done < kept.size and (count := os.preadv(descriptor, [buffer[: kept.size - done]], done)):
+            hasher.update(buffer[:count])
+            done += count
+        if hasher.hexdigest() != earlier:
+            return _Begun()
+        *places, end = kept.stretches
+        if end.length > last.place.length:  # the last chunk goes on now, so it is cut anew
+            places.append(end._replace(length=end.length - last.place.length))
+        return _Begun(hasher, kept.size, rest, tuple(places))
+
+    def _long(self, descriptor: int, kind: str, begun: _Begun) -> _Entry:
+        """A file of several chunks, in one pass with a buffer's worth in memory, from where it is not kept yet."""
         self._load()
-        entry, hasher, rest, final = _Entry(kind=kind), blake3.blake3(), b"", False
+        entry, hasher, rest, final = _Entry("", begun.size, kind, list(begun.places)), begun.hasher, begun.rest, False
+        os.lseek(descriptor, begun.size, os.SEEK_SET)
         while not final:
             buffer = self._spare.pop() if self._spare else bytearray(packs.BATCH + WHOLE)
             buffer[: len(rest)] = rest
@@ -247,7 +294,7 @@ class Writer:
             rest = bytes(data[start:])
             self._send(pieces, buffer)
         entry.hash = hasher.hexdigest()
-        return entry, None
+        return entry
 
     def _keep(self, entry: _Entry, piece: _Piece | None) -> None:
         """A file was read in peace: it will be there after `commit`."""

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import blake3
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -20,6 +21,7 @@ from mlops_local.store.layout import Layout, create
 
 _NOISE = random.Random(5).randbytes(900_000)
 _TEXT = "".join(f"{n},{n * 7919 % 1000},open\n" for n in range(60_000)).encode()
+_LONG = _TEXT[:500_000] + _NOISE
 
 
 @pytest.fixture
@@ -224,6 +226,52 @@ def test_a_file_that_does_not_stop_changing_is_refused(layout: Layout) -> None:
             writer.add(path)
         writer.commit()
     assert list(packs.every(layout)) == []
+
+
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(before=st.integers(150_000, 900_000), more=st.binary(min_size=1, max_size=40), times=st.sampled_from([1, 20, 20_000]))
+def test_what_a_file_grew_by_is_all_that_is_cut(layout: Layout, before: int, more: bytes, times: int) -> None:
+    """A file that went on has the chunks that cutting all of it gives, comes back, and no more than its end was looked at."""
+    sweeping.collect(layout, set(), dry=False, young_s=0)
+    old, new = _LONG[:before], _LONG[:before] + more * times
+    (hash,) = _keep(layout, old)
+    seen = 0
+
+    def watched(data: memoryview, *, final: bool) -> list[int]:
+        nonlocal seen
+        ends = chunks.cut(data, final=final)
+        seen += ends[-1] if ends else 0
+        return ends
+
+    with packing.writer(layout, watched) as writer:
+        grown = writer.add(_file(layout, "in-0.csv", new), earlier=hash)
+        writer.commit()
+    assert grown.hash == blake3.blake3(new).hexdigest() and _content(layout, grown.hash) == new
+    assert [len(framing.content(frame)) for _, frame in packs.frames(layout, grown.hash)] == _lengths(new)
+    if before > packing.WHOLE:
+        assert seen <= len(new) - before + chunks.MOST
+
+
+def test_a_file_that_is_longer_and_not_the_same_is_read_whole(layout: Layout) -> None:
+    """Bytes that changed before the end are in the new version, wherever they are; damaged records of the old are no matter."""
+    (hash,) = _keep(layout, _LONG[:600_000])
+    for place in (0, 300_000, 599_999):
+        new = _LONG[:place] + b"#" + _LONG[place + 1 : 700_000]
+        with packing.writer(layout, chunks.cut) as writer:
+            read = writer.add(_file(layout, "in-0.csv", new), earlier=hash)
+            writer.commit()
+        assert _content(layout, read.hash) == new
+    (name,) = packfiles.names(layout)
+    packfiles.table(layout, name).unlink()
+    with packing.writer(layout, chunks.cut) as writer:
+        read = writer.add(_file(layout, "in-0.csv", _LONG), earlier=hash)
+        writer.commit()
+    assert _content(layout, read.hash) == _LONG
+
+
+def _lengths(data: bytes) -> list[int]:
+    ends = chunks.cut(memoryview(data), final=True)
+    return [end - start for start, end in zip([0, *ends], ends, strict=False)]
 
 
 def test_frames_carry_content_to_another_store(layout: Layout, tmp_path: Path) -> None:
