@@ -29,8 +29,6 @@ WHOLE = 152 << 10
 """A file up to this long is one chunk."""
 _MANY = 512
 """Small files that one thread presses at a time."""
-_STRIDE = 8 << 20
-"""Bytes read at a time that are only hashed: enough for several threads to share."""
 _TRIES = 3
 _TELLING = 1 << 10
 """Of a chunk shorter than this nothing follows for others: next to nothing gets smaller."""
@@ -260,18 +258,25 @@ class Writer:
         rest = os.pread(descriptor, last.size, kept.size - last.size)
         if blake3.blake3(rest).digest() != last.hash:  # changed elsewhere: not worth reading all of it
             return _Begun()
-        hasher = blake3.blake3(max_threads=blake3.blake3.AUTO)
-        buffer = memoryview(bytearray(_STRIDE))
-        done = 0
-        while done < kept.size and (count := os.preadv(descriptor, [buffer[: kept.size - done]], done)):
-            hasher.update(buffer[:count])
-            done += count
+        hasher = self._hashed(descriptor, kept.size)
         if hasher.hexdigest() != earlier:
             return _Begun()
         *places, end = kept.stretches
         if end.length > last.place.length:  # the last chunk goes on now, so it is cut anew
             places.append(end._replace(length=end.length - last.place.length))
         return _Begun(hasher, kept.size, rest, tuple(places))
+
+    def _hashed(self, descriptor: int, size: int) -> blake3.blake3:
+        """Hash a file's first bytes on all cores, while the next are read."""
+        hasher, done = blake3.blake3(max_threads=blake3.blake3.AUTO), 0
+        now, then = memoryview(bytearray(packs.BATCH)), memoryview(bytearray(packs.BATCH))
+        coming = self._pool.submit(os.preadv, descriptor, [now[:size]], 0)
+        while count := coming.result():
+            done += count
+            coming = self._pool.submit(os.preadv, descriptor, [then[: size - done]], done)
+            hasher.update(now[:count])
+            now, then = then, now
+        return hasher
 
     def _long(self, descriptor: int, kind: str, begun: _Begun) -> _Entry:
         """A file of several chunks, in one pass with a buffer's worth in memory, from where it is not kept yet."""
