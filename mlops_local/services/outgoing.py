@@ -105,7 +105,7 @@ def send(project: Project, out: Outgoing, shelf: Shelf, known: Parcel, meter: Me
 
     for hash, what in out.named.objects.items():
         add(hash, contents.pieces(project.layout, hash), what)
-    journals = {name: note for name, note in out.journals.items() if name not in known.journals}
+    journals = parcel.fresh(out.journals, known.journals)
     for name, data in holdings.journals(project.layout, out.wanted):
         if name in journals:
             add(journals[name].hash, contents.of_bytes(data), "what runs did")

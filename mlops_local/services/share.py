@@ -246,7 +246,7 @@ def _send(project: Project, out: Outgoing, shelf: Shelf, known: Parcel, place: s
         tuple(version.id for version in out.versions),
         _snapshots(out.named),
         tuple(out.named.runs),
-        len(out.journals.keys() - known.journals.keys()),
+        len(parcel.fresh(out.journals, known.journals)),
         len(fresh),
         total,
         len(out.named.objects) - len(fresh),

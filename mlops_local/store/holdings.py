@@ -22,6 +22,9 @@ _HASH = re.compile(rb"(?<![0-9a-f])[0-9a-f]{64}(?![0-9a-f])")
 _OF_RUN = re.compile(rb'"r": ?"([0-9a-f]{32})"')
 _RUN = re.compile(rb'"(?:r|run)": ?"([0-9a-f]{32})"')
 
+_CLOCKS_US = 24 * 3600 * 1_000_000
+"""What the clocks of those who made a run and of those who put it away may differ by."""
+
 
 @dataclass
 class Named:
@@ -77,8 +80,8 @@ EVERYTHING = Wanted(everything=True)
 def journals(layout: Layout, wanted: Wanted = EVERYTHING) -> Iterator[tuple[str, bytes]]:
     """Yield name and content of each final journal file that may have lines that count."""
     ids = [identity.encode() for identity in (*wanted.runs, *wanted.snapshots)]
-    # Points put away before the first wanted run began are of none.
-    since_us = 0 if wanted.everything else min((int(run[:16], 16) for run in wanted.runs), default=1 << 62)
+    # Points put away before the first wanted run began are of none, but for clocks that are not right.
+    since_us = 0 if wanted.everything else min((int(run[:16], 16) for run in wanted.runs), default=1 << 62) - _CLOCKS_US
     for name, content in archive.contents(layout, since_us=since_us):
         data = _without(content, wanted.without)
         if data and (wanted.everything or any(identity in data for identity in ids)):

@@ -30,6 +30,10 @@ class JournalNote:
     snapshots: tuple[str, ...] = ()
     """Ids of the snapshots it describes."""
 
+    def covers(self, other: JournalNote) -> bool:
+        """Whether it has all that the other has: lines of a removed run do not travel, until it is taken back."""
+        return set(self.runs) >= set(other.runs) and set(self.snapshots) >= set(other.snapshots)
+
 
 @dataclass(frozen=True)
 class Content:
@@ -117,17 +121,22 @@ def parse(data: bytes, where: str) -> Parcel:
 
 
 def together(parcels: Sequence[Parcel]) -> Parcel:
-    """What several parcels hold; of a journal that came twice, the first counts."""
+    """What several parcels hold; of a journal that came twice, the first counts that has all of it."""
     journals: dict[str, JournalNote] = {}
     contents: dict[str, Content] = {}
     boxes: dict[str, Sequence[Frame]] = {}
     lines: dict[tuple[str, str], Mapping[str, Any]] = {}
     for parcel in parcels:
-        journals.update({name: note for name, note in parcel.journals.items() if name not in journals})
+        journals.update(fresh(parcel.journals, journals))
         contents.update(parcel.contents)
         boxes.update(parcel.boxes)
         lines.update({(parcel.store, line["hash"]): {**line, "store": parcel.store} for line in parcel.decisions})
     return Parcel("", "", "", journals, list(lines.values()), contents, boxes)
+
+
+def fresh(journals: Mapping[str, JournalNote], known: Mapping[str, JournalNote]) -> dict[str, JournalNote]:
+    """Those of the journals that say something that the known ones do not."""
+    return {name: note for name, note in journals.items() if name not in known or not known[name].covers(note)}
 
 
 def _content(hash: str, size: int, *chunks: str) -> Content:

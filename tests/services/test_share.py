@@ -166,6 +166,24 @@ def test_everything_moves_with_all(people: People, tmp_path: Path) -> None:
     assert set(runs(bob)) == {"first", "second", "third"} and len(registry.load(bob.layout).versions) == 2
     assert gone.encode() not in b"".join(data for _, data in holdings.journals(bob.layout))
     sound(bob)
+    ledger.append(ann.layout, events.DELETION, gone, "kept")
+    assert share.push(ann, tmp_path / "usb", everything=True).journals == 2, "taken back, it travels with its points"
+    cid = people.new("cid")
+    share.pull(cid, tmp_path / "usb", everything=True)
+    assert runs(cid)["gone"] == ("crashed", 0.7) and share.push(ann, tmp_path / "usb", everything=True).journals == 0
+
+
+def test_points_travel_whatever_the_clock_said(people: People, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that was made by a clock an hour ahead has its points where it is unpacked."""
+    ann, bob = people.new("ann"), people.new("bob")
+    real = time.time_ns
+    with monkeypatch.context() as patch:
+        patch.setattr(time, "time_ns", lambda: real() + 3_600_000_000_000)
+        run = ran(ann, "ahead")
+    projection.fold(ann.store)
+    share.pack(ann, tmp_path / "run.mlops", [run])
+    share.unpack(bob, tmp_path / "run.mlops")
+    assert runs(bob) == {"ahead": ("done", 0.7)}
 
 
 def test_both_ways_until_all_have_all(people: People, tmp_path: Path) -> None:
