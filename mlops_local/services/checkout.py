@@ -33,6 +33,8 @@ from mlops_local.store.layout import Layout
 
 ABOUT = "checkout.json"
 PINS = "requirements.txt"
+_PIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*==[A-Za-z0-9.!+_-]+")
+"""A line of requirements: a run that was fetched may say anything, and pip takes options there."""
 _BINARY = re.compile(rb"^Binary files (?:a/(.+?)|/dev/null) and (?:b/(.+?)|/dev/null) differ$", re.MULTILINE)
 
 
@@ -233,8 +235,11 @@ def _pins(found: RunDetail, place: Path, made: CheckedOut) -> None:
         made.missing.append("packages: the run did not record which it used")
         return
     made.pins = PINS if not (place / PINS).exists() else "requirements-run.txt"  # the project's own stays as it was
-    lines = [f"# What run {found.run.short} used, in Python {found.environment.get('python', '?')}"]
-    lines += [f"{name}=={version}" for name, version in sorted(made.packages.items())]
+    python = " ".join(str(found.environment.get("python", "?")).split())
+    lines = [f"# What run {found.run.short} used, in Python {python}"]
+    pins = [f"{name}=={version}" for name, version in sorted(made.packages.items())]
+    lines += filter(_PIN.fullmatch, pins)
+    made.missing += [f"packages: {pin[:80]!a} is none" for pin in pins if not _PIN.fullmatch(pin)]
     (place / made.pins).write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 

@@ -102,6 +102,14 @@ def test_a_run_comes_back_as_it_was(project: Project) -> None:
     assert (root / "pipeline.py").read_text() == "LEAVES = 31\n" and (root / "data" / "a.csv").read_bytes() == b"now"
 
 
+def test_a_fetched_run_writes_no_options_into_requirements(project: Project) -> None:
+    """What is no package and version is left out, and said: pip would take an index from there."""
+    ran(project, packages={"polars": "2.1.0", "x": "1\n--index-url=http://evil", "--pre": "", "y @ http://evil/y.whl #": "1"})
+    made, place = out(project)
+    assert (place / "requirements.txt").read_text().splitlines()[1:] == ["polars==2.1.0"]
+    assert sum(line.startswith("packages: ") for line in made.missing) == 3
+
+
 def test_what_cannot_be_had_back_is_listed(project: Project) -> None:
     """Untracked code, changed binaries, contents kept by reference: each is named; what can be had is there."""
     root = project.root
