@@ -126,6 +126,9 @@ def _take_champions(state: Registry, ordered: Sequence[Line], named: Mapping[str
     for line in ordered:
         here = made.versions.get((line["store"], line["value"] or ""))
         if line["kind"] == events.ALIAS and here is not None:
+            model, _, name = line["subject"].rpartition("@")
+            if not _called(name) or model != line["value"].rpartition("@")[0]:
+                raise _odd(line, "it is no alias of that model")
             last[line["subject"]] = here, line
     wanted: dict[str, tuple[str, Line]] = {}
     for alias, (here, line) in last.items():
@@ -167,6 +170,7 @@ def _version(line: Line) -> ModelVersion:
         safe = all(_inside(name) for name in version.bundle) and all(_hash(hash) for hash in hashes)
         _check_types(version)
         safe = safe and all(isinstance(item, str) for pair in version.snapshots.items() for item in pair)
+        safe = safe and _called(version.model)
         if not safe or version.id != line["subject"] or version.id != f"{version.model}@{version.number}":
             raise ValueError("it names a file or version that cannot be")
     except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -195,6 +199,11 @@ def _odd(line: Line, why: object) -> IntegrityError:
     return IntegrityError(
         f"decision {line['seq']} about {line['subject']} is none of a store's: {why}", hint="nothing was taken"
     )
+
+
+def _called(name: str) -> bool:
+    """Whether a model or an alias may be called so."""
+    return name.replace("-", "_").isidentifier()
 
 
 def _inside(name: str) -> bool:

@@ -150,6 +150,9 @@ def test_garbage_is_refused_before_it_is_in_the_ledger(tmp_path: Path) -> None:
         (events.VERDICT, {"data": {"verdict": "pass", "gates": [item]}}) for item in (3, gate)
     ]
     odd.append((events.STATE, {"value": "great"}))
+    odd += [(events.ALIAS, {"subject": subject}) for subject in ("other@champion", "m@a\nb", "m@", "@champion")]
+    data = {**lines(there)[0]["data"], "id": "a\nb@1", "model": "a\nb"}
+    odd.append((events.VERSION, {"subject": "a\nb@1", "data": data}))
     for kind, change in odd:
         told = [{**line, **change} if line["kind"] == kind else line for line in lines(there)]
         with pytest.raises(IntegrityError):
