@@ -75,7 +75,10 @@ class Rows:
         take = _KINDS.get(line["k"])
         if take is None:
             return True
-        if not isinstance(line.get("run", ""), str):  # one NULL among the runs would hide all of them from NOT IN
+        run = line.get("run", "")
+        if (
+            not isinstance(run, str) or "/" in run
+        ):  # one NULL among them would hide all from NOT IN; and files are named by them
             return False
         trial = Rows()
         try:

@@ -106,8 +106,9 @@ def test_nonsense_inside_the_ledger_is_no_torn_end(layout: Layout) -> None:
         '{"k":"snapshot","v":1,"t":2,"n":2,"snapshot":{"id":"i","source":"s","rows":1,"bytes":1,"files":[],"columns":[{"nbme":1}]}}',
         '{"k":"note","v":1,"t":1%s,"n":2,"run":"r","text":""}' % ("0" * 30),
         "[" * 100_000,
+        '{"k":"run_started","v":1,"t":2,"n":2,"run":"../../x","name":"n","kind":"script"}',
     ],
-    ids=["state", "column", "time", "brackets"],
+    ids=["state", "column", "time", "brackets", "place"],
 )
 def test_one_bent_line_costs_itself_alone(layout: Layout, store: Store, text: str) -> None:
     """The run it stands in is there, read and listed."""
