@@ -71,9 +71,9 @@ def profile_duckdb(folder: Path) -> None:
 
 def diff_ours(folder: Path, after: str) -> None:
     """What `mlops data diff` does with two files; the spreads come from profiles that are there."""
-    from mlops_local.engines.data import diff  # noqa: PLC0415
+    from mlops_local.engines.data import diff, relations  # noqa: PLC0415
 
-    with tempfile.TemporaryDirectory() as scratch, diff.connect(Path(scratch)) as db:
+    with tempfile.TemporaryDirectory() as scratch, relations.connect(Path(scratch)) as db:
         diff.rows(db, diff.Tables([folder / "before.parquet"], [folder / after], ["id"]))
 
 

@@ -200,7 +200,7 @@ def _key(project: Project, source: Source, snapshot: str, others: Mapping[str, s
 
 
 def _look(project: Project, source: Source, held: Snapshot, others: Mapping[str, Snapshot]) -> Checked:
-    from mlops_local.engines.data import checks, diff  # noqa: PLC0415  (duckdb, 90 ms: only for a snapshot not checked before)
+    from mlops_local.engines.data import checks, relations  # noqa: PLC0415  (duckdb, 90 ms: only for a snapshot not checked before)
     from mlops_local.services import contents  # noqa: PLC0415  (likewise)
 
     wanted = rules(project, source.name)
@@ -214,7 +214,10 @@ def _look(project: Project, source: Source, held: Snapshot, others: Mapping[str,
                 f"the check `{item.text}`: {source.name} declares no time column", hint="mlops.data(…, time='a column')"
             )
     files = list(contents.tables(project, whole).values())
-    with tempfile.TemporaryDirectory(prefix="checks-", dir=project.layout.tmp) as scratch, diff.connect(Path(scratch)) as db:
+    with (
+        tempfile.TemporaryDirectory(prefix="checks-", dir=project.layout.tmp) as scratch,
+        relations.connect(Path(scratch)) as db,
+    ):
         try:
             return checks.run(db, files, wanted, key=source.key, time=source.time, private=source.private, others=beside)
         except ConfigError as error:

@@ -14,7 +14,7 @@ from pathlib import Path
 from mlops_local.domain.difference import ColumnChange, Difference, FileChanges, RowChanges, RowSample, SchemaChange
 from mlops_local.domain.errors import UsageError
 from mlops_local.domain.graph import Source
-from mlops_local.engines.data import diff, profile, shift, sketch
+from mlops_local.engines.data import diff, profile, relations, shift, sketch
 from mlops_local.engines.data.sketch import Sketch
 from mlops_local.services import contents, profiles, references
 from mlops_local.services.contents import Held
@@ -137,7 +137,7 @@ def _schema(before: Held, after: Held) -> tuple[SchemaChange, ...]:
 
 
 def _rows(project: Project, tables: diff.Tables, to: Path | None, samples: int) -> RowChanges:
-    with tempfile.TemporaryDirectory(prefix="diff-", dir=project.layout.tmp) as scratch, diff.connect(Path(scratch)) as db:
+    with tempfile.TemporaryDirectory(prefix="diff-", dir=project.layout.tmp) as scratch, relations.connect(Path(scratch)) as db:
         return diff.rows(db, tables, to=to, samples=samples)
 
 

@@ -100,17 +100,20 @@ def _rows(project: Project, held: Held, name: str, where: str) -> pl.DataFrame:
     import duckdb  # noqa: PLC0415  (90 ms: only where rows are read)
     import polars as pl  # noqa: PLC0415  (likewise)
 
-    from mlops_local.engines.data import diff  # noqa: PLC0415  (likewise)
+    from mlops_local.engines.data import relations  # noqa: PLC0415  (likewise)
 
     if held.kind != "table":
         raise DataError(f"{name} is no table: rows cannot be told apart in it", hint="name a Parquet, CSV or JSON lines file")
     (file,) = contents.tables(project, held).values()
     if not where:
         return pl.read_parquet(file)
-    with tempfile.TemporaryDirectory(prefix="impact-", dir=project.layout.tmp) as scratch, diff.connect(Path(scratch)) as db:
+    with (
+        tempfile.TemporaryDirectory(prefix="impact-", dir=project.layout.tmp) as scratch,
+        relations.connect(Path(scratch)) as db,
+    ):
         chosen = Path(scratch) / "rows.parquet"
         try:
-            db.execute(f"COPY (SELECT * FROM {diff.table([file])} WHERE ({where})) TO '{chosen}' (FORMAT parquet)")
+            db.execute(f"COPY (SELECT * FROM {relations.table([file])} WHERE ({where})) TO '{chosen}' (FORMAT parquet)")
         except duckdb.Error as error:
             raise UsageError(
                 f"--where cannot be read: {str(error).splitlines()[0]}", hint="as in \"carrier = 'UA'\""

@@ -154,9 +154,12 @@ def answer(project: Project, source: Source) -> None:
         return
     import duckdb  # noqa: PLC0415  (90 ms: only where a query has to be asked)
 
-    from mlops_local.engines.data import diff  # noqa: PLC0415  (likewise)
+    from mlops_local.engines.data import relations  # noqa: PLC0415  (likewise)
 
-    with tempfile.TemporaryDirectory(prefix="query-", dir=project.layout.tmp) as scratch, diff.connect(Path(scratch)) as db:
+    with (
+        tempfile.TemporaryDirectory(prefix="query-", dir=project.layout.tmp) as scratch,
+        relations.connect(Path(scratch)) as db,
+    ):
         made = Path(scratch) / "answer.parquet"
         try:
             db.execute("SET preserve_insertion_order = true")  # the same files give the same rows in the same order

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlops_local.domain.checks import Check
 from mlops_local.domain.errors import ConfigError
-from mlops_local.engines.data.diff import name, table
+from mlops_local.engines.data.relations import name, table
 
 if TYPE_CHECKING:
     import duckdb
