@@ -1,7 +1,8 @@
 """End a run that works in another terminal, or have it keep what it has.
 
 A training is asked by a file its parent looks at: it may live in a watcher or the interface, which go on. A tracked script is
-ended by a signal; whose process it is, the run's journal says: its lock is held, and the process began before the run.
+ended by a signal; whose process it is, the run's journal says: its lock is held, and the process began before the run, or
+before it went on with it.
 """
 
 from __future__ import annotations
@@ -86,8 +87,8 @@ def _again(project: Project, identifier: str) -> Run:
 
 def _signal(project: Project, run: Run) -> None:
     with project.store.reader() as db:
-        pid = int(history.environment(db, run.id).get("pid") or 0)
-    if not alive(pid, since=run.started):
+        pid, since = int(history.environment(db, run.id).get("pid") or 0), history.begun(db, run.id)
+    if not alive(pid, since=since):
         raise MlopsError(
             f"run {run.short} {run.name} is running, and process {pid} is not it: it was started elsewhere",
             hint="end it where it was started",

@@ -200,6 +200,13 @@ def last_us(db: Db, run: str) -> int:
     return int(found)
 
 
+def begun(db: Db, run: str) -> str:
+    """Return when the process that a run's `pid` names was with it: its start, or when it was resumed; UTC, ISO 8601."""
+    asked = "SELECT coalesce((SELECT max(time) FROM store.run_resume WHERE run = $run), max(started)) FROM run WHERE id = $run"
+    ((found,),) = db.execute(asked, {"run": run}).fetchall()
+    return utc(found)
+
+
 def metric_names(db: Db, run: str) -> list[str]:
     """Return the metrics a run has."""
     return [name for (name,) in db.execute("SELECT key FROM metric_last WHERE run = ? ORDER BY key", [run]).fetchall()]

@@ -124,7 +124,7 @@ def test_a_run_is_cancelled_from_elsewhere(shop: Shop, project: Project) -> None
 
 
 def test_a_tracked_script_is_ended(shop: Shop, project: Project) -> None:
-    """A script that began its own run ends as cancelled, with 143; one under `mlops run` too, and it may keep what it has."""
+    """A script that began its own run or resumed one ends cancelled, with 143; one under `mlops run` may keep what it has."""
     script = shop.root / "script.py"
     script.write_text(
         "import pathlib, time\nimport mlops_local as mlops\n"
@@ -137,6 +137,14 @@ def test_a_tracked_script_is_ended(shop: Shop, project: Project) -> None:
     _, said = process.communicate(timeout=30)
     assert process.returncode == 143 and said == ""
     (shop.root / "began").unlink()
+    time.sleep(1.1)  # a process younger than its run is another one, but for a second that clocks may differ by
+    text = script.read_text()
+    script.write_text(text.replace("run('long')", "run(resume='long')"))
+    process = subprocess.Popen([sys.executable, "script.py"], cwd=shop.root)
+    until((shop.root / "began").exists)
+    assert service.stop(project, "long").state is RunState.CANCELLED and process.wait(30) == 143
+    (shop.root / "began").unlink()
+    script.write_text(text)
     tracked = begin(shop, "run", sys.executable, "script.py")
     service.stop(project, keep=True)
     _, said = tracked.communicate(timeout=60)
