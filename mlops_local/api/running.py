@@ -17,7 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from mlops_local.api import notebook
+from mlops_local.api import notebook, revision
 from mlops_local.api import params as parameters
 from mlops_local.api.process import (
     RUN_VARIABLE,
@@ -318,6 +318,7 @@ class Run:
             "python": sys.version.split()[0],
             "host": os.uname().nodename,
             "pid": os.getpid(),
+            **revision.of(self.layout.root),
         }
         outer = innermost()
         tags = {

@@ -140,7 +140,7 @@ def test_a_tracked_script_is_ended(shop: Shop, project: Project) -> None:
     time.sleep(1.1)  # a process younger than its run is another one, but for a second that clocks may differ by
     text = script.read_text()
     script.write_text(text.replace("run('long')", "run(resume='long')"))
-    process = subprocess.Popen([sys.executable, "script.py"], cwd=shop.root)
+    process = subprocess.Popen([sys.executable, "script.py"], cwd=shop.root, text=True)
     until((shop.root / "began").exists)
     assert service.stop(project, "long").state is RunState.CANCELLED and process.wait(30) == 143
     (shop.root / "began").unlink()
