@@ -80,6 +80,8 @@ class Status:
     next: tuple[Suggestion, ...]
     interpreter: str = ""
     """Which Python runs the project's code, and what led to it; empty when it cannot be told."""
+    trains: bool = True
+    """There is a pipeline to run, not scripts alone."""
 
 
 def status(project: Project) -> Status:
@@ -89,14 +91,16 @@ def status(project: Project) -> Status:
     champions = tuple(_champions(known))
     python, problem = _interpreter(project)
     attention = (*problem, *_attention(project, known, champions, runs))
+    trains = bool(project.config.steps) or (project.root / project.config.pipeline).exists()
     return Status(
         project=project.config.name,
         champions=champions,
         runs=tuple(runs),
         total_runs=total,
         attention=attention,
-        next=tuple(_next(project, champions, runs, attention)),
+        next=tuple(_next(champions, runs, attention, trains=trains)),
         interpreter=python,
+        trains=trains,
     )
 
 
@@ -297,10 +301,10 @@ def _moment(stamp: str) -> float:
 
 
 def _next(
-    project: Project, champions: Sequence[Champion], runs: Sequence[Run], attention: Sequence[Attention]
+    champions: Sequence[Champion], runs: Sequence[Run], attention: Sequence[Attention], *, trains: bool
 ) -> Iterator[Suggestion]:
     if not runs:
-        if (project.root / project.config.pipeline).exists():
+        if trains:
             yield Suggestion("mlops plan", "see what would run")
             yield Suggestion("mlops train", "run it")
         else:
@@ -313,5 +317,8 @@ def _next(
         yield Suggestion("mlops serve", "answer predictions over HTTP")
     if len(runs) > 1:
         yield Suggestion("mlops compare @2 @1", "what the newest run changed")
-    yield Suggestion("mlops watch", "train again at each save")
+    if trains:
+        yield Suggestion("mlops watch", "train again at each save")
+    else:
+        yield Suggestion("mlops init --script train.py", "make a step of a script: run again when it changes")
     yield Suggestion("mlops ui", "see it all in the terminal")

@@ -101,6 +101,7 @@ def _home(project: Project) -> HomeView:
         newest=newest.runs,
         next=tuple(Advice(item.why, item.command) for item in found.next if item.command != "mlops ui"),
         runs=newest.total,
+        trains=found.trains,
     )
 
 

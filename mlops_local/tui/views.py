@@ -51,6 +51,8 @@ class HomeView:
     next: tuple[Advice, ...] = ()
     runs: int = 0
     """How many there are in all."""
+    trains: bool = True
+    """There is a pipeline to run, not scripts alone."""
 
 
 @dataclass(frozen=True)

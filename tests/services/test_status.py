@@ -26,6 +26,16 @@ def test_a_new_project_says_how_to_begin(story: Any) -> None:
     assert [item.command for item in status(story.project).next] == ["mlops plan", "mlops train"]
 
 
+def test_scripts_alone_are_not_told_to_train(story: Any) -> None:
+    """There is nothing to watch; how a script becomes a step is said instead."""
+    story.run("amber-fox")
+    alone = status(story.project)
+    assert [item.command for item in alone.next] == ["mlops init --script train.py", "mlops ui"] and not alone.trains
+    (story.project.root / "pipeline.py").write_text("")
+    trains = status(story.project)
+    assert [item.command for item in trains.next] == ["mlops train", "mlops watch", "mlops ui"] and trains.trains
+
+
 def test_the_champion_is_shown_with_its_metric_and_interval(story: Any) -> None:
     """What is wished to be served, how good it is, and that nothing serves it."""
     version = story.version("delay", 0.72, run=story.run("amber-fox"))

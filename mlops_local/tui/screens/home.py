@@ -105,7 +105,8 @@ class HomeScreen(Frame):
             blocks = [model_text(model, width, short=low and len(view.models) > 1) for model in view.models]
             put(self, "#models", Content("\n\n").join(blocks))
         else:
-            put(self, "#models", words.empty("No model yet.", "mlops train", "makes the first version"))
+            how = ("mlops train", "makes the first version") if view.trains else ("run.log_model()", "in a script makes one")
+            put(self, "#models", words.empty("No model yet.", *how))
         attention = advice_lines(view.attention, width, limit=2 if low else 6)
         self.query_one("#part-attention").display = bool(attention)
         put(self, "#attention", words.lines(attention))
