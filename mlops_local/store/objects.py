@@ -72,10 +72,11 @@ def put_file(layout: Layout, source: Path, *, known_hash: str | None = None) -> 
     if known_hash is not None and renew(layout, known_hash):
         return known_hash
     try:
-        with source.open("rb") as file:
-            return _keep(layout, _blocks(file), known_hash, source)
+        file = source.open("rb")
     except OSError as error:
-        raise DataError(f"cannot read {source}: {error.strerror or error}") from error
+        raise _unreadable(source, error) from error
+    with file:
+        return _keep(layout, _read(file, source), known_hash, source)
 
 
 def receive(layout: Layout, blocks: Iterator[bytes], hash: str) -> None:
@@ -119,6 +120,8 @@ def adopt(layout: Layout, source: Path) -> str:
             os.close(descriptor)
         _name(layout, source, digest)
     except OSError as error:
+        if error.errno in files.FULL:
+            raise files.cannot_write(source, error) from error
         raise DataError(f"cannot keep {source.name}: {error.strerror or error}") from error
     return digest
 
@@ -138,8 +141,15 @@ def _blocks(file: BinaryIO) -> Iterator[bytes]:
         yield block
 
 
+def _read(file: BinaryIO, source: Path) -> Iterator[bytes]:
+    try:
+        yield from _blocks(file)
+    except OSError as error:
+        raise _unreadable(source, error) from error
+
+
 def _keep(layout: Layout, blocks: Iterator[bytes] | list[bytes], expected: str | None, source: Path | None = None) -> str:
-    """Write a draft, make it durable, give it its name."""
+    """Write a draft, make it durable, give it its name. Raises MlopsError when it cannot be written."""
     draft = layout.tmp / f"object.{secrets.token_hex(8)}"
     hasher = blake3.blake3()
     try:
@@ -147,10 +157,7 @@ def _keep(layout: Layout, blocks: Iterator[bytes] | list[bytes], expected: str |
         try:
             for block in blocks:
                 hasher.update(block)
-                try:
-                    files.write_all(descriptor, block)
-                except OSError as error:
-                    raise files.cannot_write(draft, error) from error
+                files.write_all(descriptor, block)
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
@@ -158,6 +165,8 @@ def _keep(layout: Layout, blocks: Iterator[bytes] | list[bytes], expected: str |
         if expected is not None and digest != expected:
             raise DataError(f"{source or 'the data'} changed while it was read", hint="run the command again")
         _name(layout, draft, digest)
+    except OSError as error:
+        raise files.cannot_write(draft, error) from error
     finally:
         draft.unlink(missing_ok=True)
     return digest
@@ -212,3 +221,7 @@ def every(layout: Layout) -> Iterator[str]:
 
 def _missing(hash: str) -> IntegrityError:
     return IntegrityError(f"object {hash[:12]} is missing", hint="run `mlops doctor`, or `mlops pull` it from where it is kept")
+
+
+def _unreadable(source: Path, error: OSError) -> DataError:
+    return DataError(f"cannot read {source}: {error.strerror or error}")

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
+from unittest.mock import Mock
 
 import blake3
 import pytest
 
-from mlops_local.domain.errors import DataError, IntegrityError
+from mlops_local.domain.errors import DataError, IntegrityError, MlopsError
 from mlops_local.store import objects
 from mlops_local.store.database import Store
 from mlops_local.store.layout import Layout
@@ -110,3 +112,20 @@ def test_an_unreadable_file_is_the_users_error(layout: Layout, tmp_path: Path) -
     """A path that is not there is named."""
     with pytest.raises(DataError, match=r"gone\.csv"):
         objects.put_file(layout, tmp_path / "gone.csv")
+
+
+def test_a_full_disk_is_said_wherever_it_is_met(layout: Layout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not as a file that cannot be read, and with nothing left of the half that was written."""
+    source = tmp_path / "a"
+    source.write_bytes(b"a")
+    draft = layout.tmp / "own"
+    draft.write_bytes(b"b" * (2 << 20))
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", Mock(side_effect=OSError(errno.ENOSPC, "full")))
+        with pytest.raises(MlopsError, match="no space left"):
+            objects.put_bytes(layout, b"a")
+        with pytest.raises(MlopsError, match="no space left"):
+            objects.put_file(layout, source)
+        with pytest.raises(MlopsError, match="no space left"):
+            objects.adopt(layout, draft)
+    assert list(objects.every(layout)) == [] and [path.name for path in layout.tmp.iterdir() if path.is_file()] == ["own"]
