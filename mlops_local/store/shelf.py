@@ -271,7 +271,7 @@ def _refuse_odd(path: Path, file: zipfile.ZipFile) -> None:
 
 def _foreign(path: Path) -> bool:
     """Whether it is none of ours, nor hidden; somebody else may be making the folder right now."""
-    return path.name not in _FOLDERS and not path.name.startswith(".")
+    return path.name not in (*_FOLDERS, _MARK) and not path.name.startswith(".")
 
 
 def _checked(data: bytes, member: str, where: str) -> bytes:

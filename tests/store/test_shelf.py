@@ -7,6 +7,7 @@ import os
 import stat
 import time
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import blake3
@@ -66,6 +67,20 @@ def test_a_folder_with_something_else_is_left_alone(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="does not exist"):
         Folder.find(tmp_path / "away")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["mine.txt"]
+
+
+def test_a_folder_that_another_makes_right_now_is_one_of_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its mark may come between the look for it and the look at what else is there."""
+    listed = Path.iterdir
+
+    def late(folder: Path) -> Iterator[Path]:
+        monkeypatch.setattr(Path, "iterdir", listed)
+        Folder.begin(folder)
+        return listed(folder)
+
+    monkeypatch.setattr(Path, "iterdir", late)
+    tmp_path.joinpath("usb").mkdir()
+    Folder.begin(tmp_path / "usb")
 
 
 def test_a_groups_folder_stays_the_groups(tmp_path: Path) -> None:
