@@ -11,20 +11,25 @@ import os
 import secrets
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import closing
+from functools import partial
+from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import blake3
 
 from mlops_local.domain.errors import DataError, IntegrityError
-from mlops_local.store import files, framing, objects, packfiles
+from mlops_local.store import framing, objects, packfiles
 from mlops_local.store.layout import Layout
 from mlops_local.store.packfiles import Chunk, Kept, Stretch
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
+Put = Callable[[memoryview, int], object]
+"""`put(piece, at)`: do something with a piece of a file while it is there."""
 BATCH = 2 << 20
 """Content that one thread makes or unmakes at a time, in bytes: enough to be worth its while, little to hold."""
 
@@ -131,10 +136,14 @@ def content(layout: Layout, hash: str) -> Iterator[bytes]:
         hasher.update(piece)
         if last:
             yield last
-        last = piece
+        last = bytes(piece)
+    _prove(hasher, hash)
+    yield last
+
+
+def _prove(hasher: blake3.blake3, hash: str) -> None:
     if hasher.hexdigest() != hash:
         raise IntegrityError(f"the stored content of file {hash[:12]} is not what was written", hint="run `mlops doctor`")
-    yield last
 
 
 def verify(layout: Layout, hash: str) -> bool:
@@ -158,8 +167,12 @@ def restore(layout: Layout, hash: str, target: Path) -> None:
     try:
         descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
         try:
-            for piece in content(layout, hash):
-                files.write_all(descriptor, piece)
+            hasher = blake3.blake3()
+            # Closed before the descriptor is: no thread may write to it any more.
+            with closing(_pieces(layout, hash, lambda piece, at: _put(descriptor, piece, at))) as pieces:
+                for piece in pieces:
+                    hasher.update(piece)
+            _prove(hasher, hash)
         finally:
             os.close(descriptor)
         draft.replace(target)
@@ -176,13 +189,14 @@ def frames(layout: Layout, hash: str) -> Iterator[tuple[str, bytes]]:
         IntegrityError: it is not kept in packs, or its records are lost.
     """
     for group in _groups(index(layout).of(_find(layout, hash))):
-        for chunk, frame in _read(layout, group):
-            yield chunk.hash.hex(), bytes(frame)
+        raw, begin = _read(layout, group), group[0].place.offset
+        for chunk in group:
+            yield chunk.hash.hex(), bytes(raw[chunk.place.offset - begin : chunk.place.end - begin])
 
 
 def frame(layout: Layout, chunk: Chunk) -> bytes:
     """Return one frame as it is stored. Raises IntegrityError when its pack cannot be read."""
-    return bytes(_read(layout, [chunk])[0][1])
+    return bytes(_read(layout, [chunk]))
 
 
 def _find(layout: Layout, hash: str) -> Kept:
@@ -194,26 +208,41 @@ def _find(layout: Layout, hash: str) -> Kept:
     return kept
 
 
-def _pieces(layout: Layout, hash: str) -> Iterator[bytes]:
-    """The file's bytes as they are stored, a few MB at a time, made on all cores."""
+def _pieces(layout: Layout, hash: str, put: Put = lambda piece, at: None) -> Generator[memoryview]:
+    """The file's bytes as they are stored, a few MB at a time, made on all cores; each is valid until the next is asked for.
+
+    Args:
+        layout: the store.
+        hash: the file.
+        put: called with each piece and its place in the file, in no order, on the thread that made it.
+    """
     known = index(layout)
     if known.get(hash) is None and objects.exists(layout, hash):  # kept by a version that had a file for each content
         with objects.path(layout, hash).open("rb") as file:
-            while piece := file.read(BATCH):
+            while piece := memoryview(file.read(BATCH)):
+                put(piece, file.tell() - len(piece))
                 yield piece
+        return
+    groups = list(_groups(known.of(_find(layout, hash))))
+    starts = accumulate((sum(chunk.size for chunk in group) for group in groups), initial=0)
+    tasks = [partial(_unpacked, layout, group, at=at, put=put) for group, at in zip(groups, starts, strict=False)]
+    if len(tasks) == 1:
+        yield tasks[0](bytearray())[1]
         return
     from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415  (15 ms; asking what is there needs none)
 
-    groups = _groups(known.of(_find(layout, hash)))
     workers = max(1, min(os.cpu_count() or 1, 8))
+    spare = [bytearray() for _ in range(workers + 2)]
+    flying: deque[Future[tuple[bytearray, memoryview]]] = deque()
     with ThreadPoolExecutor(workers, "mlops-unpack") as pool:
-        flying: deque[Future[bytes]] = deque()
-        for group in groups:
-            flying.append(pool.submit(_unpacked, layout, group))
-            if len(flying) > workers + 1:
-                yield flying.popleft().result()
-        while flying:
-            yield flying.popleft().result()
+        for task in tasks:
+            if not spare:
+                buffer, piece = flying.popleft().result()
+                yield piece
+                spare.append(buffer)
+            flying.append(pool.submit(task, spare.pop()))
+        for coming in flying:
+            yield coming.result()[1]
 
 
 def _groups(chunks: Iterable[Chunk]) -> Iterator[list[Chunk]]:
@@ -231,24 +260,39 @@ def _groups(chunks: Iterable[Chunk]) -> Iterator[list[Chunk]]:
         yield group
 
 
-def _read(layout: Layout, group: Sequence[Chunk]) -> list[tuple[Chunk, memoryview]]:
+def _read(layout: Layout, group: Sequence[Chunk]) -> memoryview:
+    """The frames of a group, one after another."""
     begin = group[0].place.offset
     stretch = Stretch(group[0].place.pack, begin, group[-1].place.end - begin)
     try:
         with packfiles.data(layout, stretch.pack).open("rb") as file:
-            raw = memoryview(os.pread(file.fileno(), stretch.length, stretch.offset))
+            return memoryview(os.pread(file.fileno(), stretch.length, stretch.offset))
     except OSError as error:
         raise IntegrityError(
             f"objects/packs/{stretch.pack}.pack cannot be read: {error.strerror or error}", hint="run `mlops doctor`"
         ) from error
-    return [(chunk, raw[chunk.place.offset - begin : chunk.place.end - begin]) for chunk in group]
 
 
-def _unpacked(layout: Layout, group: Sequence[Chunk]) -> bytes:
+def _unpacked(layout: Layout, group: Sequence[Chunk], buffer: bytearray, *, at: int, put: Put) -> tuple[bytearray, memoryview]:
+    """Make the content of some frames in a row in a buffer; a longer one where that is too short."""
+    frames, pack = _read(layout, group), group[0].place.pack
+    size = sum(chunk.size for chunk in group)
     try:
-        return b"".join([framing.content(frame) for _, frame in _read(layout, group)])
+        if any(chunk.size > framing.LIMIT for chunk in group):
+            raise ValueError("its records are not")
+        if len(buffer) < size:
+            buffer = bytearray(size if size < BATCH else BATCH + framing.LIMIT)
+        piece = memoryview(buffer)[:size]
+        framing.unpack(frames, piece)
     except ValueError as error:
-        pack = group[0].place.pack
         raise IntegrityError(
             f"objects/packs/{pack}.pack is not what was written: {error}", hint="run `mlops doctor`"
         ) from error
+    put(piece, at)
+    return buffer, piece
+
+
+def _put(descriptor: int, piece: memoryview, at: int) -> None:
+    while piece:
+        done = os.pwrite(descriptor, piece, at)
+        piece, at = piece[done:], at + done

@@ -368,3 +368,26 @@ def test_a_full_disk_leaves_what_was_there(layout: Layout, monkeypatch: pytest.M
     monkeypatch.undo()
     assert _bytes(layout) == before and packs.verify(layout, known)
     assert re.match(r"[0-9a-f]{64}", _keep(layout, _NOISE)[0])
+
+
+def test_a_long_file_is_put_in_place_by_several_threads_or_not_at_all(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All pieces of a file are where they were; when the disk is full before the last, the target stays what it was."""
+    import errno
+
+    long = _LONG * 5
+    (hash,) = _keep(layout, long)
+    target = _file(layout, "out", b"mine")
+    write = os.pwrite
+
+    def full(descriptor: int, data: memoryview, offset: int) -> int:
+        if offset + len(data) == len(long):
+            raise OSError(errno.ENOSPC, "no space left on device")
+        return write(descriptor, data[:700_000], offset)
+
+    monkeypatch.setattr(os, "pwrite", full)
+    with pytest.raises(DataError, match="no space left"):
+        packs.restore(layout, hash, target)
+    assert target.read_bytes() == b"mine" and not list(layout.root.glob(".mlops.*"))
+    monkeypatch.setattr(os, "pwrite", lambda descriptor, data, offset: write(descriptor, data[:700_000], offset))
+    packs.restore(layout, hash, target)
+    assert target.read_bytes() == long
