@@ -259,10 +259,10 @@ class Run:
         """Make a fitted model a version: exported, checked against its native answers and bundled.
 
         Args:
-            model: a LightGBM booster, a torch module or a scikit-learn estimator.
+            model: a LightGBM booster, a torch module or a scikit-learn estimator; a dict of them for several targets.
             example: rows (polars or pandas frame) of the columns the model takes, in its order; 100 or more are better.
             name: the model's name in the registry.
-            metric: what versions are compared by; `auc` for two classes, `rmse` for numbers unless given.
+            metric: what versions are compared by, of a target `late.auc`; else `auc` for two classes, `rmse` for numbers.
             target: what it predicts, in words, for the card.
 
         Raises:
@@ -274,7 +274,7 @@ class Run:
             return
         from mlops_local.api import bundling  # loads polars and onnx: only scripts that make a model pay
 
-        made = bundling.make(self._at("log_model").layout, model, example, name=name, label=target)
+        made = bundling.make(self._at("log_model").layout, model, example, name=name, label=target, metric=metric)
         self._made = {"model": name, "metric": metric, "run": self.id, **made}
 
     def log_eval(self, rows: Any, y: Sequence[float] | Any, *, cluster: str = "") -> dict[str, float]:
@@ -282,7 +282,7 @@ class Run:
 
         Args:
             rows: frame with at least the columns of `log_model`'s example; other columns (keys, `cluster`) are kept.
-            y: the true labels, one a row.
+            y: the true labels, one a row; a frame or a dict of them for several targets.
             cluster: column whose equal values are resampled together, such as a date or a customer.
 
         Returns:

@@ -10,7 +10,7 @@ from typing import Any
 from mlops_local.domain.graph import Model
 from mlops_local.domain.jobs import Code
 from mlops_local.domain.xy import XY
-from mlops_local.worker import targets
+from mlops_local.engines.models import targets
 from mlops_local.worker.features import label_of, unseen
 
 

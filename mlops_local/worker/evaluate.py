@@ -15,7 +15,7 @@ from typing import Any
 from mlops_local.domain.errors import StepFailed
 from mlops_local.domain.graph import Model
 from mlops_local.domain.xy import XY
-from mlops_local.worker import targets
+from mlops_local.engines.models import targets
 from mlops_local.worker.bundled import Node, bundle
 from mlops_local.worker.features import divide, features, frame_of
 

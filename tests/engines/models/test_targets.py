@@ -7,7 +7,7 @@ import pytest
 
 from mlops_local.domain.errors import StepFailed
 from mlops_local.domain.graph import Model, Symbol
-from mlops_local.worker import targets
+from mlops_local.engines.models import targets
 
 ONE = Model("delay", "split", Symbol("p", "features"), metric="auc")
 TWO = Model("delay", "split", Symbol("p", "features"), metric="late.auc", targets=("late", "minutes"))

@@ -10,8 +10,11 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import polars as pl
+
 from mlops_local.domain.errors import StepFailed
 from mlops_local.domain.graph import Model
+from mlops_local.engines.models import metrics
 
 
 def names(model: Model) -> tuple[str, ...]:
@@ -37,15 +40,11 @@ def column(name: str, target: str) -> str:
 
 def labels(model: Model, y: Any) -> dict[str, Any]:
     """Each target's label as numbers, from `XY.y`."""
-    import polars as pl
-
     return {name: (y[name] if name else y).cast(pl.Float64) for name in names(model)}
 
 
 def frame(model: Model, y: Mapping[str, Any], answers: Mapping[str, Any]) -> Any:
     """Labels and answers as a frame. With several targets the primary metric's stand in `label` and `prediction` too."""
-    import polars as pl
-
     columns = []
     for name in names(model):
         columns += [y[name].alias(column("label", name)), answers[name].alias(column("prediction", name))]
@@ -62,15 +61,11 @@ def of_frame(model: Model, predictions: Any, name: str) -> dict[str, Any]:
 
 def given(model: Model, values: Mapping[str, Any]) -> Any:
     """Labels or answers as the user's functions take them: a series, or a frame with a column for each target."""
-    import polars as pl
-
     return pl.DataFrame([values[name].alias(name) for name in model.targets]) if model.targets else values[""]
 
 
 def values(model: Model, y: Mapping[str, Any], answers: Mapping[str, Any]) -> dict[str, float]:
     """The primary metric and the usual ones for such labels, by name; NaN where one has no value."""
-    from mlops_local.engines.models import metrics
-
     first, wanted = primary(model)
     found = {}
     for target in names(model):
@@ -109,8 +104,6 @@ def pooled(model: Model, held_out: Sequence[Any], y: Mapping[str, Any]) -> dict[
     Raises:
         StepFailed: they are of other rows.
     """
-    import polars as pl
-
     table = pl.concat(held_out)
     found = of_frame(model, table, "label")
     if any(not found[name].equals(y[name]) for name in names(model)):
