@@ -80,8 +80,7 @@ def read(
         about = {**images.about(root, paths, known.load, known.save), **patterns.labels(labels, paths)}
         return {path: None for path in paths}, tuple(_of_files(name, values) for name, values in about.items())
     there = {path: root / path for path in paths}
-    found = sketches(there, label=f"source {source}", known=known, schema=schema)
-    kinds = types(there, f"source {source}", schema)
+    found, kinds = _sketches(there, f"source {source}", known, schema)
     rows = {path: next(iter(columns.values())).rows if columns else 0 for path, columns in found.items()}
     whole = {name: sketch.add(columns[name] for columns in found.values()) for name in kinds}
     return dict(rows), tuple(summary.column(name, kinds[name], whole[name]) for name in kinds)
@@ -101,6 +100,13 @@ def sketches(
     Raises:
         DataError: as `read`.
     """
+    return _sketches(files, label, known, schema)[0]
+
+
+def _sketches(
+    files: Mapping[str, Path], label: str, known: Known, schema: Mapping[str, str] | None
+) -> tuple[dict[str, dict[str, Sketch]], dict[str, Any]]:
+    """The sketches, and the types the columns were read as."""
     first = next(iter(files))
     odd = next((path for path in files if Path(path).suffix.lower() != Path(first).suffix.lower()), None)
     if odd is not None:
@@ -109,14 +115,16 @@ def sketches(
             hint="one source is one table: narrow the pattern and declare a second source",
         )
     before = {path: known.load(path) for path in files}
-    schemas = {
-        path: dict(held["schema"])
-        if (held := before[path]) and isinstance(held.get("schema"), dict)
-        else _text(_schema(path, file, label))
-        for path, file in files.items()
-    }
+    schemas, seen = {}, {}
+    for path, file in files.items():
+        held = before[path]
+        if held and isinstance(held.get("schema"), dict):
+            schemas[path] = dict(held["schema"])
+        else:
+            seen = _schema(path, file, label)
+            schemas[path] = _text(seen)
     _same_columns(schemas, label)
-    kinds = types(files, label, schema)
+    kinds = seen if seen and len(files) == 1 and not schema else types(files, label, schema)
     found = {}
     for path, file in files.items():
         made = _kept(before[path], kinds)
@@ -125,7 +133,7 @@ def sketches(
             columns = {name: sketch.to_json(item) for name, item in made.items()}
             known.save(path, {"schema": schemas[path], "as": _text(kinds), "columns": columns})
         found[path] = made
-    return found
+    return found, kinds
 
 
 def _kept(held: Mapping[str, Any] | None, kinds: Mapping[str, Any]) -> dict[str, Sketch] | None:
@@ -143,7 +151,7 @@ def _sketch(path: str, file: Path, label: str, kinds: Mapping[str, Any]) -> dict
 
     columns = sketch.Columns(kinds)
     try:
-        for batch in opened(path, [file], kinds).collect_batches(chunk_size=BATCH, maintain_order=True):
+        for batch in opened(path, [file], kinds, every=True).collect_batches(chunk_size=BATCH, maintain_order=True):
             columns.feed(batch)
     except pl.exceptions.PolarsError as error:
         raise _unreadable(path, label, error) from error
@@ -166,7 +174,7 @@ def convert(path: str, file: Path, kinds: Mapping[str, Any], to: Path, label: st
     import polars as pl  # noqa: PLC0415  (as in `scan`)
 
     try:
-        opened(path, [file], kinds).sink_parquet(to, compression="zstd", compression_level=1)
+        opened(path, [file], kinds, every=True).sink_parquet(to, compression="zstd", compression_level=1)
     except pl.exceptions.PolarsError as error:
         raise _unreadable(path, label, error) from error
 
@@ -187,13 +195,24 @@ def scan(root: Path, paths: Sequence[str], kinds: Mapping[str, Any] | None = Non
     return opened(paths[0], [root / path for path in paths], kinds)
 
 
-def opened(name: str, files: Sequence[Path], kinds: Mapping[str, Any] | None = None) -> pl.LazyFrame:
-    """As `scan`, of files that may be called otherwise: the suffix of `name` says their form."""
+def opened(name: str, files: Sequence[Path], kinds: Mapping[str, Any] | None = None, *, every: bool = False) -> pl.LazyFrame:
+    """As `scan`, of files that may be called otherwise.
+
+    Args:
+        name: its suffix says their form.
+        files: to read.
+        kinds: types that columns of text are read as.
+        every: `kinds` has all columns in order: none has to be told from its values, which costs as much as reading 100 MB.
+    """
     import polars as pl  # noqa: PLC0415  (141 ms, and only when a file changed)
 
     match form(name):
         case "parquet":
             return pl.scan_parquet(list(files), glob=False, hive_partitioning=False)
+        case "csv" if every and kinds:
+            times = any(kind.is_temporal() for kind in kinds.values())
+            separator = text.separator(Path(name))
+            return pl.scan_csv(list(files), glob=False, separator=separator, try_parse_dates=times, schema=dict(kinds))
         case "csv":
             return pl.scan_csv(
                 list(files),

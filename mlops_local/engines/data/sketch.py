@@ -27,6 +27,8 @@ LEVELS = tuple(sorted({step / 128 for step in range(129)} | {0.001, 0.002, 0.004
 FORM = 1
 """Raised when a sketch of before cannot be read or says something else."""
 _TOP = 64
+_FIRST = 16 * HASHES
+"""Rows whose hashes are kept first: what is larger than the last of those need not be put in order."""
 _RANGE = 2.0**64
 
 
@@ -194,11 +196,11 @@ class Columns:
 
     def done(self) -> dict[str, Sketch]:
         """Return the sketches of all rows that were fed."""
-        import polars as pl  # noqa: PLC0415  (loaded where rows are read)
-
-        sample = pl.concat(self._sample) if self._sample else pl.DataFrame(schema={})
-        for name in sample.columns:
-            _quantiles(self.found[name], sample[name])
+        if self._sample:
+            self._thin()
+        for sample in self._sample:
+            for name in sample.columns:
+                _quantiles(self.found[name], sample[name])
         return self.found
 
     def _exact(self, frame: pl.DataFrame) -> None:
@@ -230,6 +232,9 @@ class Columns:
         """Keep the smallest hashes; once there are enough, a batch only has to be compared with the largest of them."""
         import polars as pl  # noqa: PLC0415
 
+        if not self._rows and frame.height > 2 * _FIRST:
+            self._hashes(frame.head(_FIRST))
+            frame = frame.slice(_FIRST)
         names = [name for name, kind in self.schema.items() if comparable(kind)]
         wanted = []
         for name in names:
@@ -257,16 +262,29 @@ class Columns:
     def _draw(self, frame: pl.DataFrame) -> None:
         """Keep the rows whose places have the smallest hashes: a sample of all rows, the same whatever the batches."""
         import numpy as np  # noqa: PLC0415
-        import polars as pl  # noqa: PLC0415
 
         places = _scatter(np.arange(self._rows, self._rows + frame.height, dtype=np.uint64))
         chosen = np.flatnonzero(places <= np.uint64(self._limit))
+        if len(chosen) > SAMPLE:  # no other row of these can be among all the smallest
+            chosen = np.sort(chosen[np.argpartition(places[chosen], SAMPLE)[:SAMPLE]])
         self._sample.append(frame[chosen].select(name for name, kind in frame.schema.items() if comparable(kind)))
         self._places.append(places[chosen])
-        if sum(len(part) for part in self._places) > 2 * SAMPLE:
-            every, rows = np.concatenate(self._places), pl.concat(self._sample)
-            best = np.sort(np.argpartition(every, SAMPLE)[:SAMPLE])
-            self._sample, self._places, self._limit = [rows[best]], [every[best]], int(every[best].max())
+        every = np.concatenate(self._places)
+        if len(every) > SAMPLE:
+            self._limit = int(np.partition(every, SAMPLE - 1)[SAMPLE - 1])
+        if len(every) > 3 * SAMPLE:
+            self._thin()
+
+    def _thin(self) -> None:
+        """Leave the rows with the smallest hashes, `SAMPLE` at most."""
+        import numpy as np  # noqa: PLC0415
+        import polars as pl  # noqa: PLC0415
+
+        every, rows = np.concatenate(self._places), pl.concat(self._sample)
+        if len(every) > SAMPLE:
+            best = np.flatnonzero(every <= np.uint64(self._limit))
+            rows, every = rows[best], every[best]
+        self._sample, self._places = [rows], [every]
 
 
 def comparable(kind: Any) -> bool:
