@@ -41,7 +41,7 @@ All of it can be read without mlops: DuckDB, JSON lines, zstd, Parquet. A data f
 
 @dataclass(frozen=True)
 class Layout:
-    """Paths of one project's store."""
+    """Paths of one project's store. Made once each: a step asks for dozens."""
 
     root: Path
     """The folder with mlops.toml."""
@@ -51,32 +51,32 @@ class Layout:
         """.mlops/, in the main worktree when `root` is in a linked one."""
         return state_of(self.root)
 
-    @property
+    @cached_property
     def database(self) -> Path:
         """The DuckDB file. Never open() it: only DuckDB may."""
         return self.state / "project.duckdb"
 
-    @property
+    @cached_property
     def journal(self) -> Path:
         """Folder of the process journals and the ledger."""
         return self.state / "journal"
 
-    @property
+    @cached_property
     def done(self) -> Path:
         """Folder of folded journals, compressed."""
         return self.journal / "done"
 
-    @property
+    @cached_property
     def ledger(self) -> Path:
         """The ordered file of decisions."""
         return self.journal / "ledger.jsonl"
 
-    @property
+    @cached_property
     def objects(self) -> Path:
         """Content-addressed files."""
         return self.state / "objects"
 
-    @property
+    @cached_property
     def packs(self) -> Path:
         """Contents of snapshots' files, in chunks."""
         return self.objects / "packs"
@@ -86,7 +86,7 @@ class Layout:
         """Shared by who adds to packs, held alone by who removes from them."""
         return self.state / "packs.lock"
 
-    @property
+    @cached_property
     def cache(self) -> Path:
         """What can be made again from journals."""
         return self.state / "cache"
@@ -96,22 +96,22 @@ class Layout:
         """What was folded, by stat: replaced by every fold that found something, void for a new database."""
         return self.cache / "folded.json"
 
-    @property
+    @cached_property
     def logs(self) -> Path:
         """Output of steps and tracebacks of our own bugs."""
         return self.state / "logs"
 
-    @property
+    @cached_property
     def tmp(self) -> Path:
         """Drafts on the same file system as the objects."""
         return self.state / "tmp"
 
-    @property
+    @cached_property
     def leases(self) -> Path:
         """Locks on results that are being made, by fingerprint, and on runs that were resumed."""
         return self.tmp / "leases"
 
-    @property
+    @cached_property
     def checkpoints(self) -> Path:
         """What running steps keep of themselves, by fingerprint."""
         return self.state / "checkpoints"

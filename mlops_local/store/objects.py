@@ -26,7 +26,7 @@ _RENEW_S = 12 * 3600.0
 
 def path(layout: Layout, hash: str) -> Path:
     """Return where the object is kept, whether or not it is there."""
-    return layout.objects / hash[:2] / hash
+    return layout.objects.joinpath(hash[:2], hash)
 
 
 def exists(layout: Layout, hash: str) -> bool:
