@@ -27,13 +27,13 @@ from typing import Any, BinaryIO
 
 from mlops_local.domain.errors import ConfigError
 from mlops_local.domain.graph import Graph, from_json, to_json
-from mlops_local.domain.jobs import StepOutcome, job_from_json, outcome_from_json, outcome_to_json
+from mlops_local.domain.jobs import StepJob, StepOutcome, job_from_json, outcome_from_json, outcome_to_json
 from mlops_local.domain.records import dataclass
 from mlops_local.worker import spare, tree
 from mlops_local.worker.capture import Capture
 from mlops_local.worker.child import Answer
 from mlops_local.worker.finder import Compiled, Finder, quietly_compiled
-from mlops_local.worker.imported import stamps, unsafe_threads
+from mlops_local.worker.imported import own_memory, stamps, unsafe_threads
 from mlops_local.worker.spare import Spare
 
 GRACE_S = 3.0
@@ -42,6 +42,9 @@ SAMPLE_S = 0.1
 """How often the memory of a step that started processes is looked at; less often where looking is slow."""
 COMPILING_S = 0.5
 """How long the server compiles at a time; what is left then, each child compiles for itself."""
+LARGE = 24 << 20
+"""Bytes of its own from which a process forks ahead. The fork of a smaller one takes a millisecond, and a copy that waits has a
+price: it makes the server copy each page of memory it writes to."""
 HATCHING_S = 0.03
 """The next child is due so long after a request, or at an answer: a fork slows down what was forked before and begins."""
 _SIGNALS = {
@@ -122,8 +125,8 @@ class Server:
     """Whether it looked up what is installed."""
     _hatch_at: float = math.inf
     """When the next one is due."""
-    _forks: bool = False
-    """Whether what was imported lets it fork."""
+    _ahead: bool = False
+    """Whether the child of the next request is forked before that comes."""
     _buffer: bytes = b""
     _open: bool = True
     _children: dict[int, _Child] = field(default_factory=dict)
@@ -139,7 +142,7 @@ class Server:
             for running in list(self._children.values()):
                 self._look_after(running)
             self._dismissed = [pid for pid in self._dismissed if os.waitpid(pid, os.WNOHANG) == (0, 0)]
-            if self._forks and time.monotonic() >= self._hatch_at:
+            if time.monotonic() >= self._hatch_at:
                 self._hatch_at = math.inf
                 with contextlib.suppress(OSError):  # whoever needs one will hear why there is none
                     self._spare = self._hatched()
@@ -232,7 +235,8 @@ class Server:
             _prepare()
         gc.freeze()  # a child's search for garbage leaves these pages shared
         gc.enable()
-        self._forks, self._hatch_at = not culprit, 0.0
+        self._ahead = not culprit and own_memory() > LARGE
+        self._hatch_at = 0.0 if self._ahead else math.inf
         self._reply(request["id"], {"culprit": culprit, "stamps": stamps()})
 
     def _prepare_to_describe(self) -> None:
@@ -252,13 +256,27 @@ class Server:
 
     # Children
 
-    def _hatched(self) -> Spare:
-        """A child of what the server knows by now."""
+    def _catch_up(self) -> None:
         if self._news:
             self._learn(self._news)
             self._compile()
             self._news = b""
-        return spare.hatch(self._work, self._forget_others)
+
+    def _hatched(self) -> Spare:
+        """A child that waits, of what the server knows by now."""
+        self._catch_up()
+        return spare.hatch(self._wait_and_work, self._forget_others)
+
+    def _begun(self, request: Mapping[str, Any]) -> Spare:
+        """A child that works at once. What it needs is read here: there each page of memory it touches has to be copied."""
+        self._catch_up()
+        job = self._job(request)
+        made = spare.hatch(lambda wait: self._work(request, job), self._forget_others)
+        made.give(())
+        return made
+
+    def _job(self, request: Mapping[str, Any]) -> StepJob | None:
+        return job_from_json(request["job"], self.graph, self.sources) if request["op"] == "step" else None
 
     def _dismiss(self) -> None:
         """Let go of the child that waits."""
@@ -273,14 +291,12 @@ class Server:
         capture.open()
         with contextlib.ExitStack() as opened:
             opened.callback(capture.close)
-            chosen = self._spare or self._hatched()
-            while not chosen.give([self._news, line] if self._news else [line]):
-                self._spare = chosen
-                self._dismiss()
-                chosen = self._hatched()
-            self._spare = None
+            if self._spare is not None and not self._spare.give([self._news, line] if self._news else [line]):
+                self._dismiss()  # it is dead
+            chosen, self._spare = self._spare or self._begun(request), None
             opened.pop_all()
-        self._hatch_at = time.monotonic() + HATCHING_S
+        if self._ahead:
+            self._hatch_at = time.monotonic() + HATCHING_S
         limit = request.get("timeout_s", 0.0)
         watched = _death_descriptor(chosen.pid)
         running = _Child(
@@ -295,17 +311,20 @@ class Server:
 
     # In a child
 
-    def _work(self, wait: Callable[[], list[bytes]]) -> Answer:
-        """Do what is asked, after taking in the code that is newer than this process."""
+    def _wait_and_work(self, wait: Callable[[], list[bytes]]) -> Answer:
+        """Do what is asked for some time, after taking in the code that is newer than this process."""
         self._rehearse()
         *news, line = wait()
         for text in news:
             self._learn(text)
-        os.chdir(self.root)
         request = json.loads(line)
-        finder = Finder(self.root, self.sources, report=request["op"] == "describe", ready=self._ready)
+        return self._work(request, self._job(request))
+
+    def _work(self, request: Mapping[str, Any], job: StepJob | None) -> Answer:
+        os.chdir(self.root)
+        finder = Finder(self.root, self.sources, report=job is None, ready=self._ready)
         finder.install()
-        return self._describe(request, finder) if request["op"] == "describe" else self._step(request, finder)
+        return self._describe(request, finder) if job is None else self._step(job, finder)
 
     def _rehearse(self) -> None:
         """Copy the pages of memory that the beginning of a step writes to, while there is nothing to do yet."""
@@ -314,7 +333,7 @@ class Server:
             if torch is not None:
                 torch.manual_seed(torch.initial_seed())
             if self._last:
-                job_from_json(json.loads(self._last)["job"], self.graph, self.sources)
+                self._job(json.loads(self._last))
 
     def _describe(self, request: Mapping[str, Any], finder: Finder) -> Answer:
         """Import the pipeline and describe its graph."""
@@ -327,11 +346,11 @@ class Server:
             return {"error": told}
         return {"graph": to_json(graph)}
 
-    def _step(self, request: Mapping[str, Any], finder: Finder) -> Answer:
+    def _step(self, job: StepJob, finder: Finder) -> Answer:
         """Run one step."""
         from mlops_local.worker import step
 
-        return outcome_to_json(step.run(job_from_json(request["job"], self.graph, self.sources), finder))
+        return outcome_to_json(step.run(job, finder))
 
     # The server again
 
@@ -392,7 +411,7 @@ class Server:
             file.seek(0)
             text = file.read()
         answer = json.loads(text) if text else None
-        if self._spare is None and self._open:
+        if self._ahead and self._spare is None and self._open:
             self._hatch_at = 0.0  # while the program keeps what this one left
         self._reply(running.id, running.said(answer, running.ended_for or _death(status), running))
 

@@ -1,4 +1,4 @@
-"""A child that is forked before there is anything for it to do: a step does not wait for the fork of a large process.
+"""A child that waits for what it is to do: a step need not wait for the fork of a large process, that is done before.
 
 It has cut itself off from the server, waits at a pipe for what to do, does that one thing and is gone. Nothing of a project is
 loaded while it waits; what changed since the fork reaches it with its work.

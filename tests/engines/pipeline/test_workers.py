@@ -234,8 +234,10 @@ def waiting(project: Bench, server: int) -> int:
 
 
 def test_the_next_child_is_there_before_it_is_asked_for(tmp_path: Path) -> None:
-    """A step runs in a child that was forked before; code that was edited since reaches it, and a dead one is replaced."""
-    text = "import os\nimport mlops_local as mlops\n@mlops.step\ndef pid():\n    return [os.getppid(), os.getpid(), {n}]\n"
+    """With a large library, a step's child was forked before; code that was edited since reaches it, a dead one is replaced."""
+    text = (
+        "import os, polars\nimport mlops_local as mlops\n@mlops.step\ndef pid():\n    return [os.getppid(), os.getpid(), {n}]\n"
+    )
     project = Bench(tmp_path, text.format(n=0))
     with project.workers:
         assert project.run("pid").ok
@@ -256,7 +258,7 @@ def test_the_next_child_is_there_before_it_is_asked_for(tmp_path: Path) -> None:
 
 def test_a_child_that_waits_has_every_library_its_server_has(tmp_path: Path) -> None:
     """When the server imports more, the child that waited without it is let go: a step finds its libraries imported."""
-    loaded = "import os, sys, xml.dom\nLOADED = 'wave' in sys.modules\n"
+    loaded = "import os, sys, polars\nLOADED = 'wave' in sys.modules\n"
     step = "import mlops_local as mlops\n@mlops.step\ndef one():\n    return [os.getppid(), os.getpid(), LOADED]\n"
     project = Bench(tmp_path, loaded + step)
     with project.workers:
