@@ -65,8 +65,10 @@ def log(step: Number | None = None, **values: Number) -> None:
     except MlopsError as error:
         process.complain(error)
         return
-    if joined is not None:
-        joined.log(step, **values)
+    if joined is not None:  # as `joined.log`, without another call
+        journal = joined._journal or joined._awake()
+        if journal is not None:
+            journal.metrics(joined.id, values, step)
 
 
 def log_params(values: Any = None, /, **more: Any) -> None:

@@ -13,7 +13,7 @@ from mlops_local.domain.errors import NewerStore
 from mlops_local.domain.runs import RunState
 from mlops_local.store import superseding
 from mlops_local.store.database import Db
-from mlops_local.store.journal import dumps
+from mlops_local.store.lines import dumps
 
 _EPOCH = datetime(1970, 1, 1)
 _ESCAPED = re.compile(r"\\\\|\\ud[89ab][0-9a-f]{2}\\ud[c-f][0-9a-f]{2}|(\\ud[89a-f][0-9a-f]{2})")

@@ -19,16 +19,16 @@ import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, is_dataclass
-from itertools import accumulate, count, repeat, starmap
+from itertools import count, repeat, starmap
 from pathlib import Path
 from typing import Any
 
 from mlops_local.domain import events
 from mlops_local.domain.errors import MlopsError
 from mlops_local.store import files
+from mlops_local.store.lines import EXACT, SLOTS, dumps, gap, of_points, real
 
 SEGMENT_BYTES = 16 << 20
 """A metric file grows to this, then the next begins."""
@@ -39,14 +39,6 @@ BUFFER_POINTS = (64 << 20) // 256
 
 NAME = re.compile(r"^(?P<id>[0-9a-f]{32})\.(?:state|metric\.(?P<segment>\d{3,}))\.jsonl$")
 """A journal's file name; `segment` is empty for the state file."""
-
-_SLOTS = 5
-"""A point lies in the buffer as five values side by side: nanoseconds, run, key, step, value. A tuple a point would be one more
-object for the garbage collector to visit, and every 700th call paid for all of them."""
-_EXACT = 1 << 53
-"""Whole numbers up to this are kept as such; a table holds float64."""
-_LONGEST_NAME = 1 << 16
-"""Characters of a metric's name that are kept: a line must fit into what is folded at once."""
 
 
 def now_us() -> int:
@@ -83,6 +75,7 @@ class Journal:
         self._starting = threading.Lock()
         self._taking = threading.Lock()
         self._points: deque[Any] = deque()
+        self._most = BUFFER_POINTS * SLOTS
         self._dropped: dict[str, int] = {}
         self._numbers = count()
         self._stirred = False
@@ -186,7 +179,7 @@ class Journal:
             step: where on the curve; None for a single value.
         """
         now, points = time.time_ns(), self._points
-        if step is not None and (type(step) is not int or not -_EXACT < step < _EXACT):
+        if type(step) is not int and step is not None:
             step = self._scalar("step", step)
         for key, value in values.items():
             if type(value) is not float:
@@ -195,7 +188,7 @@ class Journal:
         if not self._stirred:
             self._stirred = True
             self._stir()
-        if len(points) > BUFFER_POINTS * _SLOTS:
+        if len(points) > self._most:
             self._make_room()
 
     def flush(self) -> bool:
@@ -232,7 +225,7 @@ class Journal:
     def _last_flush(self) -> None:
         """Flush where nobody will try again, and say what is lost with it."""
         if not self.flush():
-            self._warn(f"mlops: {len(self._points) // _SLOTS} points could not be written and are lost")
+            self._warn(f"mlops: {len(self._points) // SLOTS} points could not be written and are lost")
 
     def _open_state(self) -> None:
         """Create the state file, locked before anybody can see it under its name."""
@@ -271,14 +264,14 @@ class Journal:
         try:
             with self._taking:
                 dropped, self._dropped = self._dropped, {}
-                batch = list(starmap(take, repeat((), min(len(self._points) // _SLOTS, 2_500) * _SLOTS)))
-            gaps = [_gap(run, number, next(self._numbers)) for run, number in dropped.items()]
-            lines, self._at = _lines(batch, self._numbers, self._at)
+                batch = list(starmap(take, repeat((), min(len(self._points) // SLOTS, 2_500) * SLOTS)))
+            gaps = [gap(run, number, next(self._numbers), now_us()) for run, number in dropped.items()]
+            lines, self._at = of_points(batch, self._numbers, self._at)
             data = "".join([*gaps, *lines]).encode("utf-8", "replace")
             files.append_lines(self._metric, data)
         except BaseException:  # the disk is full, or ^C
             there = data.count(b"\n", 0, os.fstat(self._metric).st_size - before)
-            self._give_back(batch[max(0, there - len(dropped)) * _SLOTS :], list(dropped.items())[there:])
+            self._give_back(batch[max(0, there - len(dropped)) * SLOTS :], list(dropped.items())[there:])
             raise
         finally:
             self._metric_size = os.fstat(self._metric).st_size
@@ -317,7 +310,7 @@ class Journal:
 
     def _make_room(self) -> None:
         """The buffer is full. A disk that takes points is let catch up; for one that takes none the oldest go."""
-        if self._refused or len(self._points) > 2 * BUFFER_POINTS * _SLOTS:
+        if self._refused or len(self._points) > 2 * self._most:
             self._drop()
         elif self._thread is None:
             self.flush()
@@ -329,8 +322,8 @@ class Journal:
         if not self._taking.acquire(blocking=False):
             return  # points are being taken right now; if they come back, the next call drops
         try:
-            while len(self._points) > BUFFER_POINTS * _SLOTS:
-                _, run, *_ = starmap(self._points.popleft, repeat((), _SLOTS))  # as they are put there: all or none of a point
+            while len(self._points) > self._most:
+                _, run, *_ = starmap(self._points.popleft, repeat((), SLOTS))  # as they are put there: all or none of a point
                 self._dropped[run] = self._dropped.get(run, 0) + 1
         finally:
             self._taking.release()
@@ -340,11 +333,9 @@ class Journal:
         try:
             try:
                 whole = operator.index(value)
-                return whole if -_EXACT < whole < _EXACT else float(whole)
+                return whole if -EXACT < whole < EXACT else real(whole)
             except TypeError:
-                return float(value)
-        except OverflowError:
-            return math.inf if value > 0 else -math.inf
+                return real(value)
         except Exception:  # noqa: BLE001 - the value's own code may raise anything, and logging never does
             if key not in self._odd:
                 self._odd.add(key)
@@ -388,78 +379,6 @@ def _finish_with_process(journal: Journal) -> None:
     util = sys.modules.get("multiprocessing.util")
     if util is not None:
         util.Finalize(None, finish, exitpriority=0)
-
-
-def _lines(batch: Sequence[Any], numbers: Iterator[int], last: int) -> tuple[list[str], int]:
-    """Points as journal lines, none before `last`, and the last one's time. What a curve's points share is made once."""
-    times, runs, keys, steps, values = (batch[slot::_SLOTS] for slot in range(_SLOTS))
-    shared: dict[Any, str] = {
-        (run, key): f',"r":"{run}","key":{json.dumps(str(key)[:_LONGEST_NAME])},"s":'
-        for run, key in set(zip(runs, keys, strict=True))
-    }
-    curves: Iterable[Any] = zip(runs, keys, strict=True)
-    if len({run for run, _ in shared}) == 1:  # as nearly always: one look-up by a text is half of one by a pair
-        shared, curves = {key: text for (_, key), text in shared.items()}, keys
-    if set(map(type, steps)) - {int}:
-        steps = ["null" if step is None else step if type(step) is int else _number(step) for step in steps]
-    if not all(map(math.isfinite, values)):
-        values = list(map(_Text, map(_number, values)))
-    if batch and (times[0] < last * 1000 or any(map(operator.lt, times[1:], times))):  # the clock was put back
-        times = list(accumulate(times, max, initial=last * 1000))[1:]
-    lines = [
-        f'{{"k":"m","v":1,"t":{at // 1000},"n":{number}{shared[curve]}{step},"x":{value!r}}}\n'
-        for at, curve, step, value, number in zip(times, curves, steps, values, numbers, strict=False)
-    ]
-    return lines, times[-1] // 1000 if batch else last
-
-
-class _Text(str):
-    """A number that is written already."""
-
-    __slots__ = ()
-    __repr__ = str.__str__
-
-
-def _gap(run: str, dropped: int, number: int) -> str:
-    return f'{{"k":"gap","v":1,"t":{now_us()},"n":{number},"r":"{run}","dropped":{dropped}}}\n'
-
-
-def _number(value: float) -> str:
-    """A JSON number; NaN and infinity as text."""
-    if math.isfinite(value):
-        return repr(value)
-    return '"NaN"' if value != value else '"Infinity"' if value > 0 else '"-Infinity"'
-
-
-def dumps(value: Any) -> str:
-    """JSON on one line, keys in the given order; NaN and infinity as text, unknown values as text."""
-    try:
-        return json.dumps(value, separators=(",", ":"), allow_nan=False, default=_plain)
-    except ValueError:
-        return json.dumps(_finite(value), separators=(",", ":"), default=_plain)
-
-
-def _plain(value: Any) -> Any:
-    if is_dataclass(value) and not isinstance(value, type):
-        return asdict(value)
-    if isinstance(value, (set, frozenset)):
-        return sorted(map(str, value))
-    item = getattr(value, "item", None)
-    if callable(item) and getattr(value, "ndim", 1) == 0:
-        return item()
-    return str(value)
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, float):
-        return value if math.isfinite(value) else json.loads(_number(value))
-    if isinstance(value, Mapping):
-        return {str(key): _finite(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(item) for item in value]
-    if isinstance(value, (str, int)) or value is None:
-        return value
-    return _finite(_plain(value))
 
 
 # -- reading

@@ -19,6 +19,7 @@ from mlops_local.domain.errors import IntegrityError
 from mlops_local.store import facts, files, journal
 from mlops_local.store.database import Db, quote
 from mlops_local.store.layout import Layout
+from mlops_local.store.lines import dumps
 from mlops_local.store.parts import FIRST_US, LAST_US, Part
 
 READ_BYTES = 1 << 20
@@ -177,7 +178,7 @@ def mend(line: Mapping[str, Any]) -> bytes | None:
             return b""  # a kind of a newer program: it stays in the journal
     except (KeyError, TypeError, ValueError, OverflowError):
         return None
-    return journal.dumps(made).encode() + b"\n"
+    return dumps(made).encode() + b"\n"
 
 
 def _whole(value: Any) -> int:

@@ -15,6 +15,7 @@ from mlops_local.store import history, journal, ledger, projection
 from mlops_local.store import layout as layouts
 from mlops_local.store.database import Store
 from mlops_local.store.layout import Layout
+from mlops_local.store.lines import dumps
 from tests.store.test_projection import train
 
 ODD: list[Any] = [
@@ -112,7 +113,7 @@ def test_nonsense_inside_the_ledger_is_no_torn_end(layout: Layout) -> None:
 )
 def test_one_bent_line_costs_itself_alone(layout: Layout, store: Store, text: str) -> None:
     """The run it stands in is there, read and listed."""
-    sound = journal.dumps({"k": "run_started", "v": 1, "t": 1, "n": 1, "run": "r", "name": "n", "kind": "script"})
+    sound = dumps({"k": "run_started", "v": 1, "t": 1, "n": 1, "run": "r", "name": "n", "kind": "script"})
     (layout.journal / f"{journal.new_id()}.state.jsonl").write_text(f"{sound}\n{text}\n")
     projection.fold(store)
     with store.reader() as db:
@@ -147,9 +148,9 @@ def test_lines_bent_in_any_way_stop_nothing(layout: Layout, store: Store, seed: 
             odd = bent(json.loads(line), chance)
             if not isinstance(odd, dict):
                 continue
-            sound = journal.dumps({"k": "note", "v": 1, "t": 1, "n": 1, "run": copy, "text": "sound"}).encode()
+            sound = dumps({"k": "note", "v": 1, "t": 1, "n": 1, "run": copy, "text": "sound"}).encode()
             if ".metric." in name:
-                sound = journal.dumps({"k": "m", "v": 1, "t": 1, "n": 1, "r": copy, "key": "sound", "s": 1, "x": 1.0}).encode()
+                sound = dumps({"k": "m", "v": 1, "t": 1, "n": 1, "r": copy, "key": "sound", "s": 1, "x": 1.0}).encode()
                 (layout.journal / f"{copy}.state.jsonl").write_bytes(b"")
             if isinstance(odd.get("v"), int) and 1 < odd["v"] <= 10_000:
                 odd["v"] = 1  # what only a newer program reads is refused, and is another test

@@ -236,7 +236,7 @@ said = []
 j = Journal.open(Layout(Path(sys.argv[1])).journal, warn=said.append)
 j.state("note", run="r", text="before")
 resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
-journal.BUFFER_POINTS = 400
+j._most = 400 * 5
 for i in range(1000):
     j.metric("r", "loss", float(i), i)
     if i % 100 == 99: j.flush()
@@ -312,7 +312,7 @@ def test_an_interrupt_before_the_write_loses_no_point(layout: Layout, monkeypatc
     monkeypatch.setattr(writer, "_stir", lambda: None)
     writer.metric("r", "loss", 0.5, 1)
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(journal, "_lines", Mock(side_effect=KeyboardInterrupt))
+        patch.setattr(journal, "of_points", Mock(side_effect=KeyboardInterrupt))
         writer.flush()
     writer.metric("r", "loss", 0.5, 2)
     writer.close()
