@@ -218,7 +218,7 @@ def verify(layout: Layout) -> list[str]:
         try:
             value = json.loads(text)
             line = _line(value)
-        except (ValueError, KeyError, TypeError):
+        except _ODD:
             problems.append(f"ledger line {number} cannot be read")
             before = ""
             continue
@@ -356,10 +356,8 @@ def _read(path: Path) -> tuple[list[Line], int]:
         position += len(text)
         try:
             line = _line(json.loads(text))
-        except (ValueError, KeyError, TypeError) as error:
-            raise IntegrityError(
-                f"line {number} of the ledger cannot be read", hint="run `mlops doctor`; restore journal/ledger.jsonl"
-            ) from error
+        except _ODD as error:
+            raise unreadable(number) from error
         lines.append(line)
         if line.more == 0:
             whole, end = len(lines), position
@@ -379,6 +377,17 @@ def _decided(raw: bytes) -> int:
 
 _kept: dict[Path, tuple[tuple[int, int, int], list[Line], int]] = {}
 """Ledger file -> (what it looked like, its lines, where they end)."""
+
+
+_ODD = (ValueError, KeyError, TypeError, AttributeError)
+"""What taking a line apart raises that is not what was written."""
+
+
+def unreadable(number: int) -> IntegrityError:
+    """The error of a line that is not what was written."""
+    return IntegrityError(
+        f"line {number} of the ledger cannot be read", hint="run `mlops doctor`; restore journal/ledger.jsonl"
+    )
 
 
 def _line(value: Mapping[str, Any]) -> Line:

@@ -79,29 +79,42 @@ _kept: dict[int, Registry] = {}
 
 
 def apply(lines: Sequence[Line]) -> Registry:
-    """Return what these decisions amount to."""
+    """Return what these decisions amount to. Raises IntegrityError: one is not what was written."""
     versions: dict[str, ModelVersion] = {}
     aliases: dict[str, str] = {}
     verdicts: dict[str, Verdict] = {}
     deployments: list[Deployment] = []
     for line in lines:
-        match line.kind:
-            case events.VERSION:
-                versions[line.subject] = ledger.version_from_json(line.data)
-            case events.STATE if line.subject in versions and line.value:
-                versions[line.subject] = replace(versions[line.subject], state=line.value)
-            case events.ALIAS:
-                _set(aliases, line.subject, line.value)
-            case events.VERDICT:
-                verdicts[line.subject] = verdict_from_json(line.data)
-            case events.DEPLOYMENT:
-                deployments.append(_deployment(line))
-            case events.DELETION:
-                versions.pop(line.subject, None)
-                verdicts.pop(line.subject, None)
-            case _:
-                pass  # other kinds decide nothing here
+        try:
+            _take(line, versions, aliases, verdicts, deployments)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise ledger.unreadable(line.seq) from error
     return Registry(versions, aliases, verdicts, deployments, removed(lines), lines)
+
+
+def _take(
+    line: Line,
+    versions: dict[str, ModelVersion],
+    aliases: dict[str, str],
+    verdicts: dict[str, Verdict],
+    deployments: list[Deployment],
+) -> None:
+    match line.kind:
+        case events.VERSION:
+            versions[line.subject] = ledger.version_from_json(line.data)
+        case events.STATE if line.subject in versions and line.value:
+            versions[line.subject] = replace(versions[line.subject], state=line.value)
+        case events.ALIAS:
+            _set(aliases, line.subject, line.value)
+        case events.VERDICT:
+            verdicts[line.subject] = verdict_from_json(line.data)
+        case events.DEPLOYMENT:
+            deployments.append(_deployment(line))
+        case events.DELETION:
+            versions.pop(line.subject, None)
+            verdicts.pop(line.subject, None)
+        case _:
+            pass  # other kinds decide nothing here
 
 
 def removed(lines: Sequence[Line]) -> frozenset[str]:

@@ -14,7 +14,7 @@ import pytest
 from mlops_local.domain import events
 from mlops_local.domain.assets import ModelVersion
 from mlops_local.domain.errors import Conflict, IntegrityError, MlopsError
-from mlops_local.store import ledger
+from mlops_local.store import ledger, registry
 from mlops_local.store.layout import Layout
 from mlops_local.store.ledger import Entry
 
@@ -153,12 +153,30 @@ def test_a_line_in_the_middle_that_cannot_be_read_is_an_error(layout: Layout) ->
     assert any("cannot be read" in problem for problem in ledger.verify(layout))
 
 
+@pytest.mark.parametrize("odd", [b"123", b'["a"]', b'{"seq":1}', b'"a"'])
+def test_json_that_is_no_decision_is_damage(layout: Layout, odd: bytes) -> None:
+    """As a line that is no JSON is."""
+    layout.ledger.write_bytes(odd + b"\n")
+    with pytest.raises(IntegrityError, match="line 1"):
+        ledger.read(layout)
+    assert ledger.verify(layout) == ["ledger line 1 cannot be read"]
+
+
+def test_an_altered_decision_is_damage_to_who_goes_by_it(layout: Layout) -> None:
+    """Its line is named; it is no bug of whoever meets it."""
+    ledger.append_version(layout, version)
+    ledger.append(layout, events.ALIAS, "a@x", "1")
+    layout.ledger.write_text(layout.ledger.read_text().replace('"fingerprint"', '"fingerqrint"'))
+    with pytest.raises(IntegrityError, match="line 1 of the ledger"):
+        registry.load(layout)
+
+
 PROMOTE = """
 import sys
 from pathlib import Path
 from mlops_local.domain import events
 from mlops_local.domain.errors import Conflict
-from mlops_local.store import ledger
+from mlops_local.store import ledger, registry
 from mlops_local.store.layout import Layout
 layout = Layout(Path(sys.argv[1]))
 print("ready", flush=True)
@@ -192,7 +210,7 @@ def test_of_two_promoters_at_once_one_wins_and_the_other_is_told(layout: Layout,
 MANY = """
 import sys
 from pathlib import Path
-from mlops_local.store import ledger
+from mlops_local.store import ledger, registry
 from mlops_local.store.layout import Layout
 for number in range(20):
     ledger.append(Layout(Path(sys.argv[1])), "deployment", sys.argv[2], str(number))
@@ -214,7 +232,7 @@ def test_many_processes_append_in_one_order(layout: Layout, start: Start) -> Non
 FULL = """
 import resource, sys
 from pathlib import Path
-from mlops_local.store import ledger
+from mlops_local.store import ledger, registry
 from mlops_local.store.layout import Layout
 layout = Layout(Path(sys.argv[1]))
 ledger.append(layout, "alias", "a@x", "1")
