@@ -1,16 +1,22 @@
 """A snapshot's rows as tables for SQL: `data.flights` is its newest snapshot, `data."flights@~1"` the one before.
 
-Only snapshots that a statement names are made readable, and only for that statement.
+Only snapshots that a statement names are made readable, and only for that statement. In the place of a private column's values
+stand marks of this store's own: equal for equal values, so that joins and counts come out the same.
 """
 
 from __future__ import annotations
 
+import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 
+from mlops_local.domain.assets import Snapshot
 from mlops_local.domain.errors import UsageError
-from mlops_local.services import contents, references
+from mlops_local.domain.graph import Source
+from mlops_local.engines.data import patterns
+from mlops_local.services import contents, planning, references
 from mlops_local.services.project import Project
+from mlops_local.store import layout
 from mlops_local.store.database import quote
 from mlops_local.store.sealed import Extra
 
@@ -25,10 +31,12 @@ def extra(project: Project, text: str) -> Extra:
         text: the statement; what is no snapshot is left for DuckDB to say.
 
     Raises:
+        ConfigError: the code does not say which columns are private, as it cannot be read.
         DataError: a snapshot's file is gone and has no stored copy.
         AmbiguousReference: a name stands for several snapshots.
     """
     statements, files = [], []
+    declared: Mapping[str, Source] | None = None
     for name in dict.fromkeys(_names(text)):
         try:
             snapshot = references.snapshot(project, name)
@@ -37,17 +45,50 @@ def extra(project: Project, text: str) -> Extra:
                 raise
             del error
             continue
+        declared = _declared(project) if declared is None else declared
+        source = declared.get(snapshot.source, Source(snapshot.source, ""))
         held = contents.of(project, snapshot)
         view = 'data.main."' + name.replace('"', '""') + '"'
         if held.kind == "table":
             paths = [str(path) for path in contents.tables(project, held).values()]
             listed = ", ".join(map(quote, paths))
-            statements.append(f"CREATE VIEW {view} AS FROM read_parquet([{listed}], hive_partitioning = false)")
+            chosen = _marked(project, snapshot, source.private)
+            statements.append(f"CREATE VIEW {view} AS SELECT {chosen} FROM read_parquet([{listed}], hive_partitioning = false)")
             files += paths
         else:
             which = f"snapshot = {quote(snapshot.id)} AND source = {quote(snapshot.source)}"
-            statements.append(f"CREATE VIEW {view} AS SELECT path, bytes, hash FROM project.main.snapshot_file WHERE {which}")
+            columns = ", ".join(_file_columns(source.labels))
+            statements.append(f"CREATE VIEW {view} AS SELECT {columns} FROM project.main.snapshot_file WHERE {which}")
     return Extra(("ATTACH ':memory:' AS data", *statements), tuple(files)) if statements else Extra()
+
+
+def _declared(project: Project) -> dict[str, Source]:
+    """The sources as the code declares them now, by name: which columns are private, and what paths say."""
+    config = project.config
+    if not (config.sources or config.steps or (project.root / config.pipeline).exists()):
+        return {}
+    return {source.name: source for source in planning.read_code(project).graph.sources}
+
+
+def _marked(project: Project, snapshot: Snapshot, private: Collection[str]) -> str:
+    there = [column.name for column in snapshot.columns if column.name in private]
+    if not there:
+        return "*"
+    salt = hashlib.sha256(b"private\0" + layout.hmac_key(project.layout)).hexdigest()  # else values could be guessed from marks
+    marks = (f"'(private ' || left(md5('{salt}' || {name}::VARCHAR), 12) || ')' AS {name}" for name in _sql(there))
+    return f"* REPLACE ({', '.join(marks)})"
+
+
+def _file_columns(pattern: str) -> list[str]:
+    """What is told of files that are no table: path, size and hash, and the labels that are in the path."""
+    labels = patterns.names(pattern)
+    expression = quote(f"^(?:{patterns.expression(pattern)})$") if labels else ""
+    found = [f"regexp_extract(path, {expression}, {place}, 's') AS {label}" for place, label in enumerate(_sql(labels), 1)]
+    return [*(name for name in ("path", "bytes", "hash") if name not in labels), *found]
+
+
+def _sql(names: Iterable[str]) -> list[str]:
+    return ['"' + name.replace('"', '""') + '"' for name in names]
 
 
 def _names(text: str) -> Iterator[str]:

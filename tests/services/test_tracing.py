@@ -15,7 +15,7 @@ from mlops_local.domain.errors import UsageError
 from mlops_local.domain.graph import Source
 from mlops_local.domain.plan import Output, StepResult
 from mlops_local.engines.models import rows as naming
-from mlops_local.services import card, data, datalog, impact, init, lineage, references, sql
+from mlops_local.services import card, data, datalog, impact, init, lineage, planning, references, sql
 from mlops_local.services.project import Project, find
 from mlops_local.store import cache, objects
 from tests.services.conftest import Story
@@ -59,6 +59,31 @@ def test_files_that_are_no_tables_are_rows_too(project: Project) -> None:
     assert sql.sql(project, "SELECT path, bytes FROM data.photos").rows == (("a.png", 5),)
 
 
+def test_labels_of_files_are_columns(project: Project) -> None:
+    """What stands in place of the names in a pattern's braces is a column of the source's rows."""
+    for path in ("img (1)/train/ca-t/1.png", "img (1)/test/dog/2.png"):
+        (project.root / path).parent.mkdir(parents=True)
+        (project.root / path).write_bytes(b"1")
+    pattern = "img (1)/{split}/{label}/*.png"
+    (project.root / "pipeline.py").write_text(f'import mlops_local as mlops\nphotos = mlops.data("{pattern}", kind="files")\n')
+    data.snapshot(project, planning.read_code(project).graph.source("photos"))
+    found = sql.sql(project, "SELECT split, label, bytes FROM data.photos ORDER BY label")
+    assert found.rows == (("train", "ca-t", 1), ("test", "dog", 1))
+
+
+def test_private_values_are_marks_in_sql(project: Project) -> None:
+    """Rows show no value of a private column, but equal marks for equal values: versions are joined and counted by them."""
+    (project.root / "pipeline.py").write_text(
+        'import mlops_local as mlops\npeople = mlops.data("data/*.csv", key="id", private="name")\n'
+    )
+    (project.root / "data/3.csv").write_text("id,name,age\n5,,70\n")
+    data.snapshot(project, PEOPLE)
+    found = sql.sql(project, 'SELECT n.name, o.name FROM data.people n LEFT JOIN data."people@~1" o USING (name) ORDER BY n.id')
+    assert len(found.rows) == 5 and found.rows[4] == (None, None)
+    assert all(new == old and new.startswith("(private ") for new, old in found.rows[:4])
+    assert len({new for new, _ in found.rows}) == 5
+
+
 def test_the_log_says_what_each_snapshot_changed(project: Project) -> None:
     """Newest first, with files and names; a name stands for its snapshot until it is given away or taken."""
     first = references.snapshot(project, "people@~1")
@@ -85,7 +110,9 @@ def test_the_first_rows_hide_what_is_private(project: Project) -> None:
     shown = datalog.head(project, (PEOPLE,), "people@~1", rows=1)
     assert (shown.columns, shown.rows) == (("id", "name", "age"), ((1, "(private)", 30),))
     text = card.card(project, [PEOPLE], "people@~1")
-    assert "| age | Int64 | 0 | 2 | 30 | 30 | 40 | 35 | 5 |" in text and "Ann" not in text and "1 added, 1 changed" in text
+    assert (
+        "| age | Int64 | 0 | 2 | 30 | 30 | 40 | 35 | 7.07107 |" in text and "Ann" not in text and "1 added, 1 changed" in text
+    )
 
 
 def test_the_commands_show_it(project: Project) -> None:

@@ -45,17 +45,17 @@ def unnamed(pattern: str) -> str:
 
 def labels(pattern: str, paths: Iterable[str]) -> dict[str, list[str]]:
     """Return name -> what stands in its place in each of these paths."""
-    compiled = re.compile(_expression(pattern), re.DOTALL)
+    compiled = re.compile(expression(pattern), re.DOTALL)
     found = [compiled.fullmatch(path) for path in paths]
     return {name: [match[name] if match else "" for match in found] for name in names(pattern)}
 
 
 @lru_cache(maxsize=256)
 def _compiled(pattern: str) -> re.Pattern[str]:
-    return re.compile(_expression(pattern, named=False), re.DOTALL)
+    return re.compile(expression(pattern, named=False), re.DOTALL)
 
 
-def _expression(pattern: str, *, named: bool = True) -> str:
+def expression(pattern: str, *, named: bool = True) -> str:
     """Return a regular expression for the paths a pattern means; a name in braces is a group, as short as can be."""
     parts = [part for part in pattern.split("/") if part not in ("", ".")]
     text = ""
