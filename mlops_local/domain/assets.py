@@ -48,7 +48,7 @@ class ColumnProfile:
     top: tuple[tuple[str, int], ...] = ()
     """The most frequent values and how often; about, where there are 1,024 distinct ones or more."""
     lengths: tuple[float, ...] = ()
-    """Of text, in characters: shortest, mean, longest."""
+    """Of text in characters, of lists in elements: shortest, mean, longest."""
 
     LEVELS: ClassVar[tuple[float, ...]] = (0.05, 0.25, 0.5, 0.75, 0.95)
 

@@ -72,7 +72,7 @@ COLUMNS: dict[str, dict[str, str]] = {
         "bins_from": "where the first bin begins",
         "bins_to": "where the last bin ends",
         "top": "most frequent values with their counts, as JSON",
-        "lengths": "of text: shortest, mean, longest",
+        "lengths": "of text and lists: shortest, mean, longest",
     },
     "decision": {
         "seq": "its number in the ledger",

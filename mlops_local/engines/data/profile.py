@@ -154,8 +154,12 @@ def _sketch(path: str, file: Path, label: str, kinds: Mapping[str, Any]) -> dict
         for batch in opened(path, [file], kinds, every=True).collect_batches(chunk_size=BATCH, maintain_order=True):
             columns.feed(batch)
     except pl.exceptions.PolarsError as error:
-        raise _unreadable(path, label, error) from error
-    return columns.done()
+        raise _refused(path, file, label, error) from error
+    found = columns.done()
+    # Polars refuses a line with too many values, and fills one with too few by nulls from the last column on.
+    if form(path) == "csv" and (found[next(reversed(found))].nulls or text.quoted(file)):
+        _check_text(path, file, label)
+    return found
 
 
 def types(files: Mapping[str, Path], label: str, schema: Mapping[str, str] | None = None) -> dict[str, Any]:
@@ -280,11 +284,11 @@ def _schema(path: str, file: Path, label: str) -> dict[str, Any]:
     import polars as pl  # noqa: PLC0415  (as in `scan`)
 
     if form(path) == "csv":
-        text.check(file, f"{label}: {path}", text.separator(Path(path)))
+        text.header(file, f"{label}: {path}", text.separator(Path(path)))
     try:
         return dict(opened(path, [file]).collect_schema())
     except pl.exceptions.PolarsError as error:
-        raise _unreadable(path, label, error) from error
+        raise _refused(path, file, label, error) from error
 
 
 def _same_columns(schemas: Mapping[str, Mapping[str, Any]], label: str) -> None:
@@ -304,6 +308,17 @@ def _same_columns(schemas: Mapping[str, Mapping[str, Any]], label: str) -> None:
 
 
 _FIT = "mend the file, or give it a source of its own"
+
+
+def _check_text(path: str, file: Path, label: str) -> None:
+    text.check(file, f"{label}: {path}", text.separator(Path(path)))
+
+
+def _refused(path: str, file: Path, label: str, error: Exception) -> DataError:
+    """What to say of a file that polars refuses; of text the line, where it is one that has too few or too many values."""
+    if form(path) == "csv":
+        _check_text(path, file, label)
+    return _unreadable(path, label, error)
 
 
 def _unreadable(path: str, label: str, error: Exception) -> DataError:

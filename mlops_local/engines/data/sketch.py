@@ -24,7 +24,7 @@ SAMPLE = 50_000
 """Rows of a file whose values say its quantiles: they are off by less than 0.8 % of the rows, 99 times in 100."""
 LEVELS = tuple(sorted({step / 128 for step in range(129)} | {0.001, 0.002, 0.004, 0.996, 0.998, 0.999}))
 """The shares of a file's values whose quantiles are kept: evenly spread, closer at both ends."""
-FORM = 1
+FORM = 2
 """Raised when a sketch of before cannot be read or says something else."""
 _TOP = 64
 _FIRST = 16 * HASHES
@@ -47,7 +47,7 @@ class Sketch:
     squares: float = 0.0
     """Sum of squared distances from the mean."""
     lengths: list[int] = field(default_factory=list)
-    """Of text in characters: the shortest, the longest, all together."""
+    """Of text in characters, of lists in elements: the shortest, the longest, all together."""
     hashes: list[int] = field(default_factory=list)
     """The smallest hashes of its values, in order."""
     counts: dict[Any, int] | None = None
@@ -220,8 +220,8 @@ class Columns:
                 real = column.filter(column.is_finite()) if kind.is_float() else column.cast(pl.Float64)
                 wanted += [real.mean().alias(f"mean {index}"), real.var(ddof=0).alias(f"spread {index}")]
                 wanted.append(real.count().alias(f"finite {index}"))
-            if kind == pl.String:
-                long = column.str.len_chars()
+            if kind == pl.String or isinstance(kind, pl.List):
+                long = column.str.len_chars() if kind == pl.String else column.list.len()
                 wanted += [long.min().alias(f"short {index}"), long.max().alias(f"long {index}")]
                 wanted.append(long.sum().alias(f"all {index}"))
         said = frame.select(wanted).row(0, named=True) if wanted else {}

@@ -6,7 +6,6 @@ A CSV file is checked by an in-memory DuckDB, which counts values; the line is t
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
 from pathlib import Path
 
 from mlops_local.domain.errors import DataError
@@ -28,32 +27,48 @@ def check(file: Path, place: str, delimiter: str) -> None:
     Raises:
         DataError: with the line.
     """
-    _check_lines(file, _header(file, place, delimiter), place, delimiter)
+    _check_lines(file, len(header(file, place, delimiter)), place, delimiter)
 
 
-def _header(file: Path, place: str, delimiter: str) -> list[str]:
+def quoted(file: Path) -> bool:
+    """Say whether there is a quotation mark in a file: values may hold delimiters then, or be quoted wrongly."""
+    with file.open("rb", buffering=0) as raw:
+        return any(b'"' in block for block in iter(lambda: raw.read(1 << 20), b""))
+
+
+def header(file: Path, place: str, delimiter: str) -> list[str]:
+    """Return the names in a CSV file's first line.
+
+    Args:
+        file: to read.
+        place: how messages name it.
+        delimiter: what parts its values.
+
+    Raises:
+        DataError: it has no names, or one twice.
+    """
     try:
         with file.open(encoding="utf-8", newline="") as text:
-            header = next(csv.reader(text, delimiter=delimiter), [])
+            names = next(csv.reader(text, delimiter=delimiter), [])
     except csv.Error as error:
         raise DataError(f"{place}, line 1: {error}", hint="its first line must name the columns") from error
     except UnicodeDecodeError as error:
         raise DataError(
             f"{place}: not UTF-8 text (byte {error.start})", hint="convert it, as in iconv -f latin1 -t utf-8"
         ) from error
-    if not any(header):
+    if not any(names):
         raise DataError(f"{place}: the file is empty", hint="its first line must name the columns")
-    double = next((name for name in header if header.count(name) > 1), None)
+    double = next((name for name in names if names.count(name) > 1), None)
     if double is not None:
         raise DataError(f"{place}, line 1: two columns are called {double!r}", hint="rename one of them")
-    return [name.removeprefix("﻿") for name in header]
+    return [name.removeprefix("﻿") for name in names]
 
 
-def _check_lines(file: Path, header: Sequence[str], place: str, delimiter: str) -> None:
+def _check_lines(file: Path, width: int, place: str, delimiter: str) -> None:
     """Refuse a CSV file in which a line has more or fewer values than the header, naming the line."""
     import duckdb  # noqa: PLC0415  (87 ms, and only when a CSV file changed)
 
-    names = {f"c{index}": "VARCHAR" for index in range(len(header))}
+    names = {f"c{index}": "VARCHAR" for index in range(width)}
     query = (
         f"SELECT count(*) FROM read_csv(?, columns = {names!r}, auto_detect = false, header = true, delim = '{delimiter}', "
         "quote = '\"', escape = '\"', null_padding = false, strict_mode = true)"
@@ -66,7 +81,7 @@ def _check_lines(file: Path, header: Sequence[str], place: str, delimiter: str) 
         try:
             connection.execute(query, [str(file)]).fetchall()
         except duckdb.Error as error:
-            raise _ragged(file, len(header), place, delimiter, str(error)) from error
+            raise _ragged(file, width, place, delimiter, str(error)) from error
 
 
 def _ragged(file: Path, expected: int, place: str, delimiter: str, said: str) -> DataError:

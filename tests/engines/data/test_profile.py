@@ -38,14 +38,14 @@ def test_parquet_rows_and_columns(tmp_path: Path) -> None:
 
 
 def test_times_nested_and_empty_columns_are_profiled(tmp_path: Path) -> None:
-    """Columns without an order (lists, nulls) get counts only; times are written as ISO 8601; long text is cut."""
+    """Columns without an order (lists, nulls) get counts, lists lengths; times are in ISO 8601; long text is cut."""
     frame = pl.DataFrame(
         {"t": [datetime(2013, 1, 1, tzinfo=UTC)], "l": [[1, 2]], "s": ["x" * 500], "b": [b"\x00"], "v": [None]}
     )
     frame.write_parquet(tmp_path / "a.parquet")
     columns = {column.name: column for column in profile.read(tmp_path, ["a.parquet"], source="s")[1]}
     assert columns["t"].min == "2013-01-01T00:00:00+00:00"
-    assert columns["l"].distinct is None and columns["l"].min == ""
+    assert columns["l"].distinct is None and columns["l"].min == "" and columns["l"].lengths == (2, 2, 2)
     assert len(columns["s"].min) == 60 and columns["s"].min.endswith("…")
     assert columns["b"].min == "" and columns["v"].nulls == 1
 
@@ -218,3 +218,17 @@ def test_a_declared_column_that_does_not_exist_is_suggested() -> None:
     with pytest.raises(DataError) as caught:
         profile.require(["a", "b"], {"outcome": ["zzz"]}, source="s")
     assert caught.value.hint == "columns: a, b"
+
+
+@pytest.mark.parametrize("last", ["x", ""])
+@pytest.mark.parametrize("quoted", [False, True])
+def test_a_wrong_line_is_found_far_down(tmp_path: Path, last: str, quoted: bool) -> None:
+    """Beyond the rows that tell the types, with and without quotes or empty values: the line is named."""
+    rows = [f"{index},{last}" for index in range(12_000)] + (['1,"a,b"'] if quoted else [])
+    _csv(tmp_path, "a.csv", "\n".join(["n,t", *rows]) + "\n")
+    assert profile.read(tmp_path, ["a.csv"], source="s")[0] == {"a.csv": len(rows)}
+    for wrong, said in (("5", "1 value where"), ("5,x,y", "3 values where"), ('5,"x', "b.csv")):
+        name = _csv(tmp_path, "b.csv", "\n".join(["n,t", *rows, wrong, "6,z"]) + "\n")
+        with pytest.raises(DataError, match=said) as caught:
+            profile.read(tmp_path, [name], source="s")
+        assert said == "b.csv" or f"line {len(rows) + 2}:" in caught.value.message
