@@ -159,10 +159,11 @@ def _anything_new(layout: Layout) -> bool:
 
 def _remember(layout: Layout, step: Step) -> None:
     """Note what was folded. Called under the writer's lock, so that no older note replaces a newer one."""
+    over = {part.name for part in step.over}  # parts compare slowly, each with all others
     value: dict[str, Any] = {
         "database": layout.database.stat().st_ino,
         "ledger": step.ledger,
-        "files": {part.name: part.position for part in step.parts if part.kept is None and part not in step.over},
+        "files": {part.name: part.position for part in step.parts if part.kept is None and part.name not in over},
     }
     files.replace(layout.folded, json.dumps(value).encode())
 
