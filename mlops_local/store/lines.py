@@ -33,7 +33,10 @@ def of_points(batch: Sequence[Any], numbers: Iterator[int], last: int) -> tuple[
     if len({run for run, _ in shared}) == 1:  # as nearly always: one look-up by a text is half of one by a pair
         shared, curves = {key: text for (_, key), text in shared.items()}, keys
     if set(map(type, steps)) - {int} or (steps and not -EXACT < min(steps) <= max(steps) < EXACT):
-        steps = list(map(_step, steps))
+        steps = [
+            "null" if step is None else step if type(step) is int and -EXACT < step < EXACT else _number(real(step))
+            for step in steps
+        ]
     if not all(map(math.isfinite, values)):
         values = list(map(_Text, map(_number, values)))
     if batch and (times[0] < last * 1000 or any(map(operator.lt, times[1:], times))):  # the clock was put back
@@ -55,11 +58,6 @@ class _Text(str):
 def gap(run: str, dropped: int, number: int, at_us: int) -> str:
     """Return the line that says how many points of a run are missing."""
     return f'{{"k":"gap","v":1,"t":{at_us},"n":{number},"r":"{run}","dropped":{dropped}}}\n'
-
-
-def _step(step: float | None) -> str:
-    """A step as a JSON number: whole as far as a table holds it so."""
-    return "null" if step is None else str(step) if type(step) is int and -EXACT < step < EXACT else _number(real(step))
 
 
 def real(value: float) -> float:
