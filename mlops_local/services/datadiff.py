@@ -12,13 +12,14 @@ from dataclasses import replace
 from pathlib import Path
 
 from mlops_local.domain.difference import ColumnChange, Difference, FileChanges, RowChanges, RowSample, SchemaChange
-from mlops_local.domain.errors import UsageError
+from mlops_local.domain.errors import AmbiguousReference, UsageError
 from mlops_local.domain.graph import Source
 from mlops_local.engines.data import diff, profile, relations, shift, sketch
 from mlops_local.engines.data.sketch import Sketch
 from mlops_local.services import contents, profiles, references
 from mlops_local.services.contents import Held
 from mlops_local.services.project import Project
+from mlops_local.services.sql import put
 
 HIDDEN = "(private)"
 """Shown in place of a private column's value."""
@@ -53,7 +54,15 @@ def _side(project: Project, names: Collection[str], text: str, here: Path) -> He
     path = here / text
     if text not in names and path.exists():
         return contents.given(here, [path], text)
-    return contents.of(project, references.snapshot(project, text))
+    try:
+        return contents.of(project, references.snapshot(project, text))
+    except AmbiguousReference:
+        raise
+    except UsageError as error:
+        if "@" in text:
+            raise
+        hint = profile.near(text, sorted(names), "sources") if names else "see `mlops data ls`"
+        raise UsageError(f"{text!r} is no source, snapshot, file or folder", hint=hint) from error
 
 
 def compare(
@@ -79,7 +88,7 @@ def compare(
 
     Raises:
         DataError: a file cannot be read, or the key does not identify rows.
-        UsageError: one side is a table, the other is not.
+        UsageError: one side is a table, the other is not, or the file cannot be written.
     """
     single = len(before.files) == len(after.files) == 1  # another name for one file says nothing
     moved = FileChanges() if single else files(before.hashes, after.hashes)
@@ -137,8 +146,16 @@ def _schema(before: Held, after: Held) -> tuple[SchemaChange, ...]:
 
 
 def _rows(project: Project, tables: diff.Tables, to: Path | None, samples: int) -> RowChanges:
-    with tempfile.TemporaryDirectory(prefix="diff-", dir=project.layout.tmp) as scratch, relations.connect(Path(scratch)) as db:
-        return diff.rows(db, tables, to=to, samples=samples)
+    if to is not None and not to.parent.is_dir():
+        raise UsageError(f"cannot write {to}: there is no folder {to.parent}", hint="name a file in a folder you may write to")
+    with tempfile.TemporaryDirectory(prefix="diff-", dir=project.layout.tmp) as folder:
+        scratch = Path(folder)
+        draft = scratch / "changes.parquet" if to is not None else None
+        with relations.connect(scratch) as db:
+            found = diff.rows(db, tables, to=draft, samples=samples)
+        if to is not None and draft is not None and draft.exists():
+            put(draft, to)
+    return found
 
 
 def _unshared(project: Project, before: Held, after: Held) -> tuple[list[Path], list[Path]]:

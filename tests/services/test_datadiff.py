@@ -62,6 +62,8 @@ def test_the_command_says_it_and_ends_with_what_it_found(project: Project) -> No
     assert shown.exit_code == 1 and "10 -> 10: 0 added, 0 removed, 1 changed" in shown.output
     assert "id 24: age 4 -> 40" in shown.output and "1 changed: data/2.csv" in shown.output
     assert pl.read_parquet(project.root / "changes.parquet")["change"].sort().to_list() == ["after", "before"]
+    with pytest.raises(UsageError, match="there is no folder"):
+        runner.invoke(cli, [*root, "data", "diff", "people", "--to", "none/x.parquet"], catch_exceptions=False)
     answer = json.loads(runner.invoke(cli, [*root, "data", "diff", "people", "--stat", "--json"]).output)
     assert answer["schema"] == "mlops/data-diff@1" and answer["rows"]["samples"] == []
     assert answer["columns"][1]["cells"] == 1
@@ -93,6 +95,8 @@ def test_a_side_that_is_nothing_is_said(project: Project) -> None:
     """One side alone has to be a source; tables are not compared with pictures."""
     with pytest.raises(UsageError, match="a second side is needed"):
         datadiff.sides(project, [SOURCE], "pets", here=project.root)
+    with pytest.raises(UsageError, match=r"'2\.csv' is no source, snapshot, file or folder"):
+        datadiff.sides(project, [SOURCE], "data/1.csv", "2.csv", here=project.root)
     (project.root / "photo.png").write_bytes(b"x")
     sides = datadiff.sides(project, [SOURCE], "photo.png", "data/1.csv", here=project.root)
     with pytest.raises(UsageError, match="not both tables"):
