@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, field
+from functools import cached_property
 from typing import Any
 
 from mlops_local.domain.records import dataclass
@@ -186,10 +187,12 @@ class Graph:
 
     def step(self, name: str) -> Step:
         """Return the step of that name. Raises KeyError."""
-        for step in self.steps:
-            if step.name == name:
-                return step
-        raise KeyError(name)
+        return self._by_name[name]
+
+    @cached_property
+    def _by_name(self) -> dict[str, Step]:
+        """Hundreds of steps are asked for by name, each several times."""
+        return {step.name: step for step in reversed(self.steps)}
 
     def source(self, name: str) -> Source:
         """Return the source of that name. Raises KeyError."""

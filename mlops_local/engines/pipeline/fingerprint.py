@@ -130,11 +130,10 @@ class _Analysis:
 
         An object's methods, and a pickled partial's function, are code the step may run without naming it.
         """
-        known = {item.name: item for item in self.graph.steps}
         found: dict[tuple[str, str], None] = {}
         for item in step.inputs:
-            if item.wants == "value" and item.node in known:
-                reached = self.reached(known[item.node])
+            if item.wants == "value" and item.node in self._steps:
+                reached = self.reached(self._steps[item.node])
                 for number, piece in enumerate(reached.pieces):
                     found.update(dict.fromkeys(carried(piece, passed=number in reached.passed)))
         return list(found)
@@ -192,14 +191,17 @@ class _Analysis:
         """Its own and those of everything upstream: a value's methods are the code of the library that made it."""
         if step.name not in self._libraries:
             self._libraries[step.name] = frozenset()
-            known = {item.name: item for item in self.graph.steps}
             found = set(self.reached(step).libraries)
             found |= {"polars"} if any(item.wants in ("lazy", "frame", "xy") for item in step.inputs) else set()
             for item in step.inputs:
-                if item.node in known:
-                    found |= self._all_libraries(known[item.node])
+                if item.node in self._steps:
+                    found |= self._all_libraries(self._steps[item.node])
             self._libraries[step.name] = frozenset(found)
         return self._libraries[step.name]
+
+    @cached_property
+    def _steps(self) -> dict[str, Step]:
+        return {step.name: step for step in self.graph.steps}
 
     @cached_property
     def read_at_import(self) -> list[tuple[str, str]]:

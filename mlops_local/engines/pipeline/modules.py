@@ -9,7 +9,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Hashable, Iterator
 from dataclasses import field
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any
 
 from mlops_local.domain.records import dataclass
@@ -56,7 +56,7 @@ class Module:
         """Its docstring."""
         return ast.get_docstring(ast.Module(body=list(self.body), type_ignores=[]), clean=False) or ""
 
-    @property
+    @cached_property  # asked for each definition that is met
     def future_annotations(self) -> bool:
         """Whether its annotations stay texts."""
         return any(
