@@ -5,7 +5,6 @@ Every path of the store is named here and nowhere else. Making it is idempotent 
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from functools import cached_property
@@ -266,6 +265,8 @@ def project_id(layout: Layout) -> str:
 
 def store_id(layout: Layout) -> str:
     """Return what tells this store from other copies and clones of the project; says nothing of the key it comes from."""
+    import hashlib  # noqa: PLC0415  (3 ms for OpenSSL that a script which only logs does not pay)
+
     return hashlib.sha256(b"mlops store\0" + hmac_key(layout)).hexdigest()[:16]
 
 
