@@ -72,7 +72,13 @@ class Folder:
         self._limit, self._most = CHUNK_BYTES, TRANSACTION_ROWS
 
     def run(self) -> Step:
-        """Fold up to the bound, commit, then put away what is final."""
+        """Fold up to the bound and commit; say what is final and can be put away."""
+        try:
+            return self._folded()
+        finally:
+            self._points.drop()
+
+    def _folded(self) -> Step:
         whole = self._meta("whole") is not None
         if not whole:
             self._limit, self._most = REBUILD_CHUNK_BYTES, REBUILD_ROWS
@@ -99,7 +105,6 @@ class Folder:
         if everything and not whole:
             self._set_meta("whole", "1")
         self._db.execute("COMMIT")
-        self._points.drop()
         self._step.finished = everything
         # Points before the states: a journal's state file is what says whether its writer lives.
         self._step.over = [part for part in reversed(parts) if part.final and part.kept is None and part.consumed]

@@ -86,6 +86,7 @@ class Points:
             with source.path.open("ab" if source.pieces else "wb") as file:
                 file.write(data)
         except OSError as error:
+            source.path.unlink(missing_ok=True)
             raise files.cannot_write(source.path, error) from error
         source.pieces.append((part, position, len(data)))
         self.size += len(data)
@@ -111,7 +112,8 @@ class Points:
     def drop(self) -> None:
         """Give back the memory and the files that loading took."""
         if self.size:
-            self._db.execute("DROP TABLE IF EXISTS temp.batch")
+            with suppress(duckdb.Error):  # the transaction failed: the next batch takes the table's place
+                self._db.execute("DROP TABLE IF EXISTS temp.batch")
             for source in (*self._whole, *self._gathered):
                 with suppress(OSError):
                     if source.own:
