@@ -15,7 +15,19 @@ from mlops_local.domain.errors import Conflict, IntegrityError, UsageError
 from mlops_local.services import judging
 from mlops_local.services.project import Project
 from mlops_local.services.transfer import Meter
-from mlops_local.store import adoption, cache, contents, holdings, layout, ledger, objects, parcel, registry
+from mlops_local.store import (
+    adoption,
+    cache,
+    contents,
+    history,
+    holdings,
+    layout,
+    ledger,
+    objects,
+    parcel,
+    projection,
+    registry,
+)
 from mlops_local.store.contents import Piece
 from mlops_local.store.holdings import Named, Wanted
 from mlops_local.store.lockfile import LockFile
@@ -143,11 +155,24 @@ def receive(project: Project, found: Incoming, arrivals: Arrivals, lock: LockFil
         contents.keep_data(project.layout, data, wait_s=project.store.wait_s)
     _remember(project, found.named, lock)
     here = holdings.known(project.layout)
+    lacking = _lacking(project, [note for name, note in found.journals.items() if name in here])
     for name, note in found.journals.items():
         if name not in here:
             holdings.place(project.layout, name, arrivals.whole(note.hash, _history(note)))
+        elif lacking.intersection(note.runs):
+            holdings.extend(project.store, name, arrivals.whole(note.hash, _history(note)), lacking)
     holdings.settle(project.layout)
     return _decide(project, found, lock)
+
+
+def _lacking(project: Project, notes: Sequence[JournalNote]) -> set[str]:
+    """The runs of journals that are here, but without them: removed when those came, and taken back since."""
+    named = {run for note in notes for run in note.runs}
+    if not named:
+        return named
+    projection.fold(project.store)
+    with project.store.reader() as db:
+        return named - history.known_runs(db, named)
 
 
 def _decide(project: Project, found: Incoming, lock: LockFile) -> adoption.Adopted:

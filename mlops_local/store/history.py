@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -91,6 +91,12 @@ def notes(db: Db, run: str) -> list[tuple[str, str]]:
     """Return a run's notes, oldest first: (time, text)."""
     rows = db.execute("SELECT time, text FROM note WHERE run = ? ORDER BY time", [run]).fetchall()
     return [(utc(time), text) for time, text in rows]
+
+
+def known_runs(db: Db, runs: Collection[str]) -> set[str]:
+    """Return those of the runs whose beginning is known here."""
+    found = db.execute("SELECT run FROM store.run_start WHERE run IN (SELECT unnest(?::VARCHAR[]))", [list(runs)]).fetchall()
+    return {str(run) for (run,) in found}
 
 
 def removed(db: Db) -> list[tuple[str, str]]:

@@ -1,4 +1,4 @@
-"""The store's final journals one by one, as they travel, and what their lines name. Reads only, except for `place`."""
+"""The store's final journals one by one, as they travel, and what their lines name. Writes in `place` and `extend` alone."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from mlops_local.domain import events
 from mlops_local.domain.assets import Snapshot
 from mlops_local.domain.plan import StepResult, pickled, result_from_json
 from mlops_local.store import archive, cache, files, journal
+from mlops_local.store.database import Store
 from mlops_local.store.layout import Layout
 from mlops_local.store.parcel import JournalNote
 
@@ -151,6 +152,38 @@ def place(layout: Layout, name: str, data: bytes) -> bool:
     except OSError as error:
         raise files.cannot_write(home, error) from error
     return True
+
+
+def extend(store: Store, name: str, data: bytes, runs: Collection[str]) -> None:
+    """Give a journal that is here the lines of runs that it came without: they were removed then, and were taken back since.
+
+    Args:
+        store: what it holds is folded.
+        name: the journal's file; one that somebody writes to stays as it is.
+        data: all of it, from another store.
+        runs: whose lines may be missing.
+    """
+    layout = store.layout
+    with store.writer() as db:  # nobody folds it or puts it away meanwhile
+        kept = next((kept for kept in archive.listing(layout) if kept.name == name), None)
+        home = layout.journal / name
+        if kept is None or home.exists():
+            return
+        here = kept.read()
+        here = here[: here.rfind(b"\n") + 1]
+        there = set(here.splitlines(keepends=True))
+        more = [line for line in data.splitlines(keepends=True) if line not in there and _of(line, runs)]
+        if more:
+            here += b"".join(more)
+            archive.replace(layout, kept, here)
+        ((position,),) = db.execute("SELECT coalesce(max(position), 0) FROM store.position WHERE file = ?", [name]).fetchall()
+        if position < len(here):  # the fold goes on where it was, then puts it away again
+            files.replace(home, here, sync=True)
+
+
+def _of(line: bytes, runs: Collection[str]) -> bool:
+    found = _RUN.search(line)
+    return found is not None and found[1].decode() in runs and b'"k":"snapshot"' not in line
 
 
 def settle(layout: Layout) -> None:

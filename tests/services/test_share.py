@@ -168,6 +168,11 @@ def test_everything_moves_with_all(people: People, tmp_path: Path) -> None:
     sound(bob)
     ledger.append(ann.layout, events.DELETION, gone, "kept")
     assert share.push(ann, tmp_path / "usb", everything=True).journals == 2, "taken back, it travels with its points"
+    for _ in range(2):
+        share.pull(bob, tmp_path / "usb", everything=True)
+        assert runs(bob)["gone"] == ("crashed", 0.7), "also to where its journal came before, without it"
+        assert sum(data.count(gone.encode()) for _, data in holdings.journals(bob.layout)) == 3
+        sound(bob)
     cid = people.new("cid")
     share.pull(cid, tmp_path / "usb", everything=True)
     assert runs(cid)["gone"] == ("crashed", 0.7) and share.push(ann, tmp_path / "usb", everything=True).journals == 0
