@@ -16,7 +16,7 @@ import pytest
 
 from mlops_local.domain import events
 from mlops_local.domain.assets import FileEntry, ModelVersion, Snapshot
-from mlops_local.domain.errors import IntegrityError
+from mlops_local.domain.errors import IntegrityError, MlopsError
 from mlops_local.services import database, doctor, leases
 from mlops_local.services import project as projects
 from mlops_local.services.project import Project
@@ -288,6 +288,18 @@ def test_a_rebuild_drops_nothing_while_a_put_away_journal_is_damaged(project: Pr
     assert texts(found) == [("journal", True), ("database", True)] and "its runs are lost" in found[0].text
     assert tables(project) == {**before, "metric": []} and doctor.doctor(project) == []
     assert (project.layout.tmp / f"altered.{path.name}").exists()
+
+
+def test_a_rebuild_drops_nothing_where_there_is_no_room(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a full disk there would be no database at all until somebody made room."""
+    before = tables(project)
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=1000))
+        with pytest.raises(
+            MlopsError, match=r"no room to make project\.duckdb anew: it takes about .* MB, and 0\.0 MB are free"
+        ):
+            database.rebuild(project)
+    assert tables(project) == before
 
 
 def test_what_the_store_stands_on_is_said(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
