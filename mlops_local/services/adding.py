@@ -60,6 +60,8 @@ def add(project: Project, path: Path, name: str = "", *, emit: Emit = ignore) ->
 
 def _pattern(root: Path, path: Path) -> str:
     inside = os.path.relpath(os.path.abspath(path), root)  # noqa: PTH100  (a link in the project counts as it is named there)
+    if path.is_symlink() and not path.exists():
+        raise UsageError(f"{path} is a link to a file that is not there", hint="mend the link, or give what it was to lead to")
     if Path(inside).parts[:1] == ("..",) or not path.exists():
         what = "is not there" if not path.exists() else "lies outside the project"
         hint = "a link in the project may point to it" if path.exists() else "give a file or folder of the project"

@@ -44,7 +44,9 @@ def runs(project: Project, form: str, folder: Path) -> Exported:
             files = exporting.write(db, form, draft)
         draft.replace(folder)
     except OSError as error:
-        raise UsageError(f"cannot write {folder}: {error.strerror or error}", hint="name a folder you may write to") from error
+        raise UsageError(
+            f"cannot write {folder}: {error.strerror or error}", hint="name a folder you may write to, on a disk with room"
+        ) from error
     finally:
         shutil.rmtree(draft, ignore_errors=True)
     return Exported(str(folder), files)

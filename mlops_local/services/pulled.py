@@ -12,7 +12,8 @@ import re
 import shutil
 import tempfile
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -159,11 +160,12 @@ def answer(project: Project, source: Source) -> None:
     with (
         tempfile.TemporaryDirectory(prefix="query-", dir=project.layout.tmp) as scratch,
         relations.connect(Path(scratch)) as db,
+        _searched(project.root) as start,
     ):
         made = Path(scratch) / "answer.parquet"
         try:
             db.execute("SET preserve_insertion_order = true")  # the same files give the same rows in the same order
-            db.execute(f"SET file_search_path = {_literal(project.root)}")
+            db.execute(f"SET file_search_path = {_literal(start)}")
             db.execute(f"COPY (\n{source.sql}\n) TO {_literal(made)} (FORMAT parquet)")
         except duckdb.Error as error:
             raise DataError(
@@ -172,6 +174,19 @@ def answer(project: Project, source: Source) -> None:
             ) from error
         _place(project, made, target)
     cache.save_pulls(project.layout, {**known, source.name: {"at": time.time(), "asked": key}})
+
+
+@contextmanager
+def _searched(root: Path) -> Iterator[Path]:
+    """Where relative paths start from, as DuckDB takes it: a comma would part it in two, and there is no way to quote one."""
+    if "," not in str(root):
+        yield root
+        return
+    descriptor = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield Path(f"/proc/self/fd/{descriptor}")
+    finally:
+        os.close(descriptor)
 
 
 def _literal(path: Path) -> str:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 import shutil
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from mlops_local.domain.errors import UsageError
 from mlops_local.domain.records import dataclass
 from mlops_local.services.project import Project
-from mlops_local.store import meanings, projection, sealed
+from mlops_local.store import history, meanings, projection, sealed
 
 TIMEOUT_S = 60.0
 """A query that takes longer keeps what others log from being folded."""
@@ -63,7 +65,9 @@ def sql(project: Project, text: str, *, limit: int | None = None, timeout_s: flo
         StoreBusy: the store stayed in use.
     """
     projection.fold(project.store)
-    columns, types, rows, more = sealed.select(project.store, text, limit, timeout_s=timeout_s, extra=_snapshots(project, text))
+    extra = _snapshots(project, text)
+    with _nearest(project):
+        columns, types, rows, more = sealed.select(project.store, text, limit, timeout_s=timeout_s, extra=extra)
     return Table(tuple(columns), tuple(types), tuple(rows), more)
 
 
@@ -74,7 +78,8 @@ def to_parquet(project: Project, text: str, target: str | Path, *, timeout_s: fl
         UsageError: as for `sql`, or the file cannot be written.
     """
     projection.fold(project.store)
-    with sealed.parquet(project.store, text, timeout_s=timeout_s, extra=_snapshots(project, text)) as (made, rows):
+    extra = _snapshots(project, text)
+    with _nearest(project), sealed.parquet(project.store, text, timeout_s=timeout_s, extra=extra) as (made, rows):
         put(made, Path(target))
     return rows
 
@@ -86,6 +91,27 @@ def _snapshots(project: Project, text: str) -> sealed.Extra:
     from mlops_local.services import rows  # noqa: PLC0415  (what reads snapshots: only for a statement that may name one)
 
     return rows.extra(project, text)
+
+
+_NO_SNAPSHOT = re.compile(
+    r'Catalog Error: Table with name "data\.(?P<name>.+?)" does not exist because schema.*?(?P<place>\n.*)?', re.I | re.S
+)
+
+
+@contextmanager
+def _nearest(project: Project) -> Iterator[None]:
+    """Where a statement names `data.NAME` and there is none, say which there are: DuckDB knows only those that were found."""
+    try:
+        yield
+    except UsageError as error:
+        found = _NO_SNAPSHOT.fullmatch(error.message)
+        if found is None:
+            raise
+        with project.store.reader() as db:
+            sources = list(dict.fromkeys(snapshot.source for snapshot in history.snapshot_heads(db)))
+        near = difflib.get_close_matches(found["name"], sources, n=1)
+        hint = f"did you mean data.{near[0]}?" if near else f"sources with snapshots: {', '.join(sources) or 'none'}"
+        raise UsageError(f"no source with a snapshot is called {found['name']!r}{found['place'] or ''}", hint=hint) from error
 
 
 def put(made: Path, target: Path) -> None:

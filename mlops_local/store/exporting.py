@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import re
 from pathlib import Path
 
 from mlops_local.store.database import Db, quote
@@ -16,6 +19,8 @@ FORMS = {
 }
 """Form, which is also the files' ending -> how DuckDB is told."""
 
+_ERRNO = re.compile(r'"errno": ?"(\d+)"')
+
 
 def write(db: Db, form: str, folder: Path) -> dict[str, int]:
     """Write the views about runs, one file each, and `load.sql`; return each file's number of rows.
@@ -24,7 +29,12 @@ def write(db: Db, form: str, folder: Path) -> dict[str, int]:
         db: from `Store.reader`.
         form: one of FORMS.
         folder: exists.
+
+    Raises:
+        OSError: a file there cannot be written, as on a full disk.
     """
+    import duckdb  # noqa: PLC0415  (loaded by whoever has a reader)
+
     rows: dict[str, int] = {}
     columns = relations(db)
     loads = ["-- in this folder: duckdb -init load.sql"]
@@ -34,7 +44,15 @@ def write(db: Db, form: str, folder: Path) -> dict[str, int]:
         # A metric is as long as it is: in the order it lies in, it needs no memory.
         order = "" if view == "metric" else " ORDER BY ALL"
         target = quote(str(folder / file))
-        ((rows[file],),) = db.execute(f"COPY (SELECT {selected} FROM {view}{order}) TO {target} ({FORMS[form]})").fetchall()
+        copy = f"COPY (SELECT {selected} FROM {view}{order}) TO {target} ({FORMS[form]})"
+        try:
+            ((rows[file],),) = db.execute(copy).fetchall()
+        except duckdb.IOException as error:
+            if str(folder) not in str(error):
+                raise
+            number = _ERRNO.search(str(error))
+            said = int(number[1]) if number else errno.EIO
+            raise OSError(said, os.strerror(said)) from error  # about this file, not the database
         loads.append(f"CREATE VIEW {view} AS FROM {_read(file, form, columns[view])};")
     (folder / "load.sql").write_text("\n".join(loads) + "\n", encoding="utf-8")
     return rows

@@ -93,3 +93,11 @@ def test_a_large_folder_says_where_to_ask_for_its_bytes(project: Project, monkey
     path = project.root / "mlops.toml"
     path.write_text(path.read_text() + 'store = "full"\n')
     assert adding.add(find(project.root), project.root / "pics").kept == "full"
+
+
+def test_a_link_to_nothing_is_called_one(project: Project) -> None:
+    """It is there, as `ls` shows: what is missing is what it leads to."""
+    link = project.root / "raw" / "link.csv"
+    link.symlink_to("gone.csv")
+    with pytest.raises(UsageError, match=r"link\.csv is a link to a file that is not there"):
+        adding.add(project, link)

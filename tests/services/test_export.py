@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import math
+import resource
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 
 from mlops_local.domain.errors import UsageError
 from mlops_local.services import export, sql
+from mlops_local.store import projection
 
 QUERIES = [
     "SELECT id, name, kind, state, message, error, dirty, targets, started, ended, seconds FROM run ORDER BY id",
@@ -81,3 +83,17 @@ def test_nothing_is_written_over(kept: Any, tmp_path: Path, monkeypatch: pytest.
             export.runs(kept.project, "csv", target)
     assert sorted(path.name for path in tmp_path.iterdir() if path.name != "project") == ["file", "full"]
     assert (full / "mine.txt").read_text() == file.read_text() == "mine"
+
+
+def test_a_full_disk_is_said_of_the_folder(kept: Any, tmp_path: Path) -> None:
+    """Not of the database, which is only read; nothing half written stays."""
+    kept.run("long", params={"text": "x" * 50_000})
+    projection.fold(kept.project.store)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))
+    try:
+        with pytest.raises(UsageError, match=r"cannot write .*/out: File too large$"):
+            export.runs(kept.project, "csv", tmp_path / "out")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert not [path for path in tmp_path.iterdir() if "out" in path.name]

@@ -80,9 +80,9 @@ def pulled_workers(project: Project):  # type: ignore[no-untyped-def]
     return interpreter.workers(project)
 
 
-def test_a_query_in_a_folder_with_a_quote_in_its_name(tmp_path: Path) -> None:
+def test_a_query_in_a_folder_with_a_quote_and_a_comma_in_its_name(tmp_path: Path) -> None:
     """The project's own path is no part of the SQL; and a commit that changes the query's files is one the hook looks at."""
-    root = tmp_path / "o'brien"
+    root = tmp_path / "o'brien, john"
     root.mkdir()
     init.create(root)
     (root / "data").mkdir()

@@ -6,6 +6,7 @@ from typing import Any
 import duckdb
 import pytest
 
+from mlops_local.domain.assets import FileEntry, Snapshot
 from mlops_local.domain.errors import UsageError
 from mlops_local.services import query, sql
 from mlops_local.store import meanings, sealed, views
@@ -210,3 +211,15 @@ def test_rows_go_to_a_parquet_file_with_their_types(kept: Any, tmp_path: Path) -
         sql.to_parquet(kept.project, "SELECT 1", tmp_path / "no" / "folder.parquet")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["it's mine.parquet"]
     assert not list(kept.project.layout.tmp.glob("*.parquet"))
+
+
+def test_a_mistyped_source_is_told_from_what_there_is(story: Any) -> None:
+    """`data.NAME` that is no source names the nearest one, or all; a table that is called `data` stays one."""
+    story.run("amber-fox", snapshots=(Snapshot("3f" * 32, "flights", (FileEntry("f.csv", "ab" * 32, 1),), rows=0, bytes=1),))
+    for name, hint in {"flihts": "did you mean data.flights?", '"zz z"': "sources with snapshots: flights"}.items():
+        with pytest.raises(
+            UsageError, match=f"no source with a snapshot is called '{name.strip(chr(34))}'\n.*LINE 1"
+        ) as raised:
+            sql.sql(story.project, f"SELECT * FROM data.{name}")
+        assert raised.value.hint == hint
+    assert sql.sql(story.project, "SELECT data.name FROM run data").rows == (("amber-fox",),)
