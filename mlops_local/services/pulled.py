@@ -13,7 +13,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +27,7 @@ from mlops_local.services import interpreter
 from mlops_local.services.known import Code
 from mlops_local.services.project import Project
 from mlops_local.store import cache, layout
+from mlops_local.store import files as stored
 
 if TYPE_CHECKING:
     from mlops_local.engines.pipeline.runner import Workers
@@ -135,12 +136,17 @@ def _keep(project: Project, source: Source, made: Made) -> bool:
 
 def _place(project: Project, made: Path, target: Path) -> None:
     folder = project.root / PULLED
-    folder.mkdir(exist_ok=True)
-    if not (folder / ".gitignore").exists():
-        (folder / ".gitignore").write_text("*\n", encoding="utf-8")
     draft = target.with_name(f".{target.name}.{os.getpid()}")
-    shutil.copyfile(made, draft)
-    draft.replace(target)
+    try:
+        folder.mkdir(exist_ok=True)
+        if not (folder / ".gitignore").exists():
+            (folder / ".gitignore").write_text("*\n", encoding="utf-8")
+        shutil.copyfile(made, draft)
+        draft.replace(target)
+    except OSError as error:
+        with suppress(OSError):
+            draft.unlink()
+        raise stored.cannot_write(target, error) from error
 
 
 def answer(project: Project, source: Source) -> None:
@@ -168,6 +174,8 @@ def answer(project: Project, source: Source) -> None:
             db.execute(f"SET file_search_path = {_literal(start)}")
             db.execute(f"COPY (\n{source.sql}\n) TO {_literal(made)} (FORMAT parquet)")
         except duckdb.Error as error:
+            if isinstance(error, duckdb.IOException) and scratch in str(error):  # the answer, or what is spilled on the way
+                raise stored.cannot_write(target, stored.told(error)) from error
             raise DataError(
                 f"source {source.name}: its query cannot be answered: {str(error).splitlines()[0]}",
                 hint="it is one SELECT in DuckDB's SQL; paths start at the project's folder",

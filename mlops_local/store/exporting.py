@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import errno
-import os
-import re
 from pathlib import Path
 
+from mlops_local.store import files
 from mlops_local.store.database import Db, quote
 from mlops_local.store.sealed import relations
 
@@ -18,8 +16,6 @@ FORMS = {
     "json": "FORMAT json",
 }
 """Form, which is also the files' ending -> how DuckDB is told."""
-
-_ERRNO = re.compile(r'"errno": ?"(\d+)"')
 
 
 def write(db: Db, form: str, folder: Path) -> dict[str, int]:
@@ -50,9 +46,7 @@ def write(db: Db, form: str, folder: Path) -> dict[str, int]:
         except duckdb.IOException as error:
             if str(folder) not in str(error):
                 raise
-            number = _ERRNO.search(str(error))
-            said = int(number[1]) if number else errno.EIO
-            raise OSError(said, os.strerror(said)) from error  # about this file, not the database
+            raise files.told(error) from error  # about this file, not the database
         loads.append(f"CREATE VIEW {view} AS FROM {_read(file, form, columns[view])};")
     (folder / "load.sql").write_text("\n".join(loads) + "\n", encoding="utf-8")
     return rows

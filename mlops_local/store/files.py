@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 from pathlib import Path
 
 from mlops_local.domain.errors import MlopsError
 
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 """What the system says when no more bytes fit."""
+_ERRNO = re.compile(r'"errno": ?"(\d+)"')
 
 
 def replace(path: Path, data: bytes, *, mode: int = 0o600, sync: bool = False) -> None:
@@ -103,6 +105,13 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def told(error: Exception) -> OSError:
+    """The system's error that an error of DuckDB's about a file tells of."""
+    number = _ERRNO.search(str(error))
+    said = int(number[1]) if number else errno.EIO
+    return OSError(said, os.strerror(said))
 
 
 def full(error: MlopsError) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import time
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from click.testing import CliRunner
 
 from mlops_local.api import declare
 from mlops_local.cli.main import cli
-from mlops_local.domain.errors import ConfigError, DataError, StepFailed
+from mlops_local.domain.errors import ConfigError, DataError, MlopsError, StepFailed
 from mlops_local.domain.graph import Graph, Source, Symbol
 from mlops_local.services import data, hook, init, planning, pulled
 from mlops_local.services.project import Project, find
@@ -115,6 +116,21 @@ def test_a_query_over_files_is_a_source(project: Project) -> None:
     }.items():
         with pytest.raises(DataError, match=said):
             data.snapshot(project, Source("big", "pulled/big.parquet", sql=sql))
+
+
+def test_a_full_disk_is_no_fault_of_the_query(project: Project) -> None:
+    """It is said of what could not be written; the answer that was there stays."""
+    (project.root / "data").mkdir()
+    (project.root / "data/1.csv").write_text("id\n" + "".join(f"{n * n}\n" for n in range(9000)))
+    big = Source("big", "pulled/big.parquet", sql="SELECT id FROM 'data/*.csv'")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))
+    try:
+        with pytest.raises(MlopsError, match=r"^no space left to write pulled/big\.parquet$"):
+            data.snapshot(project, big)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert not list(project.root.glob("pulled/*"))
 
 
 def test_a_declaration_that_cannot_be_is_said() -> None:
