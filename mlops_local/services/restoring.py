@@ -90,6 +90,12 @@ def restore(
     wanted = [entry for entry in snapshot.files if not _has(places[entry.path], entry)]
     _require(project, snapshot, wanted)
     over = [entry.path for entry in wanted if places[entry.path].exists() or places[entry.path].is_symlink()]
+    blocked = next((path for path in over if not places[path].is_file()), None)
+    if blocked is not None:  # neither kept nor written over
+        raise UsageError(
+            f"something that is no file is in the place of {blocked}: {_what(places[blocked])}",
+            hint="move it away, or --to DIR writes elsewhere",
+        )
     if over and not (force and to is None):
         raise UsageError(
             f"{_some(over)} would be written over: not what snapshot {snapshot.short} of {snapshot.source} has",
@@ -105,7 +111,9 @@ def restore(
         try:
             place.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise DataError(f"cannot make {place.parent}: {error.strerror}", hint="something else is in the way") from error
+            raise DataError(
+                f"cannot make {place.parent}: {error.strerror}", hint="move what is in the way, or --to DIR writes elsewhere"
+            ) from error
         try:
             packs.restore(project.layout, entry.hash, place)
         except IntegrityError as error:
@@ -124,6 +132,16 @@ def said(done: Restored, where: str = "") -> str:
     count = len(done.written)
     same = f", {done.same:,} {'was' if done.same == 1 else 'were'} right already" if done.same else ""
     return f"{done.source} {done.snapshot[:8]}: {count:,} file{'' if count == 1 else 's'} written{where}{same}"
+
+
+def _what(place: Path) -> str:
+    return (
+        "a link to nothing"
+        if place.is_symlink() and not place.exists()
+        else "a folder"
+        if place.is_dir()
+        else "a device or pipe"
+    )
 
 
 def needed_by(project: Project, hash: str) -> str:

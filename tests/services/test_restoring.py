@@ -103,6 +103,25 @@ def test_a_changed_file_is_not_written_over(project: Project) -> None:
     assert (project.root / "mine/data/a.csv").read_bytes() == b"id\n9\n"
 
 
+def test_what_is_no_file_is_never_written_over(project: Project) -> None:
+    """A folder, a link to nothing: said as what they are, also with force, and nothing is written."""
+    _write(project, a=b"id\n1\n", b=b"id\n2\n")
+    first = data.snapshot(project, TABLE)
+    for path in (project.root / "data").iterdir():
+        path.unlink()
+    place = project.root / "data" / "b.csv"
+    place.mkdir()
+    for force in (False, True):
+        with pytest.raises(UsageError, match=r"in the place of data/b\.csv: a folder") as raised:
+            restoring.restore(project, first, TABLE, force=force)
+        assert raised.value.hint == "move it away, or --to DIR writes elsewhere"
+    place.rmdir()
+    place.symlink_to("nowhere")
+    with pytest.raises(UsageError, match="a link to nothing"):
+        restoring.restore(project, first, TABLE, force=True)
+    assert not (project.root / "data" / "a.csv").exists()
+
+
 def test_what_cannot_be_read_as_a_table_is_kept_all_the_same(project: Project) -> None:
     """A damaged working file is kept byte by byte before it is written over, and the source's newest is what was restored."""
     _write(project, a=b"id\n1\n")
