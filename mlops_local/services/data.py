@@ -8,7 +8,7 @@ source is kept by reference (hashes only) unless it says otherwise. Never change
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, NamedTuple
@@ -323,16 +323,23 @@ def _hash(project: Project, source: Source) -> _Files:
 
 
 def _read(project: Project, source: Source, identity: str, found: _Files) -> Snapshot:
-    with profiles.known(project, source, found.hashes) as known:
-        rows, columns = profile.read(
-            project.root,
-            list(found.hashes),
-            source=source.name,
-            kind=source.kind,
-            known=known,
-            schema=source.schema,
-            labels=source.labels,
-        )
+    if source.kind == "table":
+        _require_names(source, found.hashes)
+    try:
+        with profiles.known(project, source, found.hashes) as known:
+            rows, columns = profile.read(
+                project.root,
+                list(found.hashes),
+                source=source.name,
+                kind=source.kind,
+                known=known,
+                schema=source.schema,
+                labels=source.labels,
+            )
+    except OSError as error:  # it went, or was emptied, since its bytes were read
+        raise DataError(
+            f"source {source.name}: a file cannot be read: {error}", hint="run the command again when the writer is done"
+        ) from error
     made = Snapshot(
         id=identity,
         source=source.name,
@@ -351,6 +358,16 @@ def _read(project: Project, source: Source, identity: str, found: _Files) -> Sna
             hint="run the command again when the writer is done",
         )
     return made
+
+
+def _require_names(source: Source, paths: Iterable[str]) -> None:
+    """What reads tables takes names as UTF-8 only."""
+    odd = next((path for path in paths if any("\ud800" <= sign <= "\udfff" for sign in path)), None)
+    if odd is not None and profile.form(odd) != "opaque":
+        raise DataError(
+            f"source {source.name}: the name of {odd!r} is not UTF-8, so it cannot be read as a table",
+            hint='rename it, or keep the files as they are: kind="files"',
+        )
 
 
 def _require(source: Source, held: Snapshot) -> None:

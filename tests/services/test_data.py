@@ -257,3 +257,23 @@ def test_parquet_of_the_sample_is_profiled(tmp_path: Path) -> None:
     assert taken.rows == frame.height == 27_574
     assert columns["arr_delay"].nulls == frame["arr_delay"].null_count() > 0
     assert columns["time_hour"].min.startswith("2013-09-01")
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.jsonl", "a.png"])
+def test_a_file_that_goes_while_its_source_is_read_is_said(project: Project, name: str) -> None:
+    """Its bytes were read, then it went before anybody looked into it: an error that names it, no fault of the program."""
+    file = project.root / "gone" / name
+    file.parent.mkdir()
+    file.write_text('{"a":1}\n')
+    source = Source("gone", "gone/*", kind="files" if name == "a.png" else "table")
+    with pytest.raises(DataError, match=rf"source gone: a file cannot be read: .*{name}"):
+        data.snapshot(project, source, reading=file.unlink)
+
+
+def test_a_table_whose_name_is_not_utf8_is_refused(project: Project) -> None:
+    """Nothing could read it as a table; as a file it is kept."""
+    (project.root / "odd").mkdir()
+    (project.root / os.fsdecode(b"odd/\xff.csv")).write_text("a\n1\n")
+    with pytest.raises(DataError, match="is not UTF-8, so it cannot be read as a table"):
+        data.snapshot(project, Source("odd", "odd/*"))
+    assert len(data.snapshot(project, Source("odd", "odd/*", kind="files")).files) == 1
