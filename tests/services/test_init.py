@@ -5,11 +5,13 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
 
 from mlops_local.domain.errors import DataError, MlopsError, UsageError
+from mlops_local.domain.xy import XY
 from mlops_local.services import init
 from mlops_local.services.project import find
 
@@ -117,6 +119,19 @@ def test_a_pipeline_is_written_for_a_file(tmp_path: Path, customers: Path) -> No
     assert 'NUMBERS = ["age"]' in code and 'CATEGORIES = ["city"]' in code
     assert "whether churned is yes (binary)" in made.said[0] and "400 rows" in made.said[0]
     compile(code, "pipeline.py", "exec")
+
+
+def test_a_pipeline_learns_from_columns_of_any_name(tmp_path: Path) -> None:
+    """LightGBM takes no brackets, colons or quotation marks in names; the pipeline that is written does."""
+    rows = {"price [EUR]": range(80), "a:b": ["x", "y"] * 40, 'say "c"': [0.5, 1.5, 2.5, 3.5] * 20, "sold": ["yes", "no"] * 40}
+    pl.DataFrame(rows).write_parquet(tmp_path / "rows.parquet")
+    init.create(tmp_path, template="blank", data=tmp_path / "rows.parquet", target="sold")
+    written: dict[str, Any] = {"__name__": "pipeline"}
+    exec(compile((tmp_path / "pipeline.py").read_text(), "pipeline.py", "exec"), written)
+    table = pl.DataFrame({name: [float(n * n % 7) for n in range(80)] for name in written["NUMBERS"] + written["CATEGORIES"]})
+    part = XY(table, pl.Series([n % 2 for n in range(80)]), table)
+    model = written["gbm"](part, part, rounds=3)
+    assert model.num_feature() == 3
 
 
 def test_a_file_inside_the_project_is_used_in_place(tmp_path: Path, customers: Path) -> None:
