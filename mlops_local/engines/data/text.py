@@ -10,6 +10,8 @@ from pathlib import Path
 
 from mlops_local.domain.errors import DataError
 
+_GZIP = b"\x1f\x8b"
+
 
 def separator(file: Path) -> str:
     """Return what parts the values of a text table of that suffix."""
@@ -53,6 +55,11 @@ def header(file: Path, place: str, delimiter: str) -> list[str]:
     except csv.Error as error:
         raise DataError(f"{place}, line 1: {error}", hint="its first line must name the columns") from error
     except UnicodeDecodeError as error:
+        if error.object[:2] == _GZIP:
+            raise DataError(
+                f"{place}: it is compressed (gzip), not text",
+                hint="unpack it, as in zcat FILE > table.csv, or convert it to Parquet",
+            ) from error
         raise DataError(
             f"{place}: not UTF-8 text (byte {error.start})", hint="convert it, as in iconv -f latin1 -t utf-8"
         ) from error

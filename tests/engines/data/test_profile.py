@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -95,6 +96,13 @@ def test_text_in_another_encoding_is_said(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_bytes(b"name\nM\xfcller\n")
     error = _error(tmp_path, "a.csv")
     assert "UTF-8" in error.message and "iconv" in error.hint
+
+
+def test_compressed_text_is_said(tmp_path: Path) -> None:
+    """A gzip file called .csv is no text in another encoding: iconv would not mend it."""
+    (tmp_path / "a.csv").write_bytes(gzip.compress(b"a,b\n1,2\n"))
+    error = _error(tmp_path, "a.csv")
+    assert "compressed (gzip)" in error.message and "zcat" in error.hint
 
 
 def test_csv_files_must_have_the_same_columns(tmp_path: Path) -> None:
