@@ -10,6 +10,7 @@ import secrets
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from mlops_local.domain.assets import FileEntry, Snapshot
 from mlops_local.domain.errors import DataError
@@ -79,7 +80,7 @@ def tables(project: Project, held: Held, only: Collection[str] | None = None) ->
     """
     if not held.files or profile.form(next(iter(held.files))) == "parquet":
         return dict(held.files)
-    kinds = profile.types(held.files, held.label, held.schema)
+    kinds = _numbers(profile.types(held.files, held.label, held.schema), next(iter(held.files)))
     form = f"{profile.version()}-{profile.digest(kinds)}"
     found = {}
     for path, file in held.files.items():
@@ -96,6 +97,15 @@ def tables(project: Project, held: Held, only: Collection[str] | None = None) ->
                 draft.unlink(missing_ok=True)
         found[path] = target
     return found
+
+
+def _numbers(kinds: dict[str, Any], path: str) -> dict[str, Any]:
+    """Whole numbers beyond 64 bits, as long ids of a CSV, as decimals: Parquet has no such integers, SQL would see bytes."""
+    if profile.form(path) != "csv" or "Int128" not in map(str, kinds.values()):
+        return kinds
+    import polars as pl  # noqa: PLC0415  (loaded by whoever told the types)
+
+    return {name: pl.Decimal(38, 0) if str(kind) == "Int128" else kind for name, kind in kinds.items()}
 
 
 def working(project: Project, source: Source) -> Held:

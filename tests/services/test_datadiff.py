@@ -14,7 +14,7 @@ from mlops_local.cli.main import cli
 from mlops_local.domain.difference import FileChanges
 from mlops_local.domain.errors import DataError, UsageError
 from mlops_local.domain.graph import Source
-from mlops_local.services import contents, data, datadiff, init
+from mlops_local.services import contents, data, datadiff, init, sql
 from mlops_local.services.project import Project, find
 
 SOURCE = Source("people", "data/*.csv", key=("id",))
@@ -134,3 +134,17 @@ def test_a_version_without_any_copy_is_said(project: Project) -> None:
     with pytest.raises(DataError) as caught:
         contents.of(project, lost)
     assert f"data/1.csv is no longer what it was in snapshot {taken.short} of people" in caught.value.message
+
+
+def test_ids_beyond_64_bits_are_numbers(project: Project) -> None:
+    """One long id makes no other row differ, and SQL shows digits."""
+    for path in (project.root / "data").iterdir():
+        path.unlink()
+    file = project.root / "data/1.csv"
+    file.write_text("id,age\n1,2\n2,3\n")
+    before = data.snapshot(project, SOURCE)
+    file.write_text("id,age\n1,2\n12345678901234567890,3\n")
+    after = data.snapshot(project, SOURCE)
+    found = datadiff.compare(project, contents.of(project, before), contents.of(project, after), key=["id"], private=[])
+    assert found.rows is not None and (found.rows.added, found.rows.removed) == (1, 1)
+    assert sql.sql(project, "SELECT max(id)::VARCHAR FROM data.people").rows == (("12345678901234567890",),)
