@@ -32,8 +32,12 @@ from mlops_local.store.lines import EXACT, SLOTS, dumps, gap, of_points, real
 
 SEGMENT_BYTES = 16 << 20
 """A metric file grows to this, then the next begins."""
+EASE_S = 0.005
+"""How long a call stands back."""
 FLUSH_S = 0.1
 """A point reaches the operating system within this."""
+EASE_POINTS = 1 << 15
+"""With so many waiting, 4 MB, a call stands back for a disk that takes points."""
 BUFFER_POINTS = (64 << 20) // 256
 """Points kept while the disk takes none: 64 MiB of them; then the oldest go, and are counted."""
 
@@ -75,11 +79,12 @@ class Journal:
         self._starting = threading.Lock()
         self._taking = threading.Lock()
         self._points: deque[Any] = deque()
-        self._most = BUFFER_POINTS * SLOTS
+        self._ease, self._most = EASE_POINTS * SLOTS, BUFFER_POINTS * SLOTS
         self._dropped: dict[str, int] = {}
         self._numbers = count()
         self._stirred = False
         self._wake = threading.Event()
+        self._hurry = threading.Event()
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
         self._state = self._metric = -1
@@ -171,7 +176,9 @@ class Journal:
         self.metrics(run, {key: value}, step)
 
     def metrics(self, run: str, values: Mapping[str, Any], step: Any = None) -> None:
-        """Record points of one moment. Never raises and never waits; they reach the operating system within 100 ms.
+        """Record points of one moment. Never raises, and waits for nothing but to let a crowd of points before it be written.
+
+        They reach the operating system within 100 ms.
 
         Args:
             run: its id.
@@ -188,7 +195,7 @@ class Journal:
         if not self._stirred:
             self._stirred = True
             self._stir()
-        if len(points) > self._most:
+        if len(points) > self._ease:
             self._make_room()
 
     def flush(self) -> bool:
@@ -210,6 +217,7 @@ class Journal:
         """Write what is buffered and let go of the files: from now on they are final."""
         thread = self._thread
         self._stopping.set()
+        self._hurry.set()
         self._wake.set()
         if thread is not None and thread is not threading.current_thread():
             thread.join()
@@ -302,20 +310,24 @@ class Journal:
     def _run(self) -> None:
         while not self._stopping.is_set():
             self._wake.wait()
-            self._stopping.wait(FLUSH_S)
+            self._hurry.wait(FLUSH_S)
+            self._hurry.clear()
             self._wake.clear()
             self._stirred = False
             if not self.flush():
                 self._wake.set()
 
     def _make_room(self) -> None:
-        """The buffer is full. A disk that takes points is let catch up; for one that takes none the oldest go."""
-        if self._refused or len(self._points) > 2 * self._most:
+        """Many points wait. A disk that takes points is let catch up; for one that takes none the oldest go in the end."""
+        if len(self._points) > (self._most if self._refused else 2 * self._most):
             self._drop()
+        elif self._refused:
+            return
         elif self._thread is None:
             self.flush()
         else:  # a loop that does nothing but log shares the interpreter with the thread that writes, and lost every tenth point
-            time.sleep(0.001)
+            self._hurry.set()
+            time.sleep(EASE_S)
 
     def _drop(self) -> None:
         """The buffer is full because the disk takes nothing: let the oldest points go, counted. Waits for nobody."""

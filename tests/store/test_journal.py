@@ -236,7 +236,7 @@ said = []
 j = Journal.open(Layout(Path(sys.argv[1])).journal, warn=said.append)
 j.state("note", run="r", text="before")
 resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
-j._most = 400 * 5
+j._ease = j._most = 400 * 5
 for i in range(1000):
     j.metric("r", "loss", float(i), i)
     if i % 100 == 99: j.flush()
@@ -253,6 +253,7 @@ j.close()
 
 def test_a_loop_that_does_nothing_but_log_loses_nothing(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
     """Points come faster than the writing thread takes them: calls stand back rather than drop what the disk would take."""
+    monkeypatch.setattr(journal, "EASE_POINTS", 1_000)
     monkeypatch.setattr(journal, "BUFFER_POINTS", 2_000)
     writer = Journal.open(layout.journal)
     for step in range(60_000):
