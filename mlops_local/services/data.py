@@ -335,6 +335,7 @@ def _read(project: Project, source: Source, identity: str, found: _Files) -> Sna
                 known=known,
                 schema=source.schema,
                 labels=source.labels,
+                sizes=found.sizes,
             )
     except OSError as error:  # it went, or was emptied, since its bytes were read
         raise DataError(

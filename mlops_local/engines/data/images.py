@@ -19,6 +19,7 @@ _FRAME_MARKERS = frozenset({*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC})
 def about(
     root: Path,
     paths: Sequence[str],
+    sizes: Mapping[str, int],
     load: Callable[[str], Mapping[str, Any] | None] = lambda path: None,
     save: Callable[[str, Mapping[str, Any]], None] = lambda path, value: None,
 ) -> dict[str, list[Any]]:
@@ -27,15 +28,17 @@ def about(
     Args:
         root: the folder the paths are relative to.
         paths: the files.
+        sizes: their bytes, as far as they are known already.
         load: what `save` kept of a picture of these bytes.
         save: keep what was found out of a picture.
     """
     # Text and not Path, which costs more than the calls where there are thousands of files.
     types = [os.path.splitext(path)[1].lower().removeprefix(".") or "none" for path in paths]  # noqa: PTH122
-    found: dict[str, list[Any]] = {"bytes": [os.stat(f"{root}/{path}").st_size for path in paths], "type": types}  # noqa: PTH116
+    length = [sizes[path] if path in sizes else os.stat(f"{root}/{path}").st_size for path in paths]  # noqa: PTH116
+    found: dict[str, list[Any]] = {"bytes": length, "type": types}
     if any("." + kind in SUFFIXES for kind in types):
-        sizes = [_known(root, path, load, save) or (None, None) for path in paths]
-        found |= {"width": [width for width, _ in sizes], "height": [height for _, height in sizes]}
+        seen = [_known(root, path, load, save) or (None, None) for path in paths]
+        found |= {"width": [width for width, _ in seen], "height": [height for _, height in seen]}
     return found
 
 

@@ -61,6 +61,7 @@ def read(
     known: Known = Known(),
     schema: Mapping[str, str] | None = None,
     labels: str = "",
+    sizes: Mapping[str, int] | None = None,
 ) -> tuple[dict[str, int | None], tuple[ColumnProfile, ...]]:
     """Count the rows of each file and profile the columns of all of them together.
 
@@ -72,12 +73,13 @@ def read(
         known: what was found out before.
         schema: column -> name of the polars type that text is read as.
         labels: of other files: a pattern with names in braces; what stands in their place is profiled too.
+        sizes: bytes of files, where they are known already.
 
     Raises:
         DataError: a file is corrupt, ragged, or does not fit the others.
     """
     if kind == "files" or {form(path) for path in paths} == {"opaque"}:
-        about = {**images.about(root, paths, known.load, known.save), **patterns.labels(labels, paths)}
+        about = {**images.about(root, paths, sizes or {}, known.load, known.save), **patterns.labels(labels, paths)}
         return {path: None for path in paths}, tuple(_of_files(name, values) for name, values in about.items())
     there = {path: root / path for path in paths}
     found, kinds = _sketches(there, f"source {source}", known, schema)
