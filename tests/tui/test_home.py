@@ -8,6 +8,7 @@ import pytest
 
 from mlops_local.domain import events
 from mlops_local.store import ledger
+from mlops_local.tui import questions
 from mlops_local.tui.app import MlopsApp
 from mlops_local.tui.screens.run import RunScreen
 from mlops_local.tui.widgets.grid import Grid
@@ -123,25 +124,27 @@ async def test_names_with_markup_and_escapes_are_harmless(tale: Tale) -> None:
             assert {len(line) <= BIG[0] for line in screen.splitlines()} == {True}
 
 
-async def test_a_bug_in_a_service_is_a_toast_and_not_the_end(trained: Tale) -> None:
+async def test_a_bug_in_a_service_is_a_toast_and_not_the_end(trained: Tale, monkeypatch: pytest.MonkeyPatch) -> None:
     """An error nobody foresaw is told once with its traceback's place; the bar keeps it until it is mended; keys work on."""
-    layout = trained.project.layout
-    trained.project.store.close()
-    whole = layout.ledger.read_bytes()
-    ledger.append(layout, events.DEPLOYMENT, "delay", "delay@1", data={"port": "of another shape"})
+
+    def broken(*asked: object) -> questions.Answer:
+        raise ValueError("of another shape")
+
+    monkeypatch.setattr(questions, "answer", broken)
     app = MlopsApp(trained.project)
     async with app.run_test(size=NARROW) as pilot:
         await until(pilot, lambda: toasts(app))
         assert len(toasts(app)) == 1
         assert "a bug in mlops: ValueError" in toasts(app)[0]
         assert ".mlops/logs/crash.log" in toasts(app)[0]
-        assert "Traceback" in (layout.logs / "crash.log").read_text()
+        assert "Traceback" in (trained.project.layout.logs / "crash.log").read_text()
         for key, mode in (("r", "runs"), ("m", "models"), ("h", "home")):
             await pilot.press(key)
             await until(pilot, lambda mode=mode: app.current_mode == mode and "! a bug in mlops" in seen(app).splitlines()[0])  # type: ignore[misc]
         assert len(toasts(app)) == 1
-        layout.ledger.write_bytes(whole)
-        await shows(pilot, "delay@1", "sad-mole")
+        monkeypatch.undo()
+        trained.run("calm-elk")
+        await shows(pilot, "delay@1", "calm-elk")
         await until(pilot, lambda: "! a bug" not in seen(app).splitlines()[0])
 
 
