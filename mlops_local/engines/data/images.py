@@ -59,7 +59,7 @@ def _known(
 
 
 def dimensions(file: Path) -> tuple[int, int] | None:
-    """Return a picture's width and height in pixels; None where its first bytes do not say."""
+    """Return a picture's width and height in pixels; None where its first bytes do not say. Raises OSError."""
     try:
         with file.open("rb") as opened:
             head = opened.read(30)
@@ -67,7 +67,7 @@ def dimensions(file: Path) -> tuple[int, int] | None:
                 opened.seek(2)
                 return _jpeg(opened)
             return _fixed(head)
-    except (OSError, struct.error):
+    except struct.error:
         return None
 
 
