@@ -102,8 +102,14 @@ def commands(document: Path) -> list[str]:
     return [line.removeprefix("$ ") for block in blocks for line in block.splitlines() if line.startswith("$ ")]
 
 
-def run_in_order(lines: list[str], folder: Path) -> None:
-    """Run a document's commands as one person would, one after the other; `cd` stays; `# exit N` expects that code."""
+def run_in_order(lines: list[str], folder: Path) -> list[str]:
+    """Run a document's commands as one person would, one after the other; `cd` stays; `# exit N` expects that code.
+
+    Returns what each but `cd` printed.
+
+    Raises:
+        AssertionError: one ended otherwise, or with a traceback.
+    """
     home = folder / ".home"
     home.mkdir()
     (home / ".gitconfig").write_text("[user]\n\tname = Reader\n\temail = reader@example.org\n[init]\n\tdefaultBranch = main\n")
@@ -115,7 +121,7 @@ def run_in_order(lines: list[str], folder: Path) -> None:
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("MLOPS", "GIT_"))}
     path = os.pathsep.join([str(programs), str(Path(sys.executable).parent), os.environ["PATH"]])
     environment = {**kept, "HOME": str(home), "PATH": path, "PYTHONPATH": str(ROOT)}
-    place = folder
+    place, printed = folder, []
     for line in lines:
         expected = int(found[1]) if (found := EXIT.search(line)) else 0
         command = EXIT.sub("", line)
@@ -135,6 +141,8 @@ def run_in_order(lines: list[str], folder: Path) -> None:
             f"$ {line}\nexit {ended.returncode}\n{ended.stdout[-2000:]}\n{ended.stderr[-2000:]}"
         )
         assert "Traceback" not in ended.stderr, f"$ {line}\n{ended.stderr[-2000:]}"
+        printed.append(ended.stdout + ended.stderr)
+    return printed
 
 
 def test_commands_are_found_in_console_blocks_only(tmp_path: Path) -> None:
@@ -142,7 +150,7 @@ def test_commands_are_found_in_console_blocks_only(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text("```console\n$ echo a\na\n$ false  # exit 1, on purpose\n```\n```sh\n$ no\n```\n")
     assert commands(page) == ["echo a", "false  # exit 1, on purpose"]
-    run_in_order(commands(page), tmp_path)
+    assert run_in_order(commands(page), tmp_path) == ["a\n", ""]
 
 
 def test_a_shown_command_that_fails_is_noticed(tmp_path: Path) -> None:
@@ -157,7 +165,7 @@ def test_the_readmes_commands_run(tmp_path: Path) -> None:
     """A reader who types the README's commands from top to bottom gets no error."""
     lines = commands(ROOT / "README.md")
     assert any(line.startswith("mlops train") for line in lines)
-    run_in_order(lines, tmp_path)
+    assert sum("Usage:" in text for text in run_in_order(lines, tmp_path)) == 0
 
 
 @pytest.mark.slow
@@ -170,4 +178,5 @@ def test_the_other_documents_commands_run(document: Path, tmp_path: Path) -> Non
     rows = "\n".join(f"{number},{number % 7},{int(number % 3 == 0)}" for number in range(400))
     (tmp_path / "rows.csv").write_text(f"id,size,late\n{rows}\n")
     prepare = ["mlops init scratch --template blank --data rows.csv --target late", "cd scratch", "mlops train"]
-    run_in_order([*prepare, *commands(document)], tmp_path)
+    _, trained, *printed = run_in_order([*prepare, *commands(document)], tmp_path)
+    assert "late@1" in trained and len(printed) == sum(not line.startswith("cd ") for line in commands(document))

@@ -40,7 +40,8 @@ class Shell:
         self.execution_count += 1
 
 
-def scenario(shell: Any, project: Path, lines: Lines) -> None:
+def scenario(shell: Any, project: Path, lines: Lines) -> list[str]:
+    """Two runs, the second begun while the first goes on; returns the cells that were kept of each."""
     shell.run_cell("import mlops_local as mlops")
     shell.run_cell("run = mlops.run('first').start()")
     shell.run_cell("token = 'sk-abcdefghijklmnop0123'\nmlops.log(1, loss=0.5)")
@@ -48,15 +49,17 @@ def scenario(shell: Any, project: Path, lines: Lines) -> None:
     shell.run_cell("mlops.log(1, loss=0.25)")
     shell.run_cell("run.end()")
     kept = [line for line in lines("artifact") if line["path"] == "notebook.py"]
-    first, again = [objects.get(Layout(project), line["object"]).decode() for line in kept]
-    assert first == (
-        "# In [2]:\nrun = mlops.run('first').start()\n\n# In [3]:\ntoken = '***'\nmlops.log(1, loss=0.5)\n\n"
-        "# In [4]:\nrun = mlops.run('again').start()\n"
-    )
-    assert again.startswith("# In [4]:\n") and again.endswith("# In [6]:\nrun.end()\n")
     assert [line["state"] for line in lines("run_ended")] == ["done", "done"]
     assert not lines("tag"), "the second is no child of the first"
     assert len({line["r"] for line in lines("m")}) == 2
+    return [objects.get(Layout(project), line["object"]).decode() for line in kept]
+
+
+FIRST = (
+    "# In [2]:\nrun = mlops.run('first').start()\n\n# In [3]:\ntoken = '***'\nmlops.log(1, loss=0.5)\n\n"
+    "# In [4]:\nrun = mlops.run('again').start()\n"
+)
+AGAIN = "# In [4]:\nrun = mlops.run('again').start()\n\n# In [5]:\nmlops.log(1, loss=0.25)\n\n# In [6]:\nrun.end()\n"
 
 
 def test_cells_are_kept(project: Path, lines: Lines, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -64,7 +67,7 @@ def test_cells_are_kept(project: Path, lines: Lines, monkeypatch: pytest.MonkeyP
     shell, module = Shell(), ModuleType("IPython")
     monkeypatch.setattr(module, "get_ipython", lambda: shell, raising=False)
     monkeypatch.setitem(sys.modules, "IPython", module)
-    scenario(shell, project, lines)
+    assert scenario(shell, project, lines) == [FIRST, AGAIN]
 
 
 def test_cells_of_a_real_shell(project: Path, lines: Lines) -> None:
@@ -74,7 +77,7 @@ def test_cells_of_a_real_shell(project: Path, lines: Lines) -> None:
 
     shell = interactive.InteractiveShell.instance(config=Config({"HistoryManager": {"hist_file": ":memory:"}}))
     try:
-        scenario(_Stored(shell), project, lines)
+        assert scenario(_Stored(shell), project, lines) == [FIRST, AGAIN]
     finally:
         interactive.InteractiveShell.clear_instance()
 

@@ -4,6 +4,7 @@ import os
 import pty
 import re
 import select
+import shutil
 import signal
 import socket
 import struct
@@ -50,11 +51,16 @@ def ends(shop: Shop, line: str) -> None:
 
 
 def meets(shop: Shop, line: str) -> None:
-    """The command works with another folder in the place of the team's; what is pulled was pushed."""
+    """The command works with another folder in the place of the team's: its champion is what a project without a store gets."""
     _, verb, folder = line.split()
-    shelf = str(shop.root.parent / folder.replace("/", "-"))
-    shop.mlops("push", shelf)
-    shop.mlops(verb, shelf)
+    shelf = shop.root.parent / folder.replace("/", "-")
+    shop.mlops("push", str(shelf))
+    assert any(shelf.rglob("*.jsonl*")) and (champion := shop.json("model", "show", "@champion")["version"])
+    if verb == "pull":
+        clone = Shop(shop.root.parent / f"clone{shelf.name}")
+        shutil.copytree(shop.root, clone.root, ignore=shutil.ignore_patterns(".mlops"))
+        clone.mlops(verb, str(shelf))
+        assert clone.json("model", "show", "@champion")["version"] == champion
 
 
 def says(text: str, last: bytes | signal.Signals, code: int = 0) -> Callable[[Shop, str], None]:
@@ -127,5 +133,7 @@ def test_every_command_is_known() -> None:
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 @pytest.mark.parametrize("line", sorted(HOW))
 def test_the_command_does_what_it_says(line: str, trained: Shop) -> None:
-    """Each command, as it stands in the README, works in a trained project."""
+    """Each command, as it stands in the README, works in a trained project, and leaves the champion as it was."""
+    before = trained.json("model", "show", "@champion")["version"]
     HOW[line](trained, line)
+    assert trained.json("model", "show", "@champion")["version"] == before

@@ -103,8 +103,8 @@ def test_a_run_comes_back_as_it_was(project: Project) -> None:
 
 
 def test_a_fetched_run_writes_no_options_into_requirements(project: Project) -> None:
-    """What is no package and version is left out, and said: pip would take an index from there."""
-    ran(project, packages={"polars": "2.1.0", "x": "1\n--index-url=http://evil", "--pre": "", "y @ http://evil/y.whl #": "1"})
+    """What is no package and version is left out, and said: pip would take other files and places from there."""
+    ran(project, packages={"polars": "2.1.0", "x": "1\n-r ../other.txt", "--pre": "", "y @ file:///y.whl #": "1"})
     made, place = out(project)
     assert (place / "requirements.txt").read_text().splitlines()[1:] == ["polars==2.1.0"]
     assert sum(line.startswith("packages: ") for line in made.missing) == 3

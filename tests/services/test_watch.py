@@ -305,9 +305,9 @@ def test_a_project_that_is_broken_from_the_start_can_be_mended(copy: Path) -> No
     good = (copy / "pipeline.py").read_text()
     (copy / "pipeline.py").write_text("import nothing_like_this\n")
     with Watched(copy) as watched:
-        watched.said("nothing_like_this", state="failed")
+        assert "pipeline.py" in watched.said("nothing_like_this", state="failed").text
         (copy / "pipeline.py").write_text(good)
-        watched.said("pipeline.py · nothing to do, 5 steps fresh")
+        assert watched.said("pipeline.py · nothing to do, 5 steps fresh").data["state"] == "nothing"
 
 
 def test_git_checkouts_are_one_change_and_wait_for_git(watched: Watched) -> None:
@@ -429,7 +429,7 @@ def test_programs_of_command_steps_wake_it(tmp_path: Path) -> None:
         watched.said("ran made", state="done")
         (tmp_path / "other.sh").write_text("true\n")
         watched.edit("lib/run.sh", "wc -c", "wc -l")
-        watched.said("lib/run.sh · ran made", state="done")
+        assert "other.sh" not in watched.said("lib/run.sh · ran made", state="done").text
         (tmp_path / "lib" / "more.sh").write_text("true\n")
         watched.said("lib/more.sh · ran made", state="done")
         (tmp_path / "lib" / "more.sh").unlink()

@@ -81,10 +81,12 @@ def test_a_wait_can_be_stopped(layout: Layout, start: Start) -> None:
 def test_the_lock_of_a_killed_holder_is_free(layout: Layout, start: Start) -> None:
     """kill -9 leaves nothing to clean up."""
     other = _held(start(HOLD, "exclusive"))
+    with pytest.raises(StoreBusy), lock.hold(layout.store_lock, wait_s=0.05):
+        pass
     other.kill()
     other.wait()
     with lock.hold(layout.store_lock, wait_s=5):
-        pass
+        assert f"pid {os.getpid()}" in lock.holder(layout.store_lock)
 
 
 def test_readers_share_and_writers_do_not(layout: Layout, start: Start) -> None:
@@ -158,7 +160,7 @@ def test_a_forked_child_does_not_keep_the_lock(layout: Layout) -> None:
             os.read(here, 1)
             os._exit(0)
     with lock.hold(layout.store_lock, wait_s=5):
-        pass
+        assert os.waitpid(child, os.WNOHANG) == (0, 0), "the child still lives"
     os.close(there)
     os.waitpid(child, 0)
     os.close(here)
@@ -229,15 +231,19 @@ def test_a_reader_that_is_stopped_shuts_out_writers_only(layout: Layout) -> None
     """While a writer waits for a reader that does not move, other readers still get their turns."""
     path = layout.root / "store.lock"
     stopped = lock.acquire(path, shared=True, wait_s=0, on_wait=lambda holder: None)
-    waiting = threading.Thread(target=_in_vain, args=(path,))
+    refused: list[StoreBusy] = []
+
+    def write() -> None:
+        with pytest.raises(StoreBusy) as caught, lock.hold(path, wait_s=1.5):
+            pass
+        refused.append(caught.value)
+
+    waiting = threading.Thread(target=write)
     waiting.start()
+    turns = 0
     for _ in range(3):
         with lock.hold(path, shared=True, wait_s=5):
-            pass
+            turns += 1
     waiting.join()
     lock.release(stopped, shared=True)
-
-
-def _in_vain(path: Path) -> None:
-    with pytest.raises(StoreBusy), lock.hold(path, wait_s=1.5):
-        pass
+    assert turns == 3 and len(refused) == 1

@@ -81,6 +81,8 @@ def test_a_folder_that_another_makes_right_now_is_one_of_ours(tmp_path: Path, mo
     monkeypatch.setattr(Path, "iterdir", late)
     tmp_path.joinpath("usb").mkdir()
     Folder.begin(tmp_path / "usb")
+    assert Path.iterdir is listed, "the other came in between"
+    Folder.find(tmp_path / "usb")
 
 
 def test_a_groups_folder_stays_the_groups(tmp_path: Path) -> None:

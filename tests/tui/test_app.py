@@ -19,6 +19,7 @@ import pytest
 
 from mlops_local.tui.app import MlopsApp
 from mlops_local.tui.screens.help import HelpScreen
+from mlops_local.tui.screens.run import RunScreen
 from mlops_local.tui.widgets.bar import Tab
 from mlops_local.tui.widgets.grid import Grid
 from tests.tui.conftest import BIG, NARROW, Tale, seen, shows, until
@@ -68,7 +69,8 @@ async def test_the_palette_finds_runs_and_versions(trained: Tale) -> None:
         await pilot.press("ctrl+p", *"heron")
         await shows(pilot, "Run brave-heron")
         await pilot.press("down", "enter")
-        await shows(pilot, "✓ done  brave-heron")
+        screen = await shows(pilot, "✓ done  brave-heron")
+        assert isinstance(app.screen, RunScreen) and "newest runs" not in screen
 
 
 async def test_a_tiny_terminal_is_no_reason_to_fall(trained: Tale) -> None:

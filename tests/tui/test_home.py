@@ -60,11 +60,11 @@ async def test_home_tells_the_wish_from_the_fact(trained: Tale) -> None:
     data = {"event": "deployed", "port": 8501, "pid": os.getpid(), "reason": ""}
     app = MlopsApp(trained.project)
     async with app.run_test(size=BIG) as pilot:
-        await shows(pilot, "nobody serves it")
+        assert "not the champion" not in await shows(pilot, "nobody serves it")
         ledger.append(trained.project.layout, events.DEPLOYMENT, "delay", "delay@2", data=data)
-        await shows(pilot, "! delay@2  port 8501", "not the champion")
+        assert "nobody serves it" not in await shows(pilot, "! delay@2  port 8501", "not the champion")
         ledger.append(trained.project.layout, events.DEPLOYMENT, "delay", "delay@1", data={**data, "pid": 2**22 + 1})
-        await shows(pilot, f"its server is gone (pid {2**22 + 1}, port 8501)")
+        assert "not the champion" not in await shows(pilot, f"its server is gone (pid {2**22 + 1}, port 8501)")
 
 
 async def test_enter_on_home_opens_the_run_and_escape_comes_back(trained: Tale) -> None:
@@ -74,9 +74,10 @@ async def test_enter_on_home_opens_the_run_and_escape_comes_back(trained: Tale) 
         await shows(pilot, "sad-mole")
         await pilot.press("enter")
         await until(pilot, lambda: isinstance(app.screen, RunScreen))
-        await shows(pilot, "✗ failed  sad-mole", "ValueError: no rows left")
+        assert "newest runs" not in await shows(pilot, "✗ failed  sad-mole", "ValueError: no rows left")
         await pilot.press("escape")
         await shows(pilot, "newest runs")
+        assert app.current_mode == "home" and not isinstance(app.screen, RunScreen)
 
 
 async def test_a_run_that_begins_meanwhile_appears_and_its_curve_grows(trained: Tale) -> None:
@@ -104,9 +105,9 @@ async def test_a_run_whose_process_was_killed_stops_running_on_screen(trained: T
     async with app.run_test(size=BIG) as pilot:
         journal, run = trained.begin("doomed")
         journal.metric(run, "loss", 1.0, 0)
-        await shows(pilot, "doomed", "● 1 running")
+        assert "!  doomed" not in await shows(pilot, "doomed", "● 1 running")
         journal.close()
-        await shows(pilot, "!  doomed", "crashed")
+        assert "● doomed" not in await shows(pilot, "!  doomed", "crashed")
         await until(pilot, lambda: "1 running" not in seen(app))
 
 
@@ -153,7 +154,9 @@ async def test_a_damaged_ledger_is_told(trained: Tale) -> None:
     app = MlopsApp(trained.project)
     async with app.run_test(size=NARROW) as pilot:
         await shows(pilot, "sad-mole")
+        assert "! " not in seen(app).splitlines()[0]
         trained.project.layout.ledger.write_text('{"seq": "nonsense"}\n[]\n')
         await until(pilot, lambda: any("ledger" in toast for toast in toasts(app)))
         await pilot.press("m")
         await until(pilot, lambda: app.current_mode == "models" and "! " in seen(app).splitlines()[0])
+        assert app.is_running and not any("a bug" in toast for toast in toasts(app))

@@ -53,7 +53,8 @@ async def test_a_model_that_learned_by_heart_is_said_to_have(trained: Tale) -> N
     project = replace(trained.project, config=parse({"models": {"delay": {"max_gap": 0.1}}}))
     async with MlopsApp(project).run_test(size=BIG) as pilot:
         await pilot.press("m")
-        await shows(pilot, "! auc is 0.9500 on train and 0.7200 on valid: 0.2300 apart, max_gap is 0.1")
+        screen = await shows(pilot, "! auc is 0.9500 on train and 0.7200 on valid: 0.2300 apart, max_gap is 0.1")
+        assert screen.count("max_gap is") == 1, "of the version that is shown alone"
 
 
 async def test_a_promotion_with_a_reason_is_in_the_ledger(trained: Tale) -> None:

@@ -36,6 +36,7 @@ async def test_a_filter_narrows_the_list_as_it_is_typed(trained: Tale) -> None:
         await pilot.press("escape")
         await shows(pilot, "3 runs", "calm-otter")
         await until(pilot, lambda: grid(app).has_focus)
+        assert grid(app).total == 3 and not app.screen.query_one(Input).value
 
 
 async def test_a_filter_that_cannot_be_read_is_said_under_it(trained: Tale) -> None:
@@ -142,7 +143,8 @@ async def test_an_open_run_grows_while_it_is_looked_at(tale: Tale) -> None:
         journal.state(events.STEP_ENDED, run=run, step="gbm", state="done")
         journal.state(events.RUN_ENDED, run=run, state="done", error="", seconds=3.0)
         journal.close()
-        await shows(pilot, "✓ done  new-born", "✓ gbm", "3.0 s")
+        screen = await shows(pilot, "✓ done  new-born", "✓ gbm", "3.0 s")
+        assert "● gbm" not in screen and f"{1 / 30:.4f}" in screen
 
 
 @pytest.mark.parametrize("size", [NARROW, BIG], ids=["80x24", "200x60"])

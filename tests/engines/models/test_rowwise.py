@@ -25,20 +25,28 @@ def frame(rows: int = 300) -> pl.DataFrame:
     )
 
 
-def run(function: Callable[..., Any], rows: str = "lazy", **states: Any) -> None:
-    """Make features of all rows, then check."""
+def run(function: Callable[..., Any], rows: str = "lazy", **states: Any) -> list[str]:
+    """Make features of all rows, then check; returns their names."""
     made = Transform(function, states, rows)
-    check(made, frame(), made(frame()), seed=1)
+    features = made(frame())
+    check(made, frame(), features, seed=1)
+    return list(features.columns)
 
 
 def test_row_wise_transforms_pass() -> None:
     """Arithmetic, look-ups in a state, joins to a state and pandas code are fine."""
     codes = {"a": 1, "b": 2}
-    run(lambda rows, codes: rows.select(pl.col("x") * 2, k=pl.col("kind").replace_strict(codes, default=0)), codes=codes)
+    coded = run(
+        lambda rows, codes: rows.select(pl.col("x") * 2, k=pl.col("kind").replace_strict(codes, default=0)), codes=codes
+    )
+    assert coded == ["x", "k"]
     table = pl.LazyFrame({"kind": ["a", "b"], "rate": [0.5, 0.7]})
-    run(lambda rows, t: rows.join(t, on="kind", how="left", maintain_order="left").select("rate", pl.col("n").log1p()), t=table)
-    run(lambda rows: pd.DataFrame({"y": rows["x"] * 2, "b": rows["kind"] == "a"}), "pandas")
-    run(lambda rows: rows.select(pl.col("n") % 7), "frame")
+    joined = run(
+        lambda rows, t: rows.join(t, on="kind", how="left", maintain_order="left").select("rate", pl.col("n").log1p()), t=table
+    )
+    assert joined == ["rate", "n"]
+    assert run(lambda rows: pd.DataFrame({"y": rows["x"] * 2, "b": rows["kind"] == "a"}), "pandas") == ["y", "b"]
+    assert run(lambda rows: rows.select(pl.col("n") % 7), "frame") == ["n"]
 
 
 @pytest.mark.parametrize(
