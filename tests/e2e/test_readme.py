@@ -55,7 +55,8 @@ def meets(shop: Shop, line: str) -> None:
     _, verb, folder = line.split()
     shelf = shop.root.parent / folder.replace("/", "-")
     shop.mlops("push", str(shelf))
-    assert any(shelf.rglob("*.jsonl*")) and (champion := shop.json("model", "show", "@champion")["version"])
+    champion = shop.json("model", "show", "@champion")["version"]
+    assert any(path.is_file() for path in shelf.rglob("*"))
     if verb == "pull":
         clone = Shop(shop.root.parent / f"clone{shelf.name}")
         shutil.copytree(shop.root, clone.root, ignore=shutil.ignore_patterns(".mlops"))
