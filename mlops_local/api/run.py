@@ -58,7 +58,7 @@ def run(
 
 
 def log(step: Number | None = None, **values: Number) -> None:
-    """Log metrics to the current run, as `Run.log`. Never raises, never waits; nothing outside any run."""
+    """Log metrics to the current run, as `Run.log`. Never raises; nothing outside any run."""
     stack = process.stack
     try:
         joined = stack[0] if len(stack) == 1 else current()

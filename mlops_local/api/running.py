@@ -196,7 +196,7 @@ class Run:
     # -- what it keeps
 
     def log(self, /, step: Number | None = None, **values: Number) -> None:
-        """Log metrics at a step. Never raises and never waits.
+        """Log metrics at a step. Never raises; waits for no disk or other process, but lets a crowd of points be written first.
 
         Args:
             step: epoch, iteration or whatever the curve runs over, in any order; None for a single value.

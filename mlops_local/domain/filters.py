@@ -19,6 +19,7 @@ import re
 from collections.abc import Callable, Iterator
 from typing import NoReturn, TypeAlias
 
+from mlops_local.domain import sql
 from mlops_local.domain.errors import UsageError
 from mlops_local.domain.records import dataclass
 
@@ -175,7 +176,7 @@ def literal(value: Value) -> str:
         case bool():
             return "true" if value else "false"
         case str():
-            return "'" + value.replace("'", "''") + "'"
+            return sql.quote(value)
         case Moment(0):
             return "now()"
         case Moment(amount, unit):
@@ -219,7 +220,7 @@ def _field(name: str) -> str:
     space, dot, rest = name.partition(".")
     if _PLAIN.fullmatch(name) and name.lower() not in _WORDS:
         return name
-    return f'{space}{dot}"' + rest.replace('"', '""') + '"'
+    return f"{space}{dot}{sql.name(rest)}"
 
 
 class _Reader:

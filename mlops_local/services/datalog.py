@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from mlops_local.domain import events
+from mlops_local.domain import events, sql
 from mlops_local.domain.errors import UsageError
 from mlops_local.domain.graph import Source
 from mlops_local.services import references
@@ -121,13 +121,9 @@ def head(project: Project, sources: tuple[Source, ...], reference: str, *, rows:
     """
     held = references.snapshot(project, reference)
     private = next((source.private for source in sources if source.name == held.source), ())
-    hidden = ", ".join(f"'{HIDDEN}' AS {_quoted(name)}" for name in private if name in {item.name for item in held.columns})
+    hidden = ", ".join(f"'{HIDDEN}' AS {sql.name(name)}" for name in private if name in {item.name for item in held.columns})
     star = f"* REPLACE ({hidden})" if hidden else "*"
-    return queries.sql(project, f"SELECT {star} FROM data.{_quoted(f'{held.source}@{held.id}')} LIMIT {rows}")
-
-
-def _quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'
+    return queries.sql(project, f"SELECT {star} FROM data.{sql.name(f'{held.source}@{held.id}')} LIMIT {rows}")
 
 
 def _say(project: Project, source: str, name: str, snapshot: str) -> None:

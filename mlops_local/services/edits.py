@@ -57,9 +57,8 @@ def compare(root: Path, version: Version, *, sources: Collection[str] = ()) -> E
         return Edit(same=False, problem=f"{CONFIG} is gone")
     try:
         config = read_config(toml, name=root.name)
-        alone = (
-            bool(config.steps or config.sources) and load(config.pipeline) is None
-        )  # steps of mlops.toml need no pipeline module
+        declared = config.steps or config.sources  # of mlops.toml: these need no pipeline module
+        alone = bool(declared) and load(config.pipeline) is None
         now = {} if alone else discover(config.pipeline, load)
         if said := next((text for item in now.values() if (text := problem(item.path, item.data))), ""):
             return Edit(same=False, problem=said)

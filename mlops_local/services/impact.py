@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from mlops_local.domain.assets import ModelVersion, Snapshot
 from mlops_local.domain.errors import DataError, UsageError
 from mlops_local.domain.plan import StepResult
+from mlops_local.domain.sql import quote
 from mlops_local.services import contents
 from mlops_local.services.contents import Held
 from mlops_local.services.project import Project
@@ -113,7 +114,9 @@ def _rows(project: Project, held: Held, name: str, where: str) -> pl.DataFrame:
     ):
         chosen = Path(scratch) / "rows.parquet"
         try:
-            db.execute(f"COPY (SELECT * FROM {relations.table([file])} WHERE ({where})) TO '{chosen}' (FORMAT parquet)")
+            db.execute(
+                f"COPY (SELECT * FROM {relations.table([file])} WHERE ({where})) TO {quote(str(chosen))} (FORMAT parquet)"
+            )
         except duckdb.Error as error:
             raise UsageError(
                 f"--where cannot be read: {str(error).splitlines()[0]}", hint="as in \"carrier = 'UA'\""

@@ -12,8 +12,8 @@ import re
 import shutil
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +22,7 @@ from mlops_local.domain.errors import DataError, StepFailed
 from mlops_local.domain.graph import PULLED, Source, Step
 from mlops_local.domain.jobs import Made, StepJob
 from mlops_local.domain.progress import Emit, Progress, ignore
+from mlops_local.domain.sql import quote
 from mlops_local.engines.data import files, profile
 from mlops_local.services import interpreter
 from mlops_local.services.known import Code
@@ -166,13 +167,13 @@ def answer(project: Project, source: Source) -> None:
     with (
         tempfile.TemporaryDirectory(prefix="query-", dir=project.layout.tmp) as scratch,
         relations.connect(Path(scratch)) as db,
-        _searched(project.root) as start,
+        stored.searched(project.root) as start,
     ):
         made = Path(scratch) / "answer.parquet"
         try:
             db.execute("SET preserve_insertion_order = true")  # the same files give the same rows in the same order
-            db.execute(f"SET file_search_path = {_literal(start)}")
-            db.execute(f"COPY (\n{source.sql}\n) TO {_literal(made)} (FORMAT parquet)")
+            db.execute(f"SET file_search_path = {quote(start)}")
+            db.execute(f"COPY (\n{source.sql}\n) TO {quote(str(made))} (FORMAT parquet)")
         except duckdb.Error as error:
             if isinstance(error, duckdb.IOException) and scratch in str(error):  # the answer, or what is spilled on the way
                 raise stored.cannot_write(target, stored.told(error)) from error
@@ -182,23 +183,6 @@ def answer(project: Project, source: Source) -> None:
             ) from error
         _place(project, made, target)
     cache.save_pulls(project.layout, {**known, source.name: {"at": time.time(), "asked": key}})
-
-
-@contextmanager
-def _searched(root: Path) -> Iterator[Path]:
-    """Where relative paths start from, as DuckDB takes it: a comma would part it in two, and there is no way to quote one."""
-    if "," not in str(root):
-        yield root
-        return
-    descriptor = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        yield Path(f"/proc/self/fd/{descriptor}")
-    finally:
-        os.close(descriptor)
-
-
-def _literal(path: Path) -> str:
-    return "'" + str(path).replace("'", "''") + "'"
 
 
 def named(source: Source) -> list[str]:

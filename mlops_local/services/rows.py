@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 
+from mlops_local.domain import sql
 from mlops_local.domain.assets import Snapshot
 from mlops_local.domain.errors import UsageError
 from mlops_local.domain.graph import Source
@@ -17,7 +18,6 @@ from mlops_local.engines.data import patterns
 from mlops_local.services import contents, planning, references
 from mlops_local.services.project import Project
 from mlops_local.store import layout
-from mlops_local.store.database import quote
 from mlops_local.store.sealed import Extra
 
 _NAMED = re.compile(r"""\bdata\s*\.\s*(?:"((?:[^"]|"")+)"|([A-Za-z_]\w*))""", re.IGNORECASE)
@@ -48,15 +48,15 @@ def extra(project: Project, text: str) -> Extra:
         declared = _declared(project) if declared is None else declared
         source = declared.get(snapshot.source, Source(snapshot.source, ""))
         held = contents.of(project, snapshot)
-        view = 'data.main."' + name.replace('"', '""') + '"'
+        view = f"data.main.{sql.name(name)}"
         if held.kind == "table":
             paths = [str(path) for path in contents.tables(project, held).values()]
-            listed = ", ".join(map(quote, paths))
+            listed = ", ".join(map(sql.quote, paths))
             chosen = _marked(project, snapshot, source.private)
             statements.append(f"CREATE VIEW {view} AS SELECT {chosen} FROM read_parquet([{listed}], hive_partitioning = false)")
             files += paths
         else:
-            which = f"snapshot = {quote(snapshot.id)} AND source = {quote(snapshot.source)}"
+            which = f"snapshot = {sql.quote(snapshot.id)} AND source = {sql.quote(snapshot.source)}"
             columns = ", ".join(_file_columns(source.labels))
             statements.append(f"CREATE VIEW {view} AS SELECT {columns} FROM project.main.snapshot_file WHERE {which}")
     return Extra(("ATTACH ':memory:' AS data", *statements), tuple(files)) if statements else Extra()
@@ -75,20 +75,18 @@ def _marked(project: Project, snapshot: Snapshot, private: Collection[str]) -> s
     if not there:
         return "*"
     salt = hashlib.sha256(b"private\0" + layout.hmac_key(project.layout)).hexdigest()  # else values could be guessed from marks
-    marks = (f"'(private ' || left(md5('{salt}' || {name}::VARCHAR), 12) || ')' AS {name}" for name in _sql(there))
+    marks = (f"'(private ' || left(md5('{salt}' || {name}::VARCHAR), 12) || ')' AS {name}" for name in map(sql.name, there))
     return f"* REPLACE ({', '.join(marks)})"
 
 
 def _file_columns(pattern: str) -> list[str]:
     """What is told of files that are no table: path, size and hash, and the labels that are in the path."""
     labels = patterns.names(pattern)
-    expression = quote(f"^(?:{patterns.expression(pattern)})$") if labels else ""
-    found = [f"regexp_extract(path, {expression}, {place}, 's') AS {label}" for place, label in enumerate(_sql(labels), 1)]
+    expression = sql.quote(f"^(?:{patterns.expression(pattern)})$") if labels else ""
+    found = [
+        f"regexp_extract(path, {expression}, {place}, 's') AS {label}" for place, label in enumerate(map(sql.name, labels), 1)
+    ]
     return [*(name for name in ("path", "bytes", "hash") if name not in labels), *found]
-
-
-def _sql(names: Iterable[str]) -> list[str]:
-    return ['"' + name.replace('"', '""') + '"' for name in names]
 
 
 def _names(text: str) -> Iterator[str]:

@@ -12,11 +12,12 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from mlops_local.domain.errors import IntegrityError, MlopsError, NewerStore, StoreBusy
+from mlops_local.domain.sql import quote
 from mlops_local.store import files, lock, migrations
 from mlops_local.store.layout import Layout
 
@@ -39,7 +40,7 @@ class _Instance:
         self.mutex = threading.Lock()
         self.owner = 0
         self.db: Db | None = None
-        self._folder = -1
+        self._opened = ExitStack()
 
     def connection(self, layout: Layout) -> Db:
         """Return the warm connection, making it (10 ms) on first use."""
@@ -59,7 +60,7 @@ class _Instance:
                     "wal_autocheckpoint": "128KiB",
                 },
             )
-            self.db.execute(f"SET file_search_path = {quote(self._search_path(layout))}")
+            self.db.execute(f"SET file_search_path = {quote(self._opened.enter_context(files.searched(layout.state)))}")
         return self.db
 
     def close(self) -> None:
@@ -67,17 +68,7 @@ class _Instance:
         if self.db is not None:
             self.db.close()
             self.db = None
-        if self._folder >= 0:
-            os.close(self._folder)
-            self._folder = -1
-
-    def _search_path(self, layout: Layout) -> str:
-        """Where the paths in view `evaluation` start from; a comma would part it in two, and DuckDB has no way to quote it."""
-        path = str(layout.state)
-        if "," in path:
-            self._folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            return f"/proc/self/fd/{self._folder}"
-        return path
+        self._opened.close()
 
 
 _instances: dict[str, _Instance] = {}
@@ -92,11 +83,6 @@ def _before_fork() -> None:
 
 
 os.register_at_fork(before=_before_fork, after_in_child=_instances.clear)
-
-
-def quote(text: str) -> str:
-    """Return `text` as an SQL string."""
-    return "'" + text.replace("'", "''") + "'"
 
 
 class Store:

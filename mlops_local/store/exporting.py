@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from mlops_local.domain.sql import quote
 from mlops_local.store import files
-from mlops_local.store.database import Db, quote
+from mlops_local.store.database import Db
 from mlops_local.store.sealed import relations
 
 RUNS = ("run", "param", "tag", "note", "metric", "metric_last", "artifact", "step")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from mlops_local.domain.errors import MlopsError
@@ -126,3 +128,16 @@ def cannot_write(path: Path, error: OSError) -> MlopsError:
             f"no space left to write {path.parent.name}/{path.name}", hint="free some disk space and run the command again"
         )
     return MlopsError(f"cannot write {path}: {error.strerror or error}", hint="check the folder's permissions")
+
+
+@contextmanager
+def searched(folder: Path) -> Iterator[str]:
+    """Where relative paths of SQL start from, as DuckDB takes it: a comma would part it in two, and nothing quotes one."""
+    if "," not in str(folder):
+        yield str(folder)
+        return
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield f"/proc/self/fd/{descriptor}"
+    finally:
+        os.close(descriptor)

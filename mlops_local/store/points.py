@@ -16,8 +16,9 @@ import duckdb
 
 from mlops_local.domain import events
 from mlops_local.domain.errors import IntegrityError
+from mlops_local.domain.sql import quote
 from mlops_local.store import facts, files, journal
-from mlops_local.store.database import Db, quote
+from mlops_local.store.database import Db
 from mlops_local.store.layout import Layout
 from mlops_local.store.lines import dumps
 from mlops_local.store.parts import FIRST_US, LAST_US, Part

@@ -21,7 +21,8 @@ import duckdb
 
 from mlops_local.domain.errors import UsageError
 from mlops_local.domain.records import dataclass
-from mlops_local.store.database import Db, Store, quote
+from mlops_local.domain.sql import name, quote
+from mlops_local.store.database import Db, Store
 
 MEMORY_MIB = min(4096, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2 >> 20)
 """A query that needs more spills to the store's tmp/, up to SPILL: half the machine's, and no more than 4 GiB."""
@@ -206,10 +207,10 @@ def _opening(node: dict[str, Any]) -> str:
 def _zoneless(db: Db, statement: str) -> str:
     """Times with a zone as UTC times: Python could not take them without another package."""
     described = db.execute(f"DESCRIBE {statement}").fetchall()
-    zoned = [str(row[0]).replace('"', '""') for row in described if row[1] == "TIMESTAMP WITH TIME ZONE"]
+    zoned = [name(str(row[0])) for row in described if row[1] == "TIMESTAMP WITH TIME ZONE"]
     if not zoned:
         return statement
-    replaced = ", ".join(f'"{name}" AT TIME ZONE \'UTC\' AS "{name}"' for name in zoned)
+    replaced = ", ".join(f"{column} AT TIME ZONE 'UTC' AS {column}" for column in zoned)
     return f"SELECT * REPLACE ({replaced}) FROM (\n{statement}\n)"
 
 

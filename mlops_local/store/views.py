@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from mlops_local.domain.sql import quote
 from mlops_local.store.layout import Layout
 
 if TYPE_CHECKING:
@@ -149,7 +150,7 @@ def _readable(db: Db, layout: Layout, paths: Sequence[str]) -> bool:
     """Whether these are predictions. Asked beside the fold's transaction: an error within would end that."""
     import duckdb  # noqa: PLC0415  (loaded: there is a connection)
 
-    listed = ", ".join("'" + str(layout.state / path).replace("'", "''") + "'" for path in paths)
+    listed = ", ".join(quote(str(layout.state / path)) for path in paths)
     columns = "row::VARCHAR, label::DOUBLE, prediction::DOUBLE"
     asked = db.cursor()
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from mlops_local.domain import sql
 from mlops_local.domain.errors import Conflict
 from mlops_local.services import compare, history, judging, model, query, status
 from mlops_local.services.model import VersionView
@@ -75,7 +76,7 @@ def filter_of(text: str) -> str:
     """What was typed as a filter: words alone are part of a run's name."""
     if not text or _FILTER.search(text):
         return text
-    return "name ~ '" + text.replace("'", "''") + "'"
+    return f"name ~ {sql.quote(text)}"
 
 
 def _home(project: Project) -> HomeView:

@@ -34,9 +34,8 @@ class _Waiting(importlib.abc.MetaPathFinder):
         if fullname != self._name:
             return None
         behind = sys.meta_path[sys.meta_path.index(self) + 1 :]
-        ask = (
-            getattr(finder, "find_spec", None) for finder in behind
-        )  # as Python does: an old finder has none, and is passed over
+        # As Python does: an old finder has none, and is passed over.
+        ask = (getattr(finder, "find_spec", None) for finder in behind)
         spec = next((found for find in ask if find is not None and (found := find(fullname, path, target))), None)
         if spec is not None and hasattr(spec.loader, "exec_module"):
             execute = spec.loader.exec_module

@@ -16,7 +16,7 @@ from mlops_local.api import declare
 from mlops_local.cli.main import cli
 from mlops_local.domain.errors import ConfigError, DataError, MlopsError, StepFailed
 from mlops_local.domain.graph import Graph, Source, Symbol
-from mlops_local.services import data, hook, init, planning, pulled
+from mlops_local.services import data, hook, impact, init, planning, pulled
 from mlops_local.services.project import Project, find
 
 PIPELINE = """
@@ -90,6 +90,7 @@ def test_a_query_in_a_folder_with_a_quote_and_a_comma_in_its_name(tmp_path: Path
     (root / "data/1.csv").write_text("id\n7\n")
     big = Source("big", "pulled/big.parquet", sql="SELECT id FROM 'data/*.csv'")
     assert data.snapshot(find(root), big).rows == 1
+    assert impact.impact(find(root), root / "pulled/big.parquet", where="id = 7").rows == 1
     code = planning.Code(sources={}, graph=Graph(sources=(big,)), key="")
     assert "glob:data/*.csv" in hook.relevant(code, "pipeline.py")
 

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from mlops_local.domain.checks import Check
 from mlops_local.domain.errors import ConfigError
-from mlops_local.engines.data.relations import name, table
+from mlops_local.domain.sql import name, quote
+from mlops_local.engines.data.relations import table
 
 if TYPE_CHECKING:
     import duckdb
@@ -129,8 +130,7 @@ def _literal(value: Any) -> str:
         return str(value).lower()
     if isinstance(value, (int, float)):
         return repr(value)
-    text = value.isoformat() if hasattr(value, "isoformat") else str(value)
-    return "'" + text.replace("'", "''") + "'"
+    return quote(value.isoformat() if hasattr(value, "isoformat") else str(value))
 
 
 def _counts(db: duckdb.DuckDBPyConnection, rules: Mapping[Check, str]) -> tuple[int, dict[Check, int]]:

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 from mlops_local.domain.difference import RowChanges, RowSample
 from mlops_local.domain.errors import DataError
+from mlops_local.domain.sql import name, quote
 from mlops_local.engines.data import keyed
 from mlops_local.engines.data.keyed import PAIRED, Differing, same
-from mlops_local.engines.data.relations import columns, name, table
+from mlops_local.engines.data.relations import columns, table
 
 if TYPE_CHECKING:
     import duckdb
@@ -179,7 +180,7 @@ def _equal(left: Any, right: Any) -> bool:
 def _write(db: duckdb.DuckDBPyConnection, differing: Differing, to: Path, common: Sequence[str]) -> None:
     """Every differing row in one file: the first side without `removed` and `before`, with the rest, is the second."""
     word = "change" if "change" not in common else "~change"
-    target = "'" + str(to).replace("'", "''") + "'"
+    target = quote(str(to))
     parts = [
         f"SELECT CASE WHEN {PAIRED} THEN '{paired}' ELSE '{alone}' END AS {name(word)}, * EXCLUDE ({PAIRED}) FROM {made}"
         for made, paired, alone in ((differing.gone, "before", "removed"), (differing.come, "after", "added"))

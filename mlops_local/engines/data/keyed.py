@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from mlops_local.engines.data.relations import name
+from mlops_local.domain.sql import name
 
 if TYPE_CHECKING:
     import duckdb

@@ -10,6 +10,8 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mlops_local.domain.sql import quote
+
 if TYPE_CHECKING:
     import duckdb
 
@@ -42,14 +44,9 @@ def connect(scratch: Path, *, memory: str = MEMORY) -> Iterator[duckdb.DuckDBPyC
         yield db
 
 
-def name(column: str) -> str:
-    """Return a column's name as SQL has it."""
-    return '"' + column.replace('"', '""') + '"'
-
-
 def table(files: Sequence[Path]) -> str:
     """Return the FROM item for the rows of some Parquet files."""
-    listed = ", ".join("'" + str(file).replace("'", "''") + "'" for file in files)
+    listed = ", ".join(quote(str(file)) for file in files)
     return f"read_parquet([{listed}], hive_partitioning = false, union_by_name = true)"
 
 
