@@ -98,6 +98,8 @@ def compare(
         return Difference(before.label, after.label, (), moved)
     old, new = (_sketches(project, held) for held in (before, after))
     schema = _schema(before, after)
+    there = [{name: None for columns in side.values() for name in columns} for side in (old, new)]
+    diff.require(key, [name for name in there[0] if name in there[1]])  # also where all files are on both sides
     tables = diff.Tables(*_unshared(project, before, after), key, private)
     counted = _rows(project, tables, to, samples)
     rows = replace(

@@ -103,6 +103,16 @@ def test_a_side_that_is_nothing_is_said(project: Project) -> None:
         datadiff.compare(project, *sides)
 
 
+def test_a_key_that_is_no_column_is_said_where_nothing_differs(project: Project) -> None:
+    """A misspelled key is not passed over because no row had to be looked at."""
+    data.snapshot(project, SOURCE)
+    sides = datadiff.sides(project, [SOURCE], SOURCE.name, here=project.root)
+    with pytest.raises(DataError, match="'idd' is not on both sides"):
+        datadiff.compare(project, *sides, key=["idd"])
+    rows = datadiff.compare(project, *sides, key=["id"]).rows
+    assert rows is not None and (rows.added, rows.removed, rows.changed) == (0, 0, 0)
+
+
 def test_files_are_added_removed_changed_and_moved() -> None:
     """By content: what only has another path was moved; copies are told apart one by one."""
     before = {"a": "1", "b": "2", "c": "3", "d": "3", "e": "5"}

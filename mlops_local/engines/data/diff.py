@@ -59,12 +59,10 @@ def rows(
     old, new = (columns(db, files) for files in (tables.before, tables.after))
     old, new = old or new, new or old
     common = [column for column in old if column in new]
-    for column in tables.key:
-        if old and column not in common:
-            raise DataError(f"the key's column {column!r} is not on both sides", hint=f"both have: {', '.join(common)}")
+    if not old:
+        return RowChanges(0, 0)
+    require(tables.key, common)
     if not common:
-        if not old:
-            return RowChanges(0, 0)
         raise DataError("the two sides have no column in common", hint="compare versions of one table")
     casts = {column: _comparable(old[column], new[column]) for column in common}
     for side, files, kinds in (("a", tables.before, old), ("b", tables.after, new)):
@@ -78,6 +76,13 @@ def rows(
         _write(db, found, to, common)
     shown = _samples(db, found, casts, tables.key, samples)
     return RowChanges(counts[0], counts[1], found.added, found.removed, found.changed, found.cells, shown)
+
+
+def require(key: Sequence[str], common: Sequence[str]) -> None:
+    """Refuse a key that is not among the columns of both sides. Raises DataError."""
+    for column in key:
+        if column not in common:
+            raise DataError(f"the key's column {column!r} is not on both sides", hint=f"both have: {', '.join(common)}")
 
 
 _INTEGERS = frozenset({"TINYINT", "SMALLINT", "INTEGER", "BIGINT", "UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT", "HUGEINT"})
