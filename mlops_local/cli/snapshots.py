@@ -11,6 +11,7 @@ from mlops_local.cli.output import Column
 
 if TYPE_CHECKING:
     from mlops_local.domain.assets import ColumnProfile, Snapshot
+    from mlops_local.domain.checks import Finding
 
 _BLOCKS = "▁▂▃▄▅▆▇█"
 _PLAIN = "_.-=+*#@"
@@ -96,6 +97,15 @@ def _values(item: ColumnProfile) -> str:
     if len(item.bins) > 1:
         return bars(item.bins)
     return ", ".join(f"{value} {count:,}" for value, count in item.top[:3])
+
+
+def findings(found: Sequence[Finding], indent: str = "") -> None:
+    """Write what breaks rules on a line each, and some of the rows below it."""
+    for item in found:
+        output.line(f"{indent}{item.severity:<7}  {item.line}")
+        for row in item.samples:
+            values = (f"{name} {'null' if value is None else output.escape(output.text(value))}" for name, value in row.items())
+            output.line(f"{indent}{'':<7}  {', '.join(values)}")
 
 
 def bars(counts: Sequence[int]) -> str:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from mlops_local.domain.checks import Finding
     from mlops_local.domain.difference import ColumnChange, Difference, RowSample
     from mlops_local.domain.graph import Source
+    from mlops_local.services.leaks import Leaks
 
 _names = click.argument("names", nargs=-1, metavar="[SOURCE]...")
 _NOTED_PSI = 0.1
@@ -91,11 +92,14 @@ def diff(
 @json_option
 @click.pass_obj
 def check(settings: Settings, names: tuple[str, ...], suggest: bool) -> None:
-    """Hold the sources against the rules of mlops.toml; exit 1 when one that is an error is broken. `train` does this first."""
+    """Hold the sources against the rules of mlops.toml; exit 1 when one that is an error is broken. `train` does this first.
+
+    Says too what looked like a leak when the features of models were made of these sources as they are now.
+    """
     from mlops_local.cli import output
     from mlops_local.domain.checks import ERROR
     from mlops_local.services import checks as service
-    from mlops_local.services import data
+    from mlops_local.services import data, leaks
 
     project = settings.project()
     every = _sources(settings)
@@ -105,10 +109,12 @@ def check(settings: Settings, names: tuple[str, ...], suggest: bool) -> None:
             output.line(service.suggest(project, chosen, emit=emit))
             return
         found = service.check(project, every, [source.name for source in chosen], emit=emit)
+        models = leaks.known(project, [source.name for source in chosen], emit=emit)
+    found += [item for model in models for item in model.findings]
     if settings.json:
         output.items("finding", found)
     else:
-        findings(found, [source.name for source in chosen if service.rules(project, source.name)])
+        findings(found, [source.name for source in chosen if service.rules(project, source.name)], models)
     raise SystemExit(int(any(item.severity == ERROR for item in found)))
 
 
@@ -155,17 +161,19 @@ def pull(settings: Settings, names: tuple[str, ...]) -> None:
         output.items("pull", found)
 
 
-def findings(found: Sequence[Finding], checked: Sequence[str]) -> None:
-    """Write what breaks rules, and some rows of each."""
-    from mlops_local.cli import output
+def findings(found: Sequence[Finding], checked: Sequence[str], models: Sequence[Leaks]) -> None:
+    """Write what breaks rules, with some rows of each, and what holds."""
+    from mlops_local.cli import output, snapshots
 
-    for item in found:
-        output.line(f"{item.severity:<7}  {item.line}")
-        for row in item.samples:
-            output.line("         " + ", ".join(f"{name} {_value(value)}" for name, value in row.items()))
+    snapshots.findings(found)
     for name in checked:
         if not any(item.source == name for item in found):
             output.line(f"ok       {name}: every rule holds")
+    for item in models:
+        if item.unknown:
+            output.line(f"unknown  {item.model}: `mlops train` looks for leaks when it makes the features ({item.unknown})")
+        elif not item.findings:
+            output.line(f"ok       {item.model}: no feature tells the label by itself, no row of test is in train")
     if not checked:
         output.line("mlops.toml has no rules for these sources; `mlops data check --suggest` prints some")
 

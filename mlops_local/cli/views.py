@@ -107,6 +107,9 @@ def _run(detail: RunDetail) -> None:
     if detail.curves:
         output.line("\nCurves")
         curves.table(detail.curves)
+    if detail.findings:
+        output.line("\nFindings")
+        snapshots.findings(detail.findings, indent="  ")
     _section("Parameters", [(key, output.given(value)) for key, value in run.params.items()])
     if detail.steps:
         output.line("\nSteps")

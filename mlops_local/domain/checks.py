@@ -1,4 +1,4 @@
-"""Rules a source's rows must obey, from `[data.NAME.checks]` in mlops.toml, and what breaks them.
+"""Rules a source's rows must obey, from `[data.NAME.checks]` in mlops.toml, and what breaks them; what a model should not know.
 
 `parse` turns the table into rules and collects every problem. Python 3.10: imported with the project's configuration.
 """
@@ -12,6 +12,8 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 ERROR, WARNING = "error", "warning"
+LEAKAGE, OVERLAP = "leakage", "overlap"
+"""Rules that nobody writes: a feature that tells the label by itself, rows of test that are in train."""
 _UNITS = {"s": 1, "min": 60, "h": 3600, "d": 86400, "w": 604800}
 
 
@@ -44,9 +46,10 @@ class Check:
 
 @dataclass(frozen=True)
 class Finding:
-    """A rule that a snapshot breaks."""
+    """A rule that a snapshot breaks, or a model's features."""
 
     source: str
+    """Empty of a finding on a model, whose rows come from several."""
     snapshot: str
     rule: str
     severity: str
@@ -59,12 +62,14 @@ class Finding:
     """What is not said by the counts."""
     samples: tuple[Mapping[str, Any], ...] = field(default=(), compare=False)
     """Some of those rows: their key and the columns of the rule; private columns hidden."""
+    model: str = ""
+    """The model whose features they are; empty of a finding on a source."""
 
     @property
     def line(self) -> str:
         """Everything but the rows, on one line."""
         counted = f"{self.failed:,} of {self.rows:,} rows" if not self.note else self.note
-        return f"{self.source}: {self.rule}: {counted}"
+        return f"{self.source or self.model}: {self.rule}: {counted}"
 
 
 def to_json(finding: Finding) -> dict[str, Any]:
@@ -77,6 +82,11 @@ def to_json(finding: Finding) -> dict[str, Any]:
 def from_json(value: Mapping[str, Any]) -> Finding:
     """Back from `to_json`. Raises TypeError, KeyError."""
     return Finding(**{**value, "columns": tuple(value["columns"]), "samples": tuple(value["samples"])})
+
+
+def of_report(report: Mapping[str, Any]) -> tuple[Finding, ...]:
+    """What a step found on its model, from what it said of itself."""
+    return tuple(from_json(item) for item in report.get("findings", ()))
 
 
 def _plain(value: Any) -> Any:

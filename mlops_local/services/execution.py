@@ -16,6 +16,7 @@ from functools import partial
 from queue import Empty, SimpleQueue
 from typing import Any
 
+from mlops_local.domain import checks as checking
 from mlops_local.domain import events, names, secrets
 from mlops_local.domain.assets import Snapshot
 from mlops_local.domain.errors import MlopsError, StepFailed, StoreBusy
@@ -468,6 +469,8 @@ class Execution:
         self.emit(Progress("step_ended", text, step=result.name, data=told))
         for note in (*result.report.get("notes", ()), *result.report.get("warnings", ())):
             self.emit(Progress("note", f"  {note}", step=result.name))
+        for item in checking.of_report(result.report):
+            self.emit(Progress("warning", item.line, step=result.name))
         for text in undeclared(result):
             self.emit(Progress("warning", f"{result.name} {text}", step=result.name))
 

@@ -13,7 +13,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from mlops_local.domain import checks
 from mlops_local.domain.assets import ModelVersion, Snapshot, Verdict
+from mlops_local.domain.checks import Finding
 from mlops_local.domain.errors import UsageError
 from mlops_local.domain.plan import StepResult
 from mlops_local.domain.runs import Curve, Run, StepRun, short_id
@@ -50,6 +52,8 @@ class RunDetail:
     """Source -> id of the snapshot it read."""
     intervals: Mapping[str, tuple[float, float]]
     """Metric -> low and high, where known."""
+    findings: tuple[Finding, ...]
+    """What broke the rules of the data it read, as it was found last, and what looks like a leak in its models."""
     tags: Mapping[str, str]
     notes: tuple[str, ...]
     artifacts: tuple[Artifact, ...]
@@ -119,6 +123,10 @@ def detail(project: Project, identifier: str) -> RunDetail:
             versions=_versions(project, identifier),
             snapshots=read,
             intervals=history.intervals(db, identifier),
+            findings=(
+                *history.findings(db, read),
+                *(item for result in results.values() for item in checks.of_report(result.report)),
+            ),
             tags=history.tags(db, identifier),
             notes=tuple(text for _, text in history.notes(db, identifier)),
             artifacts=tuple(Artifact(*row) for row in history.artifacts(db, identifier)),

@@ -186,6 +186,7 @@ class Rows:
             )
         )
         if done:
+            self._findings((result.get("report") or {}).get("findings", ()), ("", ""), line["run"], time, number)
             self.tables["step_output"] += [
                 (
                     line["run"],
@@ -218,6 +219,12 @@ class Rows:
         """A snapshot was held against the rules of its source."""
         where = clean(line["source"]), line["snapshot"]
         self.tables["checked"].append((*where, clean(line.get("run")), len(line["findings"]), time, number))
+        self._findings(line["findings"], where, "", time, number)
+
+    def _findings(
+        self, found: Sequence[Mapping[str, Any]], where: tuple[str, str], run: str, time: datetime, number: int
+    ) -> None:
+        """What breaks rules: of a source's snapshot, or of a model in the run that made its features."""
         self.tables["finding"] += [
             (
                 *where,
@@ -230,8 +237,10 @@ class Rows:
                 text(item.get("samples") or []),
                 time,
                 number,
+                clean(item.get("model")),
+                run,
             )
-            for item in line["findings"]
+            for item in found
         ]
 
     def snapshot_tag(self, journal: str, line: Mapping[str, Any], time: datetime, number: int) -> None:

@@ -16,6 +16,7 @@ from mlops_local.store.database import Db
 
 if TYPE_CHECKING:  # at runtime where they are made: a list of runs needs none of them, and is the command typed most
     from mlops_local.domain.assets import ColumnProfile, Snapshot
+    from mlops_local.domain.checks import Finding
     from mlops_local.domain.plan import StepResult
 
 _RUN = 'id, name, kind, state, started, ended, seconds, message, error, "commit", dirty, incomplete, targets'
@@ -317,6 +318,21 @@ def run_snapshots(db: Db, run: str) -> dict[str, str]:
     """Return source -> snapshot id of what a run looked at."""
     sql = "SELECT source, max_by(id, (time, n)) FROM store.snapshot_seen WHERE run = ? GROUP BY source ORDER BY source"
     return dict(db.execute(sql, [run]).fetchall())
+
+
+def findings(db: Db, snapshots: Mapping[str, str]) -> list[Finding]:
+    """Return what breaks the rules of these snapshots (source -> id), as it was found last."""
+    sql = (
+        "SELECT source, snapshot, rule, severity, columns, failed, rows, note, samples FROM finding WHERE model = '' "
+        "AND (source, snapshot) IN (SELECT unnest(?), unnest(?)) ORDER BY source, time, rule"
+    )
+    from mlops_local.domain.checks import Finding  # noqa: PLC0415  (as those above)
+
+    found = db.execute(sql, [list(snapshots), list(snapshots.values())]).fetchall() if snapshots else []
+    return [
+        Finding(source, snapshot, rule, severity, tuple(columns), failed, rows, note, tuple(json.loads(samples)))
+        for source, snapshot, rule, severity, columns, failed, rows, note, samples in found
+    ]
 
 
 def artifacts(db: Db, run: str) -> list[tuple[str, str, int]]:

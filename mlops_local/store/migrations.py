@@ -127,7 +127,7 @@ _CHECKS = """
 CREATE TABLE IF NOT EXISTS store.checked (source VARCHAR, snapshot VARCHAR, run VARCHAR, findings BIGINT, time TIMESTAMP,
     n BIGINT);
 CREATE TABLE IF NOT EXISTS store.finding (source VARCHAR, snapshot VARCHAR, rule VARCHAR, severity VARCHAR, columns VARCHAR[],
-    failed BIGINT, rows BIGINT, note VARCHAR, samples VARCHAR, time TIMESTAMP, n BIGINT);
+    failed BIGINT, rows BIGINT, note VARCHAR, samples VARCHAR, time TIMESTAMP, n BIGINT, model VARCHAR, run VARCHAR);
 CREATE TABLE IF NOT EXISTS store.snapshot_tag (source VARCHAR, name VARCHAR, snapshot VARCHAR, time TIMESTAMP, n BIGINT);
 """
 
@@ -139,6 +139,13 @@ def _findings(db: Db) -> None:
         db.execute(f"CREATE OR REPLACE VIEW main.{name} AS {views.VIEWS[name]}")
 
 
+def _leaks(db: Db) -> None:
+    """What was found on models stands beside what was found on sources."""
+    for column in ("model", "run"):
+        db.execute(f"ALTER TABLE store.finding ADD COLUMN IF NOT EXISTS {column} VARCHAR")
+    db.execute(f"CREATE OR REPLACE VIEW main.finding AS {views.VIEWS['finding']}")
+
+
 MIGRATIONS: tuple[tuple[str, Callable[[Db], None]], ...] = (
     ("first tables", _first),
     ("a run's interpreter and packages", _interpreters),
@@ -147,6 +154,7 @@ MIGRATIONS: tuple[tuple[str, Callable[[Db], None]], ...] = (
     ("how a snapshot is kept", _kept),
     ("resumed runs", _resumed),
     ("findings of checks and names of snapshots", _findings),
+    ("findings on models", _leaks),
 )
 """Name and function; a migration's number is its place, from 1."""
 

@@ -71,10 +71,13 @@ VIEWS: dict[str, str] = {
         FROM store.column_profile
         WHERE snapshot NOT IN (SELECT subject FROM store.deleted)""",
     "finding": """
-        SELECT f.source, f.snapshot, f.rule, f.severity, f.columns, f.failed, f.rows, f.note, f.samples, f.time
+        SELECT f.source, f.snapshot, f.rule, f.severity, f.columns, f.failed, f.rows, f.note, f.samples, f.time,
+            coalesce(f.model, '') AS model, coalesce(f.run, '') AS run
         FROM store.finding f
-        JOIN (FROM store.checked QUALIFY row_number() OVER (PARTITION BY source, snapshot ORDER BY time DESC, n DESC) = 1) c
-            ON c.source = f.source AND c.snapshot = f.snapshot AND c.time = f.time AND c.n = f.n""",
+        LEFT JOIN
+            (FROM store.checked QUALIFY row_number() OVER (PARTITION BY source, snapshot ORDER BY time DESC, n DESC) = 1) c
+            ON c.source = f.source AND c.snapshot = f.snapshot AND c.time = f.time AND c.n = f.n
+        WHERE c.source IS NOT NULL OR (f.model <> '' AND f.run NOT IN (SELECT subject FROM store.deleted))""",
     "snapshot_tag": """
         SELECT source, name, snapshot, time
         FROM (FROM store.snapshot_tag QUALIFY row_number() OVER (PARTITION BY source, name ORDER BY time DESC, n DESC) = 1)

@@ -11,8 +11,9 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import reduce
 from typing import Any
 
+from mlops_local.domain import checks
 from mlops_local.domain.errors import StepFailed
-from mlops_local.domain.graph import Model, Step
+from mlops_local.domain.graph import Model, Source, Step
 from mlops_local.domain.splits import from_text
 from mlops_local.domain.xy import XY
 from mlops_local.worker import leaks
@@ -41,7 +42,14 @@ def divide(step: Step, declaration: Any, rows: Any, *, seed: int) -> dict[str, A
 
 
 def features(
-    model: Model, declaration: Any, parts: Mapping[str, Any], states: Mapping[str, Any], *, hidden: Sequence[str], seed: int
+    model: Model,
+    declaration: Any,
+    parts: Mapping[str, Any],
+    states: Mapping[str, Any],
+    *,
+    hidden: Sequence[str],
+    seed: int,
+    sources: Sequence[Source] = (),
 ) -> tuple[dict[str, XY], dict[str, Any]]:
     """Turn each part's rows into features and label.
 
@@ -52,9 +60,10 @@ def features(
         states: the transform's further arguments.
         hidden: outcome columns; neither they nor the label's columns reach the transform.
         seed: of the row-wise check's sample.
+        sources: the pipeline's, which say what names a row and which columns are not shown.
 
     Returns:
-        An XY a part, and the report: rows, dropped rows, notes.
+        An XY a part, and the report: rows, dropped rows, notes, what looks like a leak.
 
     Raises:
         StepFailed: the label or the transform does not fit the rows, or the transform is not row-wise.
@@ -87,7 +96,15 @@ def features(
         # One cast at one place: LightGBM compares in float64 and ONNX in float32, so both are given float32.
         outputs[part] = XY(frame.select(pl.all().cast(pl.Float32)), y, rows)
     _one_schema(outputs)
-    report["notes"] += leaks.notes(outputs["train"], outputs["test"], folded=bool(model.folds))
+    leaking = leaks.found(
+        model.name,
+        outputs["train"],
+        outputs["test"],
+        folded=bool(model.folds),
+        key=[name for source in sources for name in source.key],
+        private=[name for source in sources for name in source.private],
+    )
+    report["findings"] = [checks.to_json(item) for item in leaking]
     report["features"] = outputs["train"].X.columns
     report["label"] = {part: _means(xy.y) for part, xy in outputs.items()}
     return outputs, report

@@ -5,8 +5,10 @@ Both are warnings: there are honest reasons for either. Loaded where the feature
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
+from mlops_local.domain.checks import LEAKAGE, OVERLAP, WARNING, Finding
 from mlops_local.domain.xy import XY
 
 TELLS = 0.99
@@ -15,39 +17,56 @@ FEWEST = 200
 """With fewer rows a feature may well do that by chance."""
 ROWS = 50_000
 """Rows looked at for that: an AUC of 0.99 is not mistaken for 0.98 in so many."""
+SAMPLES = 5
+"""Rows shown."""
 
 
-def notes(train: XY, test: XY, *, folded: bool) -> list[str]:
-    """Say what looks like a leak.
+def found(
+    model: str, train: XY, test: XY, *, folded: bool, key: Collection[str] = (), private: Collection[str] = ()
+) -> list[Finding]:
+    """Return what looks like a leak.
 
     Args:
+        model: whose rows they are.
         train: what a candidate fits on.
         test: what it is judged on.
         folded: train holds the rows of every fold, those that are held out included.
+        key: columns that name a row in samples.
+        private: columns whose values are not shown.
     """
-    return [*_telling(train), *([] if folded else _shared(train, test))]
+    return [*_telling(model, train), *([] if folded else _shared(model, train, test, key, private))]
 
 
-def _telling(train: XY) -> list[str]:
+def _telling(model: str, train: XY) -> list[Finding]:
     labels = train.y.get_columns() if hasattr(train.y, "get_columns") else [train.y]
     if len(train) < FEWEST:
         return []
     step = max(1, -(-len(train) // ROWS))
     features = train.X.gather_every(step)
-    found = []
+    told = []
     for label in labels:
         y = label.gather_every(step)
         if y.n_unique() != 2:
             continue
+        named = f" {label.name}" if len(labels) > 1 else ""
         for feature in features.get_columns():
             area = auc(feature, y == y.max())
-            if max(area, 1 - area) >= TELLS:
-                named = f" {label.name}" if len(labels) > 1 else ""
-                found.append(
-                    f"feature '{feature.name}' tells the label{named} by itself (AUC {max(area, 1 - area):.3f} on train): "
-                    "is it known when predictions are asked for?"
+            area = max(area, 1 - area)
+            if area >= TELLS:
+                said = f"it tells the label{named} by itself (AUC {area:.3f} on train)"
+                told.append(
+                    Finding(
+                        "",
+                        "",
+                        f"{LEAKAGE} {feature.name}",
+                        WARNING,
+                        (feature.name,),
+                        rows=len(y),
+                        note=f"{said}: is it known when predictions are asked for?",
+                        model=model,
+                    )
                 )
-    return found
+    return told
 
 
 def auc(feature: Any, positive: Any) -> float:
@@ -62,16 +81,22 @@ def auc(feature: Any, positive: Any) -> float:
     return float((ranks.filter(positive).sum() - many * (many + 1) / 2) / (many * few))
 
 
-def _shared(train: XY, test: XY) -> list[str]:
+def _shared(model: str, train: XY, test: XY, key: Collection[str], private: Collection[str]) -> list[Finding]:
     """Rows of test that stand in train too, every column the same."""
     if train.rows.schema != test.rows.schema or not train.rows.width:
         return []
     try:
-        count = int(test.rows.hash_rows().is_in(train.rows.hash_rows().implode()).sum())
+        there = test.rows.hash_rows().is_in(train.rows.hash_rows().implode())
     except Exception:  # noqa: BLE001  (a column polars cannot hash: then nothing is known)
         return []
+    count = int(there.sum())
     if not count:
         return []
-    return [
-        f"{count:,} of {len(test):,} rows of test are in train too, every column the same: what is measured on them flatters"
-    ]
+    note = f"{count:,} of {len(test):,} rows of test are in train too, every column the same: what is measured on them flatters"
+    columns = [name for name in test.rows.columns if name in key] or test.rows.columns[:SAMPLES]
+    rows = test.rows.filter(there).head(SAMPLES).select(columns).to_dicts()
+    samples = tuple(
+        {name: "(private)" if name in private else None if value is None else str(value) for name, value in row.items()}
+        for row in rows
+    )
+    return [Finding("", "", f"{OVERLAP} of test with train", WARNING, (), count, len(test), note, samples, model)]

@@ -46,7 +46,13 @@ def run(job: StepJob, declaration: Any, values: Mapping[str, Any]) -> tuple[dict
     hidden = tuple(dict.fromkeys(column for source in job.graph.sources for column in source.outcome))
     if job.step.kind == "features":
         made, report = evaluate.features(
-            model, declaration, {part: values[part] for part in PARTS}, states, hidden=hidden, seed=job.seed
+            model,
+            declaration,
+            {part: values[part] for part in PARTS},
+            states,
+            hidden=hidden,
+            seed=job.seed,
+            sources=job.graph.sources,
         )
         return dict(made), report
     node = evaluate.Node(

@@ -173,3 +173,63 @@ def test_declared_types_make_another_snapshot(project: Project) -> None:
         data.snapshot(project, Source("people", "data/people.csv", schema={"agee": "Int64"}))
     shutil.rmtree(project.layout.cache)
     assert pl.read_csv(project.root / "data/people.csv").height == 4
+
+
+LEAKY = """
+from typing import NamedTuple
+import polars as pl
+import mlops_local as mlops
+
+rows = mlops.data("data/rows.csv", key=["id"], private=["size"])
+
+class Split(NamedTuple):
+    train: pl.DataFrame
+    valid: pl.DataFrame
+    test: pl.DataFrame
+
+@mlops.step
+def split(rows: pl.DataFrame) -> Split:
+    return Split(rows[:300], rows[300:350], rows[290:])
+
+@mlops.transform
+def features(rows: pl.LazyFrame) -> pl.LazyFrame:
+    return rows.select("size", "told")
+
+late = mlops.model("late", label=pl.col("late"), split=split, features=features, metric="auc")
+
+@late.candidate
+def never(train: mlops.XY, valid: mlops.XY) -> None: ...
+"""
+
+
+def test_what_a_training_finds_on_its_model_is_recorded(project: Project) -> None:
+    """A leak and rows in train and test are warnings, of that run and for `data check`, until code or data are others."""
+    root, runner = project.root, CliRunner()
+    lines = (f"{number},{number % 7},{number % 2},{number % 2 * 3}" for number in range(400))
+    (root / "data/rows.csv").write_text("id,size,late,told\n" + "\n".join(lines) + "\n")
+    (root / "pipeline.py").write_text(LEAKY)
+
+    def shown(*command: str) -> str:
+        ended = runner.invoke(cli, ["-C", str(root), *command])
+        assert ended.exit_code == 0, ended.output
+        return ended.stdout
+
+    assert "unknown  late: `mlops train` looks for leaks when it makes the features (never run)" in shown("data", "check")
+    said: list[Progress] = []
+    done = train.train(project, ["late.features"], emit=said.append)
+    warned = [item.text for item in said if item.kind == "warning"]
+    leak, overlap = (f"late: {rule}" for rule in ("leakage told: it tells the label", "overlap of test with train: 10 of 110"))
+    assert len(warned) == 2 and warned[0].startswith(leak) and warned[1].startswith(overlap)
+    for page in (shown("data", "check", "rows"), shown("show", done.run)):
+        assert leak in page and overlap in page and "id 290" in page
+    query = (
+        f"SELECT rule, severity, columns, failed, rows FROM finding WHERE model = 'late' AND run = '{done.run}' ORDER BY rule"
+    )
+    assert list(sql.sql(project, query).rows) == [
+        ("leakage told", "warning", ["told"], 0, 300),
+        ("overlap of test with train", "warning", [], 10, 110),
+    ]
+    listed = json.loads(shown("data", "check", "--json"))["items"]
+    assert [item["rule"] for item in listed if item["model"] == "late"] == ["leakage told", "overlap of test with train"]
+    (root / "pipeline.py").write_text(LEAKY.replace('"size", "told"', '"size"'))
+    assert "unknown  late" in shown("data", "check") and leak not in shown("data", "check")

@@ -29,18 +29,22 @@ def test_the_area_is_the_chance_of_a_positive_above_a_negative(rows: list[tuple[
         assert found == 0.5
 
 
-def test_a_feature_that_tells_the_label_is_said() -> None:
+def test_a_feature_that_tells_the_label_is_found() -> None:
     """Whichever way it points; a good honest feature and a number as label are not."""
     labels = [0, 1] * 150
     train = _xy({"same": [-float(x) for x in labels], "honest": [x + i % 3 for i, x in enumerate(labels)]}, labels)
-    (note,) = leaks.notes(train, train, folded=True)
-    assert "feature 'same' tells the label by itself (AUC 1.000 on train)" in note
-    assert leaks.notes(_xy({"x": [*map(float, range(300))]}, [*range(300)]), train, folded=True) == []
+    (found,) = leaks.found("late", train, train, folded=True)
+    assert found.line.startswith("late: leakage same: it tells the label by itself (AUC 1.000 on train)")
+    assert (found.severity, found.columns, found.rows) == ("warning", ("same",), 300)
+    assert leaks.found("late", _xy({"x": [*map(float, range(300))]}, [*range(300)]), train, folded=True) == []
 
 
-def test_rows_of_test_in_train_are_counted() -> None:
-    """Rows that are the same in every column; not where folds put every row into train by design."""
+def test_rows_of_test_in_train_are_counted_and_shown() -> None:
+    """Rows that are the same in every column, by their key, private values hidden; not where folds put every row into train."""
     train, test = _xy({"x": [1.0, 2.0, 3.0]}, [0, 0, 1]), _xy({"x": [3.0, 4.0]}, [0, 1], start=2)
-    (note,) = leaks.notes(train, test, folded=False)
-    assert note.startswith("1 of 2 rows of test are in train too")
-    assert leaks.notes(train, test, folded=True) == []
+    (found,) = leaks.found("late", train, test, folded=False, key=["id", "x"], private=["x"])
+    assert found.line.startswith("late: overlap of test with train: 1 of 2 rows of test are in train too")
+    assert (found.failed, found.rows, found.samples) == (1, 2, ({"x": "(private)", "id": "2"},))
+    (bare,) = leaks.found("late", train, test, folded=False)
+    assert bare.samples == ({"x": "3.0", "id": "2"},)
+    assert leaks.found("late", train, test, folded=True) == []
