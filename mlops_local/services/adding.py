@@ -16,7 +16,8 @@ from mlops_local.domain.assets import Snapshot
 from mlops_local.domain.errors import ConfigError, DataError, UsageError
 from mlops_local.domain.graph import Source
 from mlops_local.domain.progress import Emit, Progress, ignore
-from mlops_local.engines.data import profile
+from mlops_local.engines.data import files as data_files
+from mlops_local.engines.data import profile, refusal
 from mlops_local.services import data, locking, planning
 from mlops_local.services.project import CONFIG, Project, read_config
 from mlops_local.store import files
@@ -80,15 +81,17 @@ def _pattern(root: Path, path: Path) -> str:
 
 def _snapshot(project: Project, source: Source, emit: Emit, *, known: bool) -> tuple[Snapshot, Source]:
     """A table where the files are one, else files that nobody looks into."""
-    try:
-        made = data.snapshot(project, source, emit=emit)
-        opaque = not known and all(entry.rows is None for entry in made.files)
-        return made, replace(source, kind="files") if opaque else source
-    except DataError as error:
-        paths = data.hashes(project, source)
-        if known or {profile.form(path) for path in paths} == {"opaque"}:
-            raise
-        emit(Progress("note", f"{source.name} is no table ({error.message}): kept as files"))
+    if known:
+        return data.snapshot(project, source, emit=emit), source
+    paths = data_files.find(project.root, source.pattern, source=source.name)
+    if any(profile.form(path) != "opaque" for path in paths):
+        try:
+            return data.snapshot(project, source, emit=emit), source
+        except DataError as error:
+            data.hashes(project, source)  # what cannot be read at all is no file either
+            emit(Progress("note", f"{source.name} is no table ({error.message}): kept as files"))
+    elif packed := next((path for path in paths if refusal.no_table(path)), ""):
+        emit(Progress("note", f"{packed} {refusal.no_table(packed)}, so {source.name} has no rows: kept as files"))
     source = replace(source, kind="files")
     return data.snapshot(project, source, emit=emit), source
 

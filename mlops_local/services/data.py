@@ -18,12 +18,13 @@ from mlops_local.domain.assets import FileEntry, Snapshot
 from mlops_local.domain.errors import AmbiguousReference, DataError, UsageError
 from mlops_local.domain.graph import Source
 from mlops_local.domain.progress import Emit, Progress, ignore
-from mlops_local.engines.data import chunks, files, profile
+from mlops_local.engines.data import chunks, files, profile, refusal
 from mlops_local.services import profiles, references
 from mlops_local.services.project import CONFIG, Project
 from mlops_local.store import cache, packs
 from mlops_local.store.journal import Journal
 
+_UNPACK = 'tables are Parquet, CSV, TSV, JSON lines and Arrow: unpack or convert it, or say kind="files" where a file is meant'
 REFERENCE_BYTES = 1_000_000_000
 """A source larger than this is not copied into the object store."""
 
@@ -91,6 +92,9 @@ def snapshot(
             f"{fully(project, source.name)}"
         )
         emit(Progress("note", text, data=_said(made, new=True)))
+    if plain := _no_table(source, made):
+        text = f"source {made.source}: {plain}: kept as a file, without rows; {_UNPACK}"
+        emit(Progress("warning", text, data=_said(made, new=True)))
     journal(project, made, run)
     cache.save_snapshot(project.layout, made)
     change = _difference(before, made) if before is not None else "new"
@@ -374,8 +378,19 @@ def _require_names(source: Source, paths: Iterable[str]) -> None:
 def _require(source: Source, held: Snapshot) -> None:
     wanted = {"key": source.key, "time": (source.time,) if source.time else (), "outcome": source.outcome}
     wanted |= {"private": source.private, "schema": tuple(source.schema)}
+    named = next((argument for argument, columns in wanted.items() if columns), "")
+    if named and (plain := _no_table(source, held)):
+        raise DataError(f"source {source.name}: {plain}: it has no columns, and {named} names one", hint=_UNPACK)
     if source.kind == "table" and (held.columns or any(wanted.values())):
         profile.require([column.name for column in held.columns], wanted, source=source.name)
+
+
+def _no_table(source: Source, held: Snapshot) -> str:
+    """Say which file of a source that was to be a table is none, and why; empty where it is one."""
+    if source.kind != "table" or any(entry.rows is not None for entry in held.files):
+        return ""
+    path = held.files[0].path
+    return f"{path} {refusal.no_table(path) or 'is of no kind that is read as a table'}"
 
 
 def _difference(before: Snapshot, made: Snapshot) -> str:

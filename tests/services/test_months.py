@@ -11,6 +11,7 @@ import pytest
 from mlops_local.domain.difference import Difference
 from mlops_local.domain.errors import DataError
 from mlops_local.domain.graph import Source
+from mlops_local.domain.progress import Progress
 from mlops_local.services import contents, data, datadiff, datalog, init, sql
 from mlops_local.services.project import Project, find
 from mlops_local.store import cache
@@ -79,11 +80,11 @@ def test_two_hundred_empty_columns(project: Project) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [
-        ("a.parquet", b"", "not a readable Parquet file"),
+        ("a.parquet", b"", "the file is empty"),
         ("a.parquet", b"PAR1" + b"\0" * 50, "not a readable Parquet file"),
         ("a.csv", b"", "the file is empty"),
-        ("a.csv", b"n\n" + b"1\n" * 10_100 + b"many\n", "many"),
-        ("a.jsonl", b'{"n": 1}\n{"n": \n', "a.jsonl"),
+        ("a.csv", b"n\n" + b"1\n" * 10_100 + b"many\n", "line 10102: 'many' in column n"),
+        ("a.jsonl", b'{"n": 1}\n{"n": \n', "a.jsonl, line 2: not JSON"),
     ],
 )
 def test_bad_files_have_one_clear_error(project: Project, name: str, content: bytes, said: str) -> None:
@@ -93,6 +94,21 @@ def test_bad_files_have_one_clear_error(project: Project, name: str, content: by
         data.snapshot(project, Source("bad", name))
     assert "source bad" in caught.value.message and name in caught.value.message and said in caught.value.message
     assert caught.value.hint and cache.snapshot(project.layout, "bad") is None
+
+
+def test_what_is_no_table_is_said_to_be_none(project: Project) -> None:
+    """A table that is compressed, a workbook or anything else is kept as a file and that is said, unless files are meant."""
+    (project.root / "a.csv.gz").write_bytes(b"\x1f\x8b")
+    said: list[Progress] = []
+    packed = Source("packed", "a.csv.gz")
+    for source in (packed, packed, Source("meant", "a.csv.gz", kind="files")):
+        data.snapshot(project, source, emit=said.append)
+    (warning,) = (item.text for item in said if item.kind == "warning")
+    assert (
+        warning.startswith("source packed: a.csv.gz is compressed: kept as a file, without rows") and 'kind="files"' in warning
+    )
+    with pytest.raises(DataError, match="is compressed: it has no columns, and key names one"):
+        data.snapshot(project, Source("packed", "a.csv.gz", key=("id",)))
 
 
 def test_a_table_with_no_row_is_one(project: Project) -> None:

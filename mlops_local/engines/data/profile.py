@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlops_local.domain.assets import ColumnProfile
 from mlops_local.domain.errors import DataError
-from mlops_local.engines.data import images, patterns, sketch, summary, text
+from mlops_local.engines.data import images, patterns, refusal, sketch, summary, text
 from mlops_local.engines.data.sketch import Sketch
 
 if TYPE_CHECKING:
@@ -156,7 +156,7 @@ def _sketch(path: str, file: Path, label: str, kinds: Mapping[str, Any]) -> dict
         for batch in opened(path, [file], kinds, every=True).collect_batches(chunk_size=BATCH, maintain_order=True):
             columns.feed(batch)
     except pl.exceptions.PolarsError as error:
-        raise _refused(path, file, label, error) from error
+        raise refusal.unreadable(path, file, form(path), label, kinds, error) from error
     found = columns.done()
     # Polars refuses a line with too many values, and fills one with too few by nulls from the last column on.
     if form(path) == "csv" and (found[next(reversed(found))].nulls or text.quoted(file)):
@@ -172,7 +172,7 @@ def types(files: Mapping[str, Path], label: str, schema: Mapping[str, str] | Non
         wanted = {column: getattr(pl, kind) for column, kind in (schema or {}).items()}
         return dict(opened(next(iter(files)), list(files.values()), wanted).collect_schema())
     except pl.exceptions.PolarsError as error:
-        raise DataError(f"{label}: its files do not fit together: {_first(error)}", hint=_FIT) from error
+        raise DataError(f"{label}: its files do not fit together: {refusal.first(error)}", hint=_FIT) from error
 
 
 def convert(path: str, file: Path, kinds: Mapping[str, Any], to: Path, label: str) -> None:
@@ -182,7 +182,7 @@ def convert(path: str, file: Path, kinds: Mapping[str, Any], to: Path, label: st
     try:
         opened(path, [file], kinds, every=True).sink_parquet(to, compression="zstd", compression_level=1)
     except pl.exceptions.PolarsError as error:
-        raise _unreadable(path, label, error) from error
+        raise refusal.unreadable(path, file, form(path), label, kinds, error) from error
 
 
 def _of_files(name: str, values: Sequence[Any]) -> ColumnProfile:
@@ -244,7 +244,7 @@ def values(root: Path, path: str, column: str, *, most: int = 21) -> tuple[dict[
         numeric = counts.schema[column].is_numeric()
         spread = kept.select(pl.col(column).cast(pl.Float64).std()).collect().item() if numeric else None
     except pl.exceptions.PolarsError as error:
-        raise _unreadable(path, f"source {Path(path).stem}", error) from error
+        raise refusal.unreadable(path, root / path, form(path), f"source {Path(path).stem}", {}, error) from error
     return dict(counts.iter_rows()), float(spread or 1.0)
 
 
@@ -287,10 +287,14 @@ def _schema(path: str, file: Path, label: str) -> dict[str, Any]:
 
     if form(path) == "csv":
         text.header(file, f"{label}: {path}", text.separator(Path(path)))
+    elif not file.stat().st_size:
+        raise refusal.empty(f"{label}: {path}")
     try:
         return dict(opened(path, [file]).collect_schema())
-    except pl.exceptions.PolarsError as error:
-        raise _refused(path, file, label, error) from error
+    except (pl.exceptions.PolarsError, OSError) as error:
+        if isinstance(error, OSError) and (form(path) != "arrow" or not file.exists()):  # of an Arrow file it says a cut one
+            raise
+        raise refusal.unreadable(path, file, form(path), label, {}, error) from error
 
 
 def _same_columns(schemas: Mapping[str, Mapping[str, Any]], label: str) -> None:
@@ -314,27 +318,6 @@ _FIT = "mend the file, or give it a source of its own"
 
 def _check_text(path: str, file: Path, label: str) -> None:
     text.check(file, f"{label}: {path}", text.separator(Path(path)))
-
-
-def _refused(path: str, file: Path, label: str, error: Exception) -> DataError:
-    """What to say of a file that polars refuses; of text the line, where it is one that has too few or too many values."""
-    if form(path) == "csv":
-        _check_text(path, file, label)
-    return _unreadable(path, label, error)
-
-
-def _unreadable(path: str, label: str, error: Exception) -> DataError:
-    first = _first(error)
-    if form(path) == "parquet":
-        return DataError(
-            f"{label}: {path} is not a readable Parquet file: {first}",
-            hint="copy it again from where it came, or move it out of the pattern",
-        )
-    return DataError(f"{label}: {path}: {first}", hint="mend the value, or convert the file to Parquet with the types you mean")
-
-
-def _first(error: Exception) -> str:
-    return str(error).strip().splitlines()[0]
 
 
 def _text(kinds: Mapping[str, Any]) -> dict[str, str]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from mlops_local.domain.errors import DataError
 
 _GZIP = b"\x1f\x8b"
+_UTF16 = (b"\xff\xfe", b"\xfe\xff")
 
 
 def separator(file: Path) -> str:
@@ -61,7 +62,8 @@ def header(file: Path, place: str, delimiter: str) -> list[str]:
                 hint="unpack it, as in zcat FILE > table.csv, or convert it to Parquet",
             ) from error
         raise DataError(
-            f"{place}: not UTF-8 text (byte {error.start})", hint="convert it, as in iconv -f latin1 -t utf-8"
+            f"{place}: not UTF-8 text (byte {error.start})",
+            hint=f"convert it, as in iconv -f {'utf-16' if error.object[:2] in _UTF16 else 'latin1'} -t utf-8",
         ) from error
     if not any(names):
         raise DataError(f"{place}: the file is empty", hint="its first line must name the columns")
