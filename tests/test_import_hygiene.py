@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 HEAVY = frozenset(
     "duckdb _duckdb polars numpy pandas onnx onnxruntime lightgbm sklearn torch textual rich watchdog uvicorn uvloop httptools "
-    "prometheus_client psutil zstandard blake3 msgspec".split()
+    "prometheus_client psutil backports blake3 msgspec".split()
 )
 REPORT = (
     "import atexit, json, sys\n"
@@ -86,7 +86,7 @@ def test_help_loads_just_a_handful_of_our_modules(tmp_path: Path) -> None:
 
 def test_status_loads_duckdb_and_nothing_else_heavy(project: Path) -> None:
     """`mlops status` is instant: no numpy, no polars, no terminal library."""
-    assert not (loaded(CALL, "status", cwd=project) & HEAVY) - {"duckdb", "_duckdb", "msgspec", "blake3", "zstandard"}
+    assert not (loaded(CALL, "status", cwd=project) & HEAVY) - {"duckdb", "_duckdb", "msgspec", "blake3", "backports"}
 
 
 @pytest.mark.parametrize("command", ["train", "plan", "check"])

@@ -6,7 +6,6 @@ An archive is two zstd frames: one line of JSON that names its members and their
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -14,11 +13,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-import zstandard
-
 from mlops_local.domain.errors import IntegrityError
 from mlops_local.store import files, journal
 from mlops_local.store.layout import Layout
+from mlops_local.store.zstd import CompressionParameter, ZstdCompressor, ZstdError, ZstdFile, decompress, get_frame_info
 
 _SUFFIX = ".archive.zst"
 ARCHIVE_BYTES = 4 << 20
@@ -26,7 +24,7 @@ ARCHIVE_BYTES = 4 << 20
 _READ_BYTES = 1 << 20
 _HEADER_BYTES = 18
 """A frame's header, which says how long its content is, is no longer."""
-_LEVEL = 1
+_OPTIONS: dict[int, int] = {CompressionParameter.compression_level: 1, CompressionParameter.checksum_flag: 1}
 """Of journal lines the first level makes smaller files than the third, in half the time."""
 
 
@@ -51,8 +49,9 @@ class Kept:
         """Return how many bytes that is, without unpacking them; -1 where the file does not say."""
         if self.size >= 0:
             return self.size
-        with suppress(OSError, zstandard.ZstdError), self.path.open("rb") as file:
-            return zstandard.frame_content_size(file.read(_HEADER_BYTES))
+        with suppress(OSError, ZstdError), self.path.open("rb") as file:
+            size = get_frame_info(file.read(_HEADER_BYTES)).decompressed_size
+            return -1 if size is None else size
         return -1
 
 
@@ -121,26 +120,25 @@ def put(layout: Layout, contents: Sequence[tuple[str, bytes]]) -> None:
     Raises:
         MlopsError: the disk is full.
     """
-    packer = zstandard.ZstdCompressor(level=_LEVEL, write_checksum=True, write_content_size=True)
     if len(contents) == 1:
         ((name, data),) = contents
-        path, packed = layout.done / f"{name}.zst", packer.compress(data)
+        path, packed = layout.done / f"{name}.zst", _frame(data)
     else:
         head = json.dumps({"k": "archive", "v": 1, "files": [[name, len(data)] for name, data in contents]}).encode() + b"\n"
         path = layout.done / f"{journal.new_id()}{_SUFFIX}"
-        packed = packer.compress(head) + packer.compress(b"".join(data for _, data in contents))
+        packed = _frame(head) + _frame(b"".join(data for _, data in contents))
     files.replace(path, packed, sync=True)
     unpack.cache_clear()
 
 
 def put_file(layout: Layout, source: Path) -> None:
     """Put one journal away as `put` does, without having all of it in memory; two threads compress it."""
-    packer = zstandard.ZstdCompressor(level=_LEVEL, threads=2, write_checksum=True, write_content_size=True)
-    stream, made = packer.compressobj(size=source.stat().st_size), []
+    packer, made = ZstdCompressor(options=_OPTIONS | {CompressionParameter.nb_workers: 2}), []
+    packer.set_pledged_input_size(source.stat().st_size)
     with source.open("rb", buffering=0) as file:
         while data := file.read(_READ_BYTES):
-            made.append(stream.compress(data))
-    made.append(stream.flush())
+            made.append(packer.compress(data))
+    made.append(packer.flush())
     files.replace(layout.done / f"{source.name}.zst", b"".join(made), sync=True)
     unpack.cache_clear()
 
@@ -160,26 +158,23 @@ def unpack(path: Path) -> bytes:
     Raises:
         IntegrityError: it is damaged.
     """
-    made, rest = [], path.read_bytes()
     try:
-        while rest:
-            frame = zstandard.ZstdDecompressor().decompressobj()
-            made.append(frame.decompress(rest))
-            if not frame.eof:  # a reader of streams would take a cut file for a short one
-                raise zstandard.ZstdError("it ends in the middle")
-            rest = frame.unused_data
-        return b"".join(made)
-    except zstandard.ZstdError as error:
+        return decompress(path.read_bytes())
+    except ZstdError as error:
         raise _damaged(path, error) from error
 
 
 def _head(path: Path) -> bytes:
     """An archive's first line."""
     try:
-        with path.open("rb") as file:
-            return io.BufferedReader(zstandard.ZstdDecompressor().stream_reader(file, read_across_frames=True)).readline()
-    except zstandard.ZstdError as error:
+        with ZstdFile(path) as file:
+            return file.readline()
+    except (EOFError, ZstdError) as error:
         raise _damaged(path, error) from error
+
+
+def _frame(data: bytes) -> bytes:
+    return ZstdCompressor(options=_OPTIONS).compress(data, ZstdCompressor.FLUSH_FRAME)
 
 
 def _damaged(path: Path, error: Exception) -> IntegrityError:

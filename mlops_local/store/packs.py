@@ -294,8 +294,13 @@ def _unpacked(layout: Layout, group: Sequence[Chunk], buffer: bytearray, *, at: 
             raise ValueError("its records are not")
         if len(buffer) < size:
             buffer = bytearray(size if size < BATCH else BATCH + framing.LIMIT)
-        piece = memoryview(buffer)[:size]
-        framing.unpack(frames, piece)
+        piece, begin, done = memoryview(buffer)[:size], group[0].place.offset, 0
+        for chunk in group:
+            data = framing.content(frames[chunk.place.offset - begin : chunk.place.end - begin])
+            if len(data) != chunk.size:
+                raise ValueError("its records are not")
+            piece[done : done + chunk.size] = data
+            done += chunk.size
     except ValueError as error:
         raise IntegrityError(
             f"objects/packs/{pack}.pack is not what was written: {error}", hint="run `mlops doctor`"

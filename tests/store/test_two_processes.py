@@ -14,9 +14,8 @@ from collections.abc import Callable
 
 import duckdb
 import pytest
-import zstandard
 
-from mlops_local.store import history, projection
+from mlops_local.store import history, projection, zstd  # (the last is the library itself)
 from mlops_local.store.database import Store
 from mlops_local.store.journal import Journal, new_id
 from mlops_local.store.layout import Layout
@@ -80,8 +79,7 @@ def _journalled(layout: Layout) -> Counter[tuple[str, str, float]]:
     counted: Counter[tuple[str, str, float]] = Counter()
     texts = {path.name: path.read_bytes() for path in layout.journal.glob("*.metric.*.jsonl")}
     for path in layout.done.glob("*.metric.*.jsonl.zst"):
-        with path.open("rb") as file:
-            texts[path.name.removesuffix(".zst")] = zstandard.ZstdDecompressor().stream_reader(file).read()
+        texts[path.name.removesuffix(".zst")] = zstd.decompress(path.read_bytes())
     for data in texts.values():
         for line in data.splitlines():
             point = json.loads(line)

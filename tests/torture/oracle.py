@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
-import zstandard
+
+from mlops_local.store import zstd  # the library itself
 
 _SLACK_S = 2.0
 """A wait may be noticed this late on a busy machine."""
@@ -97,7 +98,7 @@ def _texts(folder: Path) -> Iterator[bytes]:
             seen.add(path.name)
             yield path.read_bytes()
     for path in (folder / "done").glob("*.zst"):
-        data = zstandard.ZstdDecompressor().stream_reader(path.read_bytes(), read_across_frames=True).read()
+        data = zstd.decompress(path.read_bytes())
         head, _, rest = data.partition(b"\n")
         held: list[tuple[str, int]] = [(path.name.removesuffix(".zst"), len(data))]
         if ".archive." in path.name:
