@@ -352,7 +352,8 @@ class Execution:
 
         with ExitStack() as held:
             try:
-                held.enter_context(leases.lease(self.project.layout, name, task.fingerprint, waiting=waiting, stop=self._stop))
+                right = leases.lease(self.project.layout, f"train {name}", task.fingerprint, waiting=waiting, stop=self._stop)
+                held.enter_context(right)
             except StoreBusy:
                 if self._stop.is_set():
                     raise Cancelled("cancelled", hint=_GO_ON) from None

@@ -13,7 +13,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,7 +24,7 @@ from mlops_local.domain.jobs import Made, StepJob
 from mlops_local.domain.progress import Emit, Progress, ignore
 from mlops_local.domain.sql import quote
 from mlops_local.engines.data import files, profile
-from mlops_local.services import interpreter
+from mlops_local.services import interpreter, leases
 from mlops_local.services.known import Code
 from mlops_local.services.project import Project
 from mlops_local.store import cache, layout
@@ -51,12 +51,12 @@ def due(project: Project, sources: Iterable[Source], *, now_s: float | None = No
     wanted = [source for source in sources if source.pull is not None]
     if not wanted:
         return []
-    known, now = cache.pulls(project.layout), time.time() if now_s is None else now_s
+    now = time.time() if now_s is None else now_s
     return [
         source
         for source in wanted
         if not (project.root / source.pattern).is_file()
-        or (source.every_s and now - known.get(source.name, {}).get("at", 0.0) >= source.every_s)
+        or (source.every_s and now - cache.pull(project.layout, source.name).get("at", 0.0) >= source.every_s)
     ]
 
 
@@ -68,10 +68,10 @@ def times(project: Project, sources: Iterable[Source], *, tried_s: float) -> dic
         sources: any sources.
         tried_s: when all that was due was last asked for: what was and did not come waits its time from then.
     """
-    known, found = cache.pulls(project.layout), {}
+    found = {}
     for source in sources:
         if source.pull is not None and source.every_s:
-            last = known.get(source.name, {}).get("at", 0.0)
+            last = cache.pull(project.layout, source.name).get("at", 0.0)
             found[source.name] = (tried_s if last + source.every_s <= tried_s else last) + source.every_s
     return found
 
@@ -80,6 +80,8 @@ def pull(
     project: Project, code: Code, sources: Sequence[Source], *, workers: Workers | None = None, emit: Emit = ignore
 ) -> list[Pulled]:
     """Call the functions of these sources, one after the other, and keep what they return.
+
+    One that another process is just calling is not called once more: what that brings is what was asked for.
 
     Args:
         project: the project.
@@ -93,12 +95,33 @@ def pull(
     """
     if not sources:
         return []
+    asked_s = time.time()
     running = workers or interpreter.workers(project)
     try:
-        return [_pull(project, code, source, running, emit) for source in sources]
+        return [_once(project, code, source, running, asked_s, emit) for source in sources]
     finally:
         if workers is None:
             running.close()
+
+
+def _once(project: Project, code: Code, source: Source, workers: Workers, asked_s: float, emit: Emit) -> Pulled:
+    before = cache.pull(project.layout, source.name)
+    with _right(project, source, emit):
+        now = cache.pull(project.layout, source.name)
+        if now.get("at", 0.0) < asked_s or not (project.root / source.pattern).is_file():
+            return _pull(project, code, source, workers, emit)
+    emit(Progress("note", f"source {source.name}: pulled a moment ago by another process"))
+    return Pulled(source.name, now.get("rows"), now.get("logical") != before.get("logical"))
+
+
+def _right(project: Project, source: Source, emit: Emit) -> AbstractContextManager[None]:
+    """The right to ask this source: what two write in one place in turn would not be what either remembers."""
+
+    def waiting(holder: str) -> None:
+        emit(Progress("note", f"source {source.name}: waiting for {holder}, which asks it"))
+
+    name = f"pull-{hashlib.sha256(source.name.encode()).hexdigest()}"
+    return leases.lease(project.layout, f"data pull {source.name}", name, waiting=waiting)
 
 
 def _pull(project: Project, code: Code, source: Source, workers: Workers, emit: Emit) -> Pulled:
@@ -126,12 +149,11 @@ def _pull(project: Project, code: Code, source: Source, workers: Workers, emit: 
 
 def _keep(project: Project, source: Source, made: Made) -> bool:
     """Put the table in its place, unless the same one is there; remember when."""
-    known = cache.pulls(project.layout)
     target = project.root / source.pattern
-    changed = known.get(source.name, {}).get("logical") != made.logical or not target.is_file()
+    changed = cache.pull(project.layout, source.name).get("logical") != made.logical or not target.is_file()
     if changed:
         _place(project, Path(next(iter(made.files.values()))), target)
-    cache.save_pulls(project.layout, {**known, source.name: {"at": time.time(), "logical": made.logical}})
+    cache.save_pull(project.layout, source.name, {"at": time.time(), "logical": made.logical, "rows": made.rows})
     return changed
 
 
@@ -156,10 +178,21 @@ def answer(project: Project, source: Source) -> None:
     Raises:
         DataError: it names no file of the project, or cannot be answered.
     """
-    key, target = _asked(project, source), project.root / source.pattern
-    known = cache.pulls(project.layout)
-    if target.is_file() and known.get(source.name, {}).get("asked") == key:
+    if _answered(project, source, _asked(project, source)):
         return
+    with _right(project, source, ignore):
+        key = _asked(project, source)  # of the files as they are now that it is our turn
+        if not _answered(project, source, key):
+            _ask(project, source, project.root / source.pattern)
+            cache.save_pull(project.layout, source.name, {"at": time.time(), "asked": key})
+
+
+def _answered(project: Project, source: Source, key: str) -> bool:
+    there = (project.root / source.pattern).is_file()
+    return there and cache.pull(project.layout, source.name).get("asked") == key
+
+
+def _ask(project: Project, source: Source, target: Path) -> None:
     import duckdb  # noqa: PLC0415  (90 ms: only where a query has to be asked)
 
     from mlops_local.engines.data import relations  # noqa: PLC0415  (likewise)
@@ -182,7 +215,6 @@ def answer(project: Project, source: Source) -> None:
                 hint="it is one SELECT in DuckDB's SQL; paths start at the project's folder",
             ) from error
         _place(project, made, target)
-    cache.save_pulls(project.layout, {**known, source.name: {"at": time.time(), "asked": key}})
 
 
 def named(source: Source) -> list[str]:

@@ -192,14 +192,14 @@ def save_findings(layout: Layout, key: str, value: Mapping[str, Any]) -> None:
     _try_save(_at(layout, "findings", key), value)
 
 
-def pulls(layout: Layout) -> dict[str, Any]:
-    """Return what `save_pulls` kept: source -> when it was asked last, and what came."""
-    return _load(layout.cache / "pulls.json") or {}
+def pull(layout: Layout, source: str) -> dict[str, Any]:
+    """Return what `save_pull` kept: when a source was asked last, and what came."""
+    return _load(_at(layout, "pulls", source)) or {}
 
 
-def save_pulls(layout: Layout, value: Mapping[str, Any]) -> None:
-    """Keep when sources were asked, and what came."""
-    _try_save(layout.cache / "pulls.json", value)
+def save_pull(layout: Layout, source: str, value: Mapping[str, Any]) -> None:
+    """Keep when a source was asked, and what came."""
+    _try_save(_at(layout, "pulls", source), value)
 
 
 def pictures(layout: Layout, source: str) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import json
 import os
 import resource
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import polars as pl
@@ -147,3 +148,24 @@ def test_a_declaration_that_cannot_be_is_said() -> None:
         "b": "Date",
         "c": "Float32",
     }
+
+
+def test_two_pulls_at_once_ask_once(project: Project) -> None:
+    """The second waits for the first and takes what came; a pull that begins after it asks again."""
+    slow = PIPELINE.replace(
+        "    return pl.DataFrame", '    open("calls.txt", "a").write("x"); time.sleep(0.7)\n    return pl.DataFrame'
+    )
+    (project.root / "pipeline.py").write_text("import time\n" + slow)
+    (project.root / "feed.txt").write_text("1 2")
+    code = planning.read_code(project)
+    said: list[str] = []
+
+    def pull() -> tuple[pulled.Pulled, ...]:
+        return tuple(pulled.pull(project, code, code.graph.sources, emit=lambda event: said.append(event.text)))
+
+    with ThreadPoolExecutor(2) as both:
+        answers = [asked.result() for asked in [both.submit(pull), both.submit(pull)]]
+    assert answers[0] == answers[1] == (pulled.Pulled("orders", 2, True),)
+    calls = project.root / "calls.txt"
+    assert calls.read_text() == "x" and "source orders: pulled a moment ago by another process" in said
+    assert pull() == (pulled.Pulled("orders", 2, False),) and calls.read_text() == "xx"

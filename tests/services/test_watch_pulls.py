@@ -64,7 +64,7 @@ def test_a_source_that_did_not_come_is_asked_again_after_its_time(tmp_path: Path
     asked = Source("asked", "pulled/asked.parquet", pull=Symbol("p", "asked"))
     assert pulled.times(project, [hourly, asked], tried_s=0) == {"hourly": 3600}
     assert pulled.times(project, [hourly], tried_s=50_000) == {"hourly": 53_600}
-    cache.save_pulls(project.layout, {"hourly": {"at": 49_000.0}})
+    cache.save_pull(project.layout, "hourly", {"at": 49_000.0})
     assert pulled.times(project, [hourly], tried_s=50_000) == {"hourly": 52_600}
 
 
