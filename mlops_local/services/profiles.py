@@ -5,12 +5,13 @@ All of it can be deleted: the next snapshot reads the files again.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+from mlops_local.domain.errors import DataError
 from mlops_local.domain.graph import Source
-from mlops_local.engines.data import profile
+from mlops_local.engines.data import files, profile
 from mlops_local.engines.data.profile import Known
 from mlops_local.services.project import Project
 from mlops_local.store import cache
@@ -24,11 +25,18 @@ def known(project: Project, source: Source, hashes: Mapping[str, str]) -> Iterat
         project: the project.
         source: whose files they are.
         hashes: path -> hash of the content that is there now.
+
+    Raises:
+        DataError: a picture that was looked into is not what it was when it was hashed.
     """
     if source.kind == "files":
         before = cache.pictures(project.layout, source.name)
         now = {hashes[path]: before[hashes[path]] for path in hashes if hashes[path] in before}
-        yield Known(lambda path: now.get(hashes[path]), lambda path, value: now.update({hashes[path]: value}))
+        fresh: dict[str, Mapping[str, Any]] = {}
+        yield Known(lambda path: now.get(hashes[path]), lambda path, value: fresh.update({path: value}))
+        if fresh:
+            _require_same(project, source, fresh)
+        now |= {hashes[path]: value for path, value in fresh.items()}
         if now != before:
             cache.save_pictures(project.layout, source.name, now)
         return
@@ -51,3 +59,12 @@ def by_content(project: Project, hashes: Mapping[str, str]) -> Known:
         cache.save_sketches(project.layout, f"{hashes[path]}-{version}", value)
 
     return Known(load, save)
+
+
+def _require_same(project: Project, source: Source, paths: Iterable[str]) -> None:
+    stats = files.remembered(cache.stats(project.layout))
+    for path in paths:
+        if path in stats and stats[path][:4] != files.stamp(project.root / path):
+            raise DataError(
+                f"source {source.name}: {path} changed while it was read", hint="run the command again when the writer is done"
+            )

@@ -6,8 +6,11 @@ of its own. Files of the source that the snapshot does not have are left alone.
 
 from __future__ import annotations
 
+import os
+import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path, PurePosixPath
 
 from mlops_local.domain.assets import FileEntry, Snapshot
@@ -103,28 +106,75 @@ def restore(
             if to is None
             else "name an empty folder",
         )
-    kept = _keep(project, snapshot, source, over) if over else ""
+    kept = _keep(project, snapshot, source, over) if over else None
     if kept:
-        emit(Progress("note", f"what is written over is kept: {snapshot.source}@{kept[:8]}"))
+        emit(Progress("note", f"what is written over is kept: {snapshot.source}@{kept.short}"))
+    held = {entry.path: entry.hash for entry in kept.files} if kept is not None else {}
     for entry in wanted:
-        place = places[entry.path]
-        try:
-            place.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise DataError(
-                f"cannot make {place.parent}: {error.strerror}", hint="move what is in the way, or --to DIR writes elsewhere"
-            ) from error
-        try:
-            packs.restore(project.layout, entry.hash, place)
-        except IntegrityError as error:
-            raise _damaged(project, entry, error) from error
+        _write(project, entry, places[entry.path], held.get(entry.path, ""))
     beside = _beside(project, snapshot, source) if to is None else ()
     if to is None and wanted:  # the source's newest is what its files are now
         data.journal(project, snapshot)
         if not beside:
             cache.save_snapshot(project.layout, snapshot)
     written = tuple(entry.path for entry in wanted)
-    return Restored(snapshot.source, snapshot.id, written, len(snapshot.files) - len(written), kept, beside)
+    same = len(snapshot.files) - len(written)
+    return Restored(snapshot.source, snapshot.id, written, same, kept.id if kept is not None else "", beside)
+
+
+def _write(project: Project, entry: FileEntry, place: Path, kept: str) -> None:
+    """Write one file beside its place, then put it there: nothing is lost that came there since it was looked at.
+
+    Args:
+        project: the project.
+        entry: what to write.
+        place: where.
+        kept: the hash of what is there, which is kept; empty where nothing was.
+    """
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(
+            f"cannot make {place.parent}: {error.strerror}", hint="move what is in the way, or --to DIR writes elsewhere"
+        ) from error
+    try:
+        packs.restore(project.layout, entry.hash, place, put=partial(_swap, kept=kept) if kept else _put)
+    except IntegrityError as error:
+        raise _damaged(project, entry, error) from error
+
+
+def _swap(draft: Path, place: Path, kept: str) -> None:
+    """Put a file in the place of one that is kept; one that is something else by now stays."""
+    aside = place.with_name(f".mlops.{secrets.token_hex(6)}")
+    try:
+        place.rename(aside)
+    except FileNotFoundError:  # removed meanwhile: nothing of it is lost
+        _put(draft, place)
+        return
+    try:
+        if files.digest(aside) != kept:
+            raise _changed(place)
+        _put(draft, place)
+    except BaseException:
+        _put(aside, place)
+        raise
+    aside.unlink()
+
+
+def _put(draft: Path, place: Path) -> None:
+    """Give a file its name if nothing has it, in one step where the file system has links."""
+    try:
+        os.link(draft, place, follow_symlinks=False)
+    except OSError as error:
+        if os.path.lexists(place):
+            raise _changed(place) from error
+        draft.rename(place)
+    else:
+        draft.unlink()
+
+
+def _changed(place: Path) -> UsageError:
+    return UsageError(f"{place} changed while it was restored", hint="it is left as it is now; run the command again")
 
 
 def said(done: Restored, where: str = "") -> str:
@@ -187,8 +237,8 @@ def _damaged(project: Project, entry: FileEntry, error: IntegrityError) -> Integ
     return IntegrityError(f"{entry.path}: {error.message}, {needed_by(project, entry.hash)}", hint=error.hint)
 
 
-def _keep(project: Project, snapshot: Snapshot, source: Source | None, over: Sequence[str]) -> str:
-    """Snapshot what is about to be written over and return the snapshot's id.
+def _keep(project: Project, snapshot: Snapshot, source: Source | None, over: Sequence[str]) -> Snapshot:
+    """Snapshot what is about to be written over.
 
     The whole source where it can be read as one; else (a damaged file, a source that is declared no more) those files alone.
     """
@@ -196,10 +246,10 @@ def _keep(project: Project, snapshot: Snapshot, source: Source | None, over: Seq
         try:
             taken = data.snapshot(project, replace(source, store="full"))
             if set(over) <= {entry.path for entry in taken.files}:
-                return taken.id
+                return taken
         except DataError:
             pass
-    return data.keep_files(project, snapshot.source, over).id
+    return data.keep_files(project, snapshot.source, over)
 
 
 def _beside(project: Project, snapshot: Snapshot, source: Source | None) -> tuple[str, ...]:

@@ -168,8 +168,20 @@ def verify(layout: Layout, hash: str) -> bool:
     return True
 
 
-def restore(layout: Layout, hash: str, target: Path) -> None:
+def restore(
+    layout: Layout,
+    hash: str,
+    target: Path,
+    *,
+    put: Callable[[Path, Path], object] = lambda draft, target: draft.replace(target),
+) -> None:
     """Put the file's content at `target`, in one step and over whatever is there; its folder exists.
+
+    Args:
+        layout: the store.
+        hash: of the content.
+        target: where.
+        put: gives the whole and proven file beside `target` that name, where it is not to be over whatever is there.
 
     Raises:
         IntegrityError: it is not kept, or not as it was; `target` is as before.
@@ -187,7 +199,7 @@ def restore(layout: Layout, hash: str, target: Path) -> None:
             _prove(hasher, hash)
         finally:
             os.close(descriptor)
-        draft.replace(target)
+        put(draft, target)
     except OSError as error:
         raise DataError(f"cannot write {target}: {error.strerror or error}", hint="check the folder and the space") from error
     finally:

@@ -14,7 +14,7 @@ from mlops_local.domain import events
 from mlops_local.domain.errors import DataError, UsageError
 from mlops_local.domain.graph import Source
 from mlops_local.domain.progress import Progress
-from mlops_local.engines.data import files
+from mlops_local.engines.data import files, images
 from mlops_local.services import data, init, verifying
 from mlops_local.services.project import Project, find
 from mlops_local.store import cache, journal, packfiles, packs
@@ -277,3 +277,21 @@ def test_a_table_whose_name_is_not_utf8_is_refused(project: Project) -> None:
     with pytest.raises(DataError, match="is not UTF-8, so it cannot be read as a table"):
         data.snapshot(project, Source("odd", "odd/*"))
     assert len(data.snapshot(project, Source("odd", "odd/*", kind="files")).files) == 1
+
+
+def test_a_picture_that_changes_while_it_is_looked_into_is_an_error(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its size would be kept under the hash of what it was before."""
+    photo = project.root / "photo.png"
+    photo.write_bytes(b"\x89PNG\r\n\x1a\n" + b"\0" * 8 + (64).to_bytes(4, "big") + (48).to_bytes(4, "big"))
+    looked = images.dimensions
+
+    def changed(file: Path) -> tuple[int, int] | None:
+        file.write_bytes(b"another")
+        return looked(file)
+
+    monkeypatch.setattr(images, "dimensions", changed)
+    photos = Source("photos", "*.png", kind="files")
+    with pytest.raises(DataError, match=r"source photos: photo\.png changed while it was read"):
+        data.snapshot(project, photos)
+    monkeypatch.undo()
+    assert [column.name for column in data.snapshot(project, photos).columns] == ["bytes", "type", "width", "height"]

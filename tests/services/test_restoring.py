@@ -217,3 +217,30 @@ def test_the_commands_say_what_they_did(project: Project, monkeypatch: pytest.Mo
     assert "1 file written under out" in said and (project.root / "out/data/a.csv").read_bytes() == b"id\n1\n"
     assert "together" in runner.invoke(cli, ["data", "du"]).stdout
     assert runner.invoke(cli, ["data", "restore"]).exit_code == 2
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_what_comes_there_meanwhile_is_not_written_over(project: Project, monkeypatch: pytest.MonkeyPatch, links: bool) -> None:
+    """A file changed after it was kept, or new where none was, stays as it is and is named, also without links."""
+    if not links:
+        monkeypatch.setattr(os, "link", lambda *_, **__: (_ for _ in ()).throw(PermissionError(1, "not permitted")))
+    place = project.root / "data"
+    _write(project, a=b"id\n1\n", b=b"id\n2\n")
+    first = data.snapshot(project, TABLE)
+
+    def restored(meanwhile: bytes | None, *, where: str) -> None:
+        _write(project, a=b"id\n8\n")
+        (place / "b.csv").unlink(missing_ok=True)
+        late = place / f"{where}.csv"
+
+        def change(event: object) -> None:  # what is written over is kept by now
+            late.unlink(missing_ok=True) if meanwhile is None else late.write_bytes(meanwhile)
+
+        restoring.restore(project, first, TABLE, force=True, emit=change)
+
+    for where in ("a", "b"):
+        with pytest.raises(UsageError, match=rf"{where}\.csv changed while it was restored"):
+            restored(b"id\n9\n", where=where)
+        assert (place / f"{where}.csv").read_bytes() == b"id\n9\n"
+    restored(None, where="a")
+    assert data.snapshot(project, TABLE) == first and {file.name for file in place.iterdir()} == {"a.csv", "b.csv"}
