@@ -96,10 +96,10 @@ def plain(value: Any) -> Any:
         return _number(value)
     if isinstance(value, Mapping):
         return {str(plain(key)): plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple | set | frozenset):
-        return [plain(item) for item in value]
     if isinstance(value, bytes | bytearray | memoryview):
         return bytes(value).hex()
+    if isinstance(value, Sequence | set | frozenset):
+        return [plain(item) for item in value]
     if hasattr(value, "__dataclass_fields__"):  # not its items: they have the class's constants too
         return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
     return value.isoformat() if hasattr(value, "isoformat") else str(value)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, overload
 
 from mlops_local.domain.records import dataclass
 
@@ -19,6 +19,72 @@ class FileEntry:
     """BLAKE3 of its bytes, hexadecimal."""
     bytes: int
     rows: int | None = None
+
+
+class Files(Sequence[FileEntry]):
+    """The files of a snapshot, kept as columns: of 50,000 an entry each took longer to make than all else that was read.
+
+    Equal to any other sequence of the same entries.
+    """
+
+    __slots__ = ("hashes", "paths", "rows", "sizes")
+
+    def __init__(
+        self, paths: Sequence[str], hashes: Sequence[str], sizes: Sequence[int], rows: Sequence[int | None] | None = None
+    ) -> None:
+        if not len(paths) == len(hashes) == len(sizes) == (len(paths) if rows is None else len(rows)):
+            raise ValueError("columns of different lengths")
+        self.paths, self.hashes, self.sizes = paths, hashes, sizes
+        self.rows = None if rows is None or all(count is None for count in rows) else rows
+        """Of each file; None where none of them is a table."""
+
+    @classmethod
+    def of(cls, entries: Sequence[FileEntry]) -> Files:
+        """These entries as columns; themselves where they are."""
+        if isinstance(entries, Files):
+            return entries
+        return cls(
+            [entry.path for entry in entries],
+            [entry.hash for entry in entries],
+            [entry.bytes for entry in entries],
+            [entry.rows for entry in entries],
+        )
+
+    @property
+    def contents(self) -> dict[str, str]:
+        """Path -> hash."""
+        return dict(zip(self.paths, self.hashes, strict=True))
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __iter__(self) -> Iterator[FileEntry]:
+        rows: Iterable[int | None] = [None] * len(self.paths) if self.rows is None else self.rows
+        return map(FileEntry, self.paths, self.hashes, self.sizes, rows)
+
+    @overload
+    def __getitem__(self, place: int) -> FileEntry: ...
+    @overload
+    def __getitem__(self, place: slice) -> Files: ...
+    def __getitem__(self, place: int | slice) -> FileEntry | Files:
+        if isinstance(place, slice):
+            rows = None if self.rows is None else self.rows[place]
+            return Files(self.paths[place], self.hashes[place], self.sizes[place], rows)
+        return FileEntry(
+            self.paths[place], self.hashes[place], self.sizes[place], None if self.rows is None else self.rows[place]
+        )
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, Files):
+            mine, theirs = ([*map(list, (it.paths, it.hashes, it.sizes, it.rows or ()))] for it in (self, other))
+            return mine == theirs
+        return isinstance(other, Sequence) and not isinstance(other, str) and list(self) == list(other)
+
+    def __hash__(self) -> int:
+        return hash(tuple(self))
+
+    def __repr__(self) -> str:
+        return f"Files({list(self)!r})"
 
 
 @dataclass(frozen=True)
@@ -66,7 +132,7 @@ class Snapshot:
 
     id: str
     source: str
-    files: tuple[FileEntry, ...]
+    files: Sequence[FileEntry]
     rows: int
     bytes: int
     columns: tuple[ColumnProfile, ...] = ()
@@ -81,6 +147,11 @@ class Snapshot:
     def short(self) -> str:
         """The shown id."""
         return self.id[:8]
+
+    @property
+    def listed(self) -> Files:
+        """The files as columns."""
+        return Files.of(self.files)
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from mlops_local.domain.graph import Source
 from mlops_local.engines.data import files, profile
 from mlops_local.services import data
 from mlops_local.services.project import Project
-from mlops_local.store import cache, objects, packs
+from mlops_local.store import objects, packs, stats
 
 
 @dataclass(frozen=True)
@@ -45,14 +45,18 @@ def of(project: Project, snapshot: Snapshot) -> Held:
         DataError: a file is not what it was, and there is no copy of it.
         IntegrityError: the stored copy of a file is damaged.
     """
-    stats = files.remembered(cache.stats(project.layout))
-    found = {entry.path: _file(project, entry, snapshot, stats) for entry in snapshot.files}
-    kind = "table" if any(entry.rows is not None for entry in snapshot.files) else "files"
+    now = files.seen(project.root, snapshot.listed.paths)
+    held = stats.read(project.layout, snapshot.source)
+    known = dict(zip(now.paths, held.of(now), strict=True)) if held is not None else {}
+    found = {
+        entry.path: project.root / entry.path if known.get(entry.path) == entry.hash else _file(project, entry, snapshot)
+        for entry in snapshot.files
+    }
     return Held(
         f"{snapshot.source} {snapshot.short}",
-        {entry.path: entry.hash for entry in snapshot.files},
+        snapshot.listed.contents,
         found,
-        kind,
+        "files" if snapshot.listed.rows is None else "table",
         _read_as(snapshot),
         snapshot.source,
     )
@@ -150,10 +154,10 @@ def _used(path: Path) -> bool:
     return True
 
 
-def _file(project: Project, entry: FileEntry, snapshot: Snapshot, stats: Mapping[str, object]) -> Path:
+def _file(project: Project, entry: FileEntry, snapshot: Snapshot) -> Path:
     file = project.root / entry.path
     try:
-        if files.trusted(stats.get(entry.path), files.stamp(file)) == entry.hash or files.digest(file) == entry.hash:
+        if files.digest(file) == entry.hash:
             return file
     except OSError:
         pass

@@ -7,21 +7,23 @@ source is kept by reference (hashes only) unless it says otherwise. Never change
 
 from __future__ import annotations
 
+import operator
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
-from mlops_local.domain import events
-from mlops_local.domain.assets import FileEntry, Snapshot
+from mlops_local.domain import events, listing
+from mlops_local.domain.assets import Files, Snapshot
 from mlops_local.domain.errors import AmbiguousReference, DataError, UsageError
 from mlops_local.domain.graph import Source
+from mlops_local.domain.listing import STAMP, Listing
 from mlops_local.domain.progress import Emit, Progress, ignore
 from mlops_local.engines.data import chunks, files, profile, refusal
 from mlops_local.services import profiles, references
 from mlops_local.services.project import CONFIG, Project
-from mlops_local.store import cache, packs
+from mlops_local.store import cache, packs, stats
 from mlops_local.store.journal import Journal
 
 _UNPACK = 'tables are Parquet, CSV, TSV, JSON lines and Arrow: unpack or convert it, or say kind="files" where a file is meant'
@@ -42,14 +44,7 @@ class SourceLine:
     bytes: int | None = None
 
 
-class _Files(NamedTuple):
-    """A source's files at one moment, by path."""
-
-    hashes: dict[str, str]
-    sizes: dict[str, int]
-
-
-_Describe = Callable[[_Files], Snapshot]
+_Describe = Callable[[Files], Snapshot]
 
 
 def snapshot(
@@ -68,17 +63,16 @@ def snapshot(
         DataError: no file matches, a file is corrupt or does not fit, a declared column does not exist.
     """
     before = cache.snapshot(project.layout, source.name)
-    stamps = _stamps(project, source)
-    found = _remembered(project, stamps)
-    kept = _kept(source, sum(stamp[1] for stamp in stamps.values()))
-    whole = len(found) == len(stamps) and (kept == "reference" or not packs.missing(project.layout, found.values()))
-    if before is None or not whole or kept != before.kept or _identity(source, found, before) != before.id:
+    now = _listing(project, source)
+    known = _remembered(project, source, now)
+    kept = _kept(source, sum(now.sizes))
+    known_id = "" if before is None or "" in known else _identity(source, _files(now, known), before)
+    if before is None or (known_id, kept) != (before.id, before.kept) or _lost(project, before):
         describe = partial(_described, project, source, before, reading)
         if kept == "reference":
             made = _refer(project, source, describe)
         else:
-            earlier = {entry.path: entry.hash for entry in before.files} if before is not None else {}
-            made = _store(project, source, stamps, found, earlier, describe)
+            made = _store(project, source, now, known, before.listed.contents if before is not None else {}, describe)
     else:
         _require(source, before)
         made = before
@@ -102,6 +96,19 @@ def snapshot(
     return made
 
 
+def _lost(project: Project, held: Snapshot) -> bool:
+    """Whether the bytes of a snapshot's files are not all stored, as they should be."""
+    if held.kept == "reference":
+        return False
+    known = f"{held.id} {packs.looks(project.layout)}"
+    if cache.kept(project.layout, held.source) == known:
+        return False
+    gone = packs.index(project.layout).lacking(held.listed.hashes)
+    if not gone:
+        cache.save_kept(project.layout, held.source, known)
+    return bool(packs.missing(project.layout, gone))
+
+
 def fully(project: Project, source: str) -> str:
     """Say where to ask for a source's bytes to be kept: in the code, or in mlops.toml where `mlops data add` wrote it."""
     declared = any(source == item.name for item in project.config.sources)
@@ -121,9 +128,8 @@ def keep_files(project: Project, source: str, paths: Sequence[str]) -> Snapshot:
     with packing.writer(project.layout, chunks.cut, wait_s=project.store.wait_s) as writer:
         read = {path: writer.add(project.root / path, said=path) for path in paths}
         writer.commit()
-    entries = tuple(FileEntry(path, found.hash, found.size) for path, found in read.items())
-    id = files.identity((entry.path, entry.hash) for entry in entries)
-    made = Snapshot(id, source, entries, rows=0, bytes=sum(entry.bytes for entry in entries))
+    held = Files(list(read), [found.hash for found in read.values()], [found.size for found in read.values()])
+    made = Snapshot(files.identity(zip(held.paths, held.hashes, strict=True)), source, held, rows=0, bytes=sum(held.sizes))
     journal(project, made)
     return made
 
@@ -138,36 +144,30 @@ def _refer(project: Project, source: Source, describe: _Describe) -> Snapshot:
 
 
 def _store(
-    project: Project,
-    source: Source,
-    stamps: Mapping[str, list[int]],
-    found: dict[str, str],
-    earlier: Mapping[str, str],
-    describe: _Describe,
+    project: Project, source: Source, now: Listing, known: Sequence[str], earlier: Mapping[str, str], describe: _Describe
 ) -> Snapshot:
     """Read each file that is not known and put its bytes into the packs in the same pass; a refused source leaves none."""
     from mlops_local.store import packing  # noqa: PLC0415  (threads: 15 ms, and only when a file changed)
 
-    fresh: dict[str, Any] = {}
-    sizes = {path: stamp[1] for path, stamp in stamps.items()}
+    hashes, hashed_at = list(known), {}
     with packing.writer(project.layout, chunks.cut, wait_s=project.store.wait_s) as writer:
-        for path in stamps:
-            if path in found and writer.contains(found[path]):
-                continue
+        lacking = writer.lacking(hash for hash in known if hash)
+        for place in [place for place, hash in enumerate(known) if not hash or hash in lacking]:
+            path = now.paths[place]
             read = writer.add(f"{project.root}/{path}", said=f"source {source.name}: {path}", earlier=earlier.get(path, ""))
-            fresh[path] = [*read.stamp, time.time_ns(), read.hash]
-            found[path], sizes[path] = read.hash, read.size
-        _remember(project, fresh)
-        made = describe(_Files({path: found[path] for path in stamps}, sizes))
+            hashes[place], hashed_at[place] = read.hash, time.time_ns()
+            _restamp(now, place, read.stamp)
+        _remember(project, source, now, hashes, hashed_at)
+        made = describe(_files(now, hashes))
         writer.commit()
     return replace(made, kept="full")
 
 
 def _described(
-    project: Project, source: Source, before: Snapshot | None, reading: Callable[[], object], found: _Files
+    project: Project, source: Source, before: Snapshot | None, reading: Callable[[], object], found: Files
 ) -> Snapshot:
     """The snapshot of these files: the one before when it is the same, else with rows and columns read."""
-    identity = _identity(source, found.hashes, before)
+    identity = _identity(source, found, before)
     if before is not None and before.id == identity:
         _require(source, before)
         return before
@@ -191,18 +191,19 @@ def identify(project: Project, source: Source) -> str:
         DataError: no file matches, one cannot be read, or a declared column is not in the files.
     """
     before = cache.snapshot(project.layout, source.name)
-    identity = _identity(source, _hash(project, source).hashes, before)
+    identity = _identity(source, _hash(project, source), before)
     if before is not None and before.id == identity:
         _require(source, before)
     return identity
 
 
-def _identity(source: Source, found: Mapping[str, str], before: Snapshot | None) -> str:
+def _identity(source: Source, found: Files, before: Snapshot | None) -> str:
     """The id of these files; the newest snapshot's where they are the same, without hashing anything."""
-    same = before is not None and (before.read_as, before.labels) == (source.schema, source.labels)
-    if before is not None and same and found == {entry.path: entry.hash for entry in before.files}:
-        return before.id
-    return files.identity(found.items(), source.schema, source.labels)
+    if before is not None and (before.read_as, before.labels) == (source.schema, source.labels):
+        held = before.listed
+        if (held.paths, held.hashes) == (found.paths, found.hashes):
+            return before.id
+    return files.identity(zip(found.paths, found.hashes, strict=True), source.schema, source.labels)
 
 
 def current(project: Project, source: Source) -> Snapshot:
@@ -220,7 +221,7 @@ def hashes(project: Project, source: Source) -> dict[str, str]:
     Raises:
         DataError: no file matches.
     """
-    return _hash(project, source).hashes
+    return _hash(project, source).contents
 
 
 def overview(project: Project, sources: Sequence[Source]) -> list[SourceLine]:
@@ -287,7 +288,7 @@ def select(sources: Sequence[Source], names: Sequence[str]) -> list[Source]:
     return [known[name] for name in names] if names else list(sources)
 
 
-def _stamps(project: Project, source: Source) -> dict[str, list[int]]:
+def _listing(project: Project, source: Source) -> Listing:
     """The source's files with what their stat says; the answer of a query is made first, where it is out of date."""
     if source.sql:
         from mlops_local.services import pulled  # noqa: PLC0415  (what runs queries: only for a source that is one)
@@ -297,49 +298,55 @@ def _stamps(project: Project, source: Source) -> dict[str, list[int]]:
         raise DataError(
             f"source {source.name} was never pulled", hint=f"`mlops data pull {source.name}`; a training does it by itself"
         )
-    return files.stamps(project.root, source.pattern, source=source.name)
+    return files.listing(project.root, source.pattern, source=source.name)
 
 
-def _remembered(project: Project, stamps: Mapping[str, list[int]]) -> dict[str, str]:
-    """Content hash of each file whose stat is remembered; the others have to be read."""
-    known = files.remembered(cache.stats(project.layout))
-    found = {path: files.trusted(known.get(path), stamp) for path, stamp in stamps.items()}
-    return {path: value for path, value in found.items() if value is not None}
+def _remembered(project: Project, source: Source, now: Listing) -> Sequence[str]:
+    """Content hash of each file whose stat is remembered; empty text for the others, which have to be read."""
+    held = stats.read(project.layout, source.name)
+    return [""] * len(now.paths) if held is None else held.of(now)
 
 
-def _remember(project: Project, fresh: Mapping[str, Any]) -> None:
-    if fresh:
-        cache.save_stats(project.layout, {**cache.stats(project.layout), **fresh})
+def _remember(project: Project, source: Source, now: Listing, hashes: list[str], hashed_at: Mapping[int, int]) -> None:
+    stats.save(project.layout, source.name, listing.settled(now, hashes, hashed_at))
 
 
-def _hash(project: Project, source: Source) -> _Files:
+def _restamp(now: Listing, place: int, stamp: Sequence[int]) -> None:
+    """A file was read: what its stat said then counts."""
+    now.stamps[place * STAMP : (place + 1) * STAMP] = listing.stamps(stamp)
+
+
+def _files(now: Listing, hashes: Sequence[str]) -> Files:
+    return Files(now.paths, hashes, now.sizes)
+
+
+def _hash(project: Project, source: Source) -> Files:
     """The source's files as they are now; those whose stat is remembered are not read."""
-    stamps = _stamps(project, source)
-    found = _remembered(project, stamps)
-    sizes = {path: stamp[1] for path, stamp in stamps.items()}
-    fresh: dict[str, Any] = {}
-    for path in [path for path in stamps if path not in found]:
-        value, stamp = files.settled_digest(project.root / path, source=source.name)
-        fresh[path] = [*stamp, time.time_ns(), value]
-        found[path], sizes[path] = value, stamp[1]
-    _remember(project, fresh)
-    return _Files({path: found[path] for path in stamps}, sizes)
+    now = _listing(project, source)
+    hashes, hashed_at = list(_remembered(project, source, now)), {}
+    for place in [place for place, hash in enumerate(hashes) if not hash]:
+        hashes[place], stamp = files.settled_digest(project.root / now.paths[place], source=source.name)
+        hashed_at[place] = time.time_ns()
+        _restamp(now, place, stamp)
+    if hashed_at:
+        _remember(project, source, now, hashes, hashed_at)
+    return _files(now, hashes)
 
 
-def _read(project: Project, source: Source, identity: str, found: _Files) -> Snapshot:
+def _read(project: Project, source: Source, identity: str, found: Files) -> Snapshot:
     if source.kind == "table":
-        _require_names(source, found.hashes)
+        _require_names(source, found.paths)
     try:
-        with profiles.known(project, source, found.hashes) as known:
+        with profiles.known(project, source, found.contents) as known:
             rows, columns = profile.read(
                 project.root,
-                list(found.hashes),
+                found.paths,
                 source=source.name,
                 kind=source.kind,
                 known=known,
                 schema=source.schema,
                 labels=source.labels,
-                sizes=found.sizes,
+                sizes=dict(zip(found.paths, found.sizes, strict=True)),
             )
     except OSError as error:  # it went, or was emptied, since its bytes were read
         raise DataError(
@@ -348,16 +355,16 @@ def _read(project: Project, source: Source, identity: str, found: _Files) -> Sna
     made = Snapshot(
         id=identity,
         source=source.name,
-        files=tuple(FileEntry(path, value, found.sizes[path], rows[path]) for path, value in found.hashes.items()),
+        files=Files(found.paths, found.hashes, found.sizes, [rows[path] for path in found.paths]),
         rows=sum(count or 0 for count in rows.values()),
-        bytes=sum(found.sizes.values()),
+        bytes=sum(found.sizes),
         columns=columns,
         read_as=source.schema,
         labels=source.labels,
     )
     _require(source, made)
     # A table was read twice, for its bytes and for its columns.
-    if source.kind == "table" and _identity(source, _hash(project, source).hashes, None) != identity:
+    if source.kind == "table" and _identity(source, _hash(project, source), None) != identity:
         raise DataError(
             f"source {source.name}: its files changed while they were read",
             hint="run the command again when the writer is done",
@@ -394,20 +401,17 @@ def _no_table(source: Source, held: Snapshot) -> str:
 
 
 def _difference(before: Snapshot, made: Snapshot) -> str:
-    old = {entry.path: entry.hash for entry in before.files}
-    now = {entry.path: entry.hash for entry in made.files}
-    counts = {
-        "added": sum(path not in old for path in now),
-        "removed": sum(path not in now for path in old),
-        "changed": sum(path in old and old[path] != value for path, value in now.items()),
-    }
+    old, now = before.listed.contents, made.listed.contents
+    added, removed = len(now.keys() - old.keys()), len(old.keys() - now.keys())
+    differ = sum(map(operator.ne, map(old.get, now), now.values()))
+    counts = {"added": added, "removed": removed, "changed": differ - added}
     said = [f"{count} {'file' if count == 1 else 'files'} {verb}" for verb, count in counts.items() if count]
     return f"{', '.join(said) or 'profiled again'} since {before.short}"
 
 
 def _line(held: Snapshot) -> str:
     count = len(held.files)
-    rows = f"{held.rows:,} row{'' if held.rows == 1 else 's'}, " if any(entry.rows is not None for entry in held.files) else ""
+    rows = f"{held.rows:,} row{'' if held.rows == 1 else 's'}, " if held.listed.rows is not None else ""
     return f"{held.source} {held.short}, {count} file{'' if count == 1 else 's'}, {rows}{_size(held.bytes)}"
 
 

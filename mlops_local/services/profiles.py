@@ -14,7 +14,7 @@ from mlops_local.domain.graph import Source
 from mlops_local.engines.data import files, profile
 from mlops_local.engines.data.profile import Known
 from mlops_local.services.project import Project
-from mlops_local.store import cache
+from mlops_local.store import cache, stats
 
 
 @contextmanager
@@ -31,7 +31,7 @@ def known(project: Project, source: Source, hashes: Mapping[str, str]) -> Iterat
     """
     if source.kind == "files":
         before = cache.pictures(project.layout, source.name)
-        now = {hashes[path]: before[hashes[path]] for path in hashes if hashes[path] in before}
+        now = {hash: before[hash] for hash in before.keys() & hashes.values()} if before else {}
         fresh: dict[str, Mapping[str, Any]] = {}
         yield Known(lambda path: now.get(hashes[path]), lambda path, value: fresh.update({path: value}))
         if fresh:
@@ -62,9 +62,12 @@ def by_content(project: Project, hashes: Mapping[str, str]) -> Known:
 
 
 def _require_same(project: Project, source: Source, paths: Iterable[str]) -> None:
-    stats = files.remembered(cache.stats(project.layout))
+    held = stats.read(project.layout, source.name)
+    if held is None:
+        return
+    hashed = dict(zip(held.listing.paths, range(len(held.hashes)), strict=True))
     for path in paths:
-        if path in stats and stats[path][:4] != files.stamp(project.root / path):
+        if path in hashed and held.listing.stamp(hashed[path]) != files.stamp(project.root / path):
             raise DataError(
                 f"source {source.name}: {path} changed while it was read", hint="run the command again when the writer is done"
             )

@@ -9,11 +9,12 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from mlops_local.domain.assets import ColumnProfile, FileEntry, Snapshot
+from mlops_local.domain.assets import ColumnProfile, Files, Snapshot
 from mlops_local.domain.errors import MlopsError
 from mlops_local.domain.plan import StepResult, result_from_json, result_to_json
 from mlops_local.store import files, newest, objects
@@ -33,7 +34,7 @@ def step_result(layout: Layout, fingerprint: str, last: Newest | None = None) ->
         written = last.stamps(made.name)
         if all(objects.stamp(layout, hash) == written.get(hash, ()) for hash in _objects(made)):
             return made
-    home = _at(layout, "steps", fingerprint)
+    home = at(layout, "steps", fingerprint)
     value = _load(home)
     result = _result(value)
     if value is None or result is None:
@@ -53,12 +54,12 @@ def step_result(layout: Layout, fingerprint: str, last: Newest | None = None) ->
 def recorded(layout: Layout, fingerprint: str, last: Newest | None = None) -> StepResult | None:
     """Return what the step of this fingerprint left, whether or not the files of it are there: to say, not to go on from it."""
     made = last.made(fingerprint) if last is not None else None
-    return made or _result(_load(_at(layout, "steps", fingerprint)))
+    return made or _result(_load(at(layout, "steps", fingerprint)))
 
 
 def lost(layout: Layout, fingerprint: str) -> str:
     """Say in words why a result that was recorded is none any more; empty when it is there, or never was."""
-    result = _result(_load(_at(layout, "steps", fingerprint)))
+    result = _result(_load(at(layout, "steps", fingerprint)))
     if result is None or step_result(layout, fingerprint) is not None:
         return ""
     gone = any(not objects.exists(layout, hash) for hash in _objects(result))
@@ -87,7 +88,7 @@ def record(layout: Layout, result: StepResult, *, written: bool = False) -> None
     """
     value = result_to_json(result)
     stamps = {hash: objects.stamp(layout, hash) for hash in _objects(result)} if written else {}
-    _save(_at(layout, "steps", result.fingerprint), {**value, "stamps": stamps})
+    _save(at(layout, "steps", result.fingerprint), {**value, "stamps": stamps})
     if "sample" not in result.report:  # made from a part of the data: not what the step gave last
         newest.add(layout, result, stamps)
 
@@ -95,47 +96,47 @@ def record(layout: Layout, result: StepResult, *, written: bool = False) -> None
 def record_part(layout: Layout, result: StepResult) -> None:
     """Keep the result of a part of a step (one file of many) under its own fingerprint. Its objects were written just now."""
     stamps = {hash: objects.stamp(layout, hash) for hash in _objects(result)}
-    _save(_at(layout, "steps", result.fingerprint), {**result_to_json(result), "stamps": stamps})
+    _save(at(layout, "steps", result.fingerprint), {**result_to_json(result), "stamps": stamps})
 
 
 def graph(layout: Layout, key: str) -> dict[str, Any] | None:
     """Return the described graph kept under `key`."""
-    return _load(_at(layout, "graph", key))
+    return _load(at(layout, "graph", key))
 
 
 def save_graph(layout: Layout, key: str, value: Mapping[str, Any]) -> None:
     """Keep a described graph; graphs of other keys are dropped beyond the newest 20."""
-    _save_few(_at(layout, "graph", key), value)
+    _save_few(at(layout, "graph", key), value)
 
 
 def outline(layout: Layout, key: str) -> dict[str, Any] | None:
     """Return what `save_outline` kept: the key of a graph that was described from such code, and the lines of that code."""
-    return _load(_at(layout, "outline", key))
+    return _load(at(layout, "outline", key))
 
 
 def save_outline(layout: Layout, key: str, value: Mapping[str, Any]) -> None:
     """Keep which graph code of an outline declares; of the newest 20, as the graphs."""
-    _save_few(_at(layout, "outline", key), value)
+    _save_few(at(layout, "outline", key), value)
 
 
 def parts(layout: Layout, key: str) -> dict[str, Any] | None:
     """Return what `save_parts` kept under `key`: what the steps of a version of the code depend on."""
-    return _load(_at(layout, "parts", key))
+    return _load(at(layout, "parts", key))
 
 
 def save_parts(layout: Layout, key: str, value: Mapping[str, Any]) -> None:
     """Keep what the steps of a version of the code depend on; of the newest 20 versions, as the graphs."""
-    _save_few(_at(layout, "parts", key), value)
+    _save_few(at(layout, "parts", key), value)
 
 
 def trace(layout: Layout, entry: str) -> dict[str, Any] | None:
     """Return what `save_trace` kept: where the project's code was looked for, and found."""
-    return _load(_at(layout, "trace", entry))
+    return _load(at(layout, "trace", entry))
 
 
 def save_trace(layout: Layout, entry: str, value: Mapping[str, Any]) -> None:
     """Keep where the project's code was looked for, and found."""
-    _try_save(_at(layout, "trace", entry), value)
+    _try_save(at(layout, "trace", entry), value)
 
 
 def interpreter(layout: Layout, stamp: str) -> tuple[str, str, str] | None:
@@ -152,14 +153,14 @@ def save_interpreter(layout: Layout, stamp: str, said: Sequence[str]) -> None:
     _save(layout.cache / "interpreter.json", {"stamp": stamp, "said": list(said)})
 
 
-def stats(layout: Layout) -> dict[str, Any]:
-    """Return what `save_stats` kept: what the data files looked like when they were hashed."""
-    return _load(layout.cache / "stats.json") or {}
+def kept(layout: Layout, source: str) -> str:
+    """Return what `save_kept` kept: of which files, and in packs that look how, it is known that they are all there."""
+    return str((_load(at(layout, "kept", source)) or {}).get("known", ""))
 
 
-def save_stats(layout: Layout, value: Mapping[str, Any]) -> None:
-    """Keep what the data files looked like when they were hashed."""
-    _try_save(layout.cache / "stats.json", value)
+def save_kept(layout: Layout, source: str, value: str) -> None:
+    """Keep that files were found to be there."""
+    _try_save(at(layout, "kept", source), {"known": value})
 
 
 def blobs(layout: Layout) -> dict[str, Any]:
@@ -174,66 +175,75 @@ def save_blobs(layout: Layout, value: Mapping[str, Any]) -> None:
 
 def sketches(layout: Layout, key: str) -> dict[str, Any] | None:
     """Return what `save_sketches` kept: what the columns of a file of these bytes hold."""
-    return _load(_at(layout, "sketches", key))
+    return _load(at(layout, "sketches", key))
 
 
 def save_sketches(layout: Layout, key: str, value: Mapping[str, Any]) -> None:
     """Keep what the columns of a file hold."""
-    _try_save(_at(layout, "sketches", key), value)
+    _try_save(at(layout, "sketches", key), value)
 
 
 def findings(layout: Layout, key: str) -> dict[str, Any] | None:
     """Return what `save_findings` kept: what the checks of a snapshot found."""
-    return _load(_at(layout, "findings", key))
+    return _load(at(layout, "findings", key))
 
 
 def save_findings(layout: Layout, key: str, value: Mapping[str, Any]) -> None:
     """Keep what the checks of a snapshot found."""
-    _try_save(_at(layout, "findings", key), value)
+    _try_save(at(layout, "findings", key), value)
 
 
 def pull(layout: Layout, source: str) -> dict[str, Any]:
     """Return what `save_pull` kept: when a source was asked last, and what came."""
-    return _load(_at(layout, "pulls", source)) or {}
+    return _load(at(layout, "pulls", source)) or {}
 
 
 def save_pull(layout: Layout, source: str, value: Mapping[str, Any]) -> None:
     """Keep when a source was asked, and what came."""
-    _try_save(_at(layout, "pulls", source), value)
+    _try_save(at(layout, "pulls", source), value)
 
 
 def pictures(layout: Layout, source: str) -> dict[str, Any]:
     """Return what `save_pictures` kept: hash of a picture of the source -> its size."""
-    return _load(_at(layout, "pictures", source)) or {}
+    return _load(at(layout, "pictures", source)) or {}
 
 
 def save_pictures(layout: Layout, source: str, value: Mapping[str, Any]) -> None:
     """Keep the sizes of a source's pictures."""
-    _try_save(_at(layout, "pictures", source), value)
+    _try_save(at(layout, "pictures", source), value)
 
 
 def snapshot(layout: Layout, source: str) -> Snapshot | None:
     """Return the newest snapshot of a source."""
-    value = _load(_at(layout, "snapshots", source))
+    value = _load(at(layout, "snapshots", source))
     try:
         return snapshot_from_json(value) if value is not None else None
-    except (KeyError, TypeError):
+    except (KeyError, TypeError, ValueError):
         return None
 
 
 def save_snapshot(layout: Layout, value: Snapshot) -> None:
     """Keep a snapshot as its source's newest."""
-    _save(_at(layout, "snapshots", value.source), snapshot_to_json(value))
+    listed = value.listed
+    columns = {"path": listed.paths, "hash": listed.hashes, "bytes": listed.sizes, "rows": listed.rows}
+    _save(at(layout, "snapshots", value.source), _snapshot(value, columns))
 
 
 def snapshot_to_json(value: Snapshot) -> dict[str, Any]:
-    """The snapshot as JSON values."""
+    """The snapshot as JSON values, as a journal has it."""
+    names = ("path", "hash", "bytes", "rows")
+    listed = value.listed
+    columns = (listed.paths, listed.hashes, listed.sizes, listed.rows or repeat(None, len(listed)))
+    return _snapshot(value, [dict(zip(names, entry, strict=True)) for entry in zip(*columns, strict=True)])
+
+
+def _snapshot(value: Snapshot, listed: Any) -> dict[str, Any]:
     return {
         "id": value.id,
         "source": value.source,
         "rows": value.rows,
         "bytes": value.bytes,
-        "files": [vars(entry) for entry in value.files],
+        "files": listed,
         "columns": [vars(column) for column in value.columns],
         "kept": value.kept,
         "schema": dict(value.read_as),
@@ -248,12 +258,20 @@ def snapshot_from_json(value: Mapping[str, Any]) -> Snapshot:
         source=value["source"],
         rows=value["rows"],
         bytes=value["bytes"],
-        files=tuple(FileEntry(item["path"], item["hash"], item["bytes"], item.get("rows")) for item in value["files"]),
+        files=_files(value["files"]),
         columns=tuple(_column(item) for item in value.get("columns", ())),
         kept=value.get("kept", "full"),
         read_as=value.get("schema", {}),
         labels=value.get("labels", ""),
     )
+
+
+def _files(value: Any) -> Files:
+    if isinstance(value, dict):  # a column each, as only this cache has them: read in a third of the time
+        return Files(value["path"], value["hash"], value["bytes"], value["rows"])
+    held = [(item["path"], item["hash"], item["bytes"], item.get("rows")) for item in value]
+    paths, hashes, sizes, rows = (list(column) for column in zip(*held, strict=True)) if held else ([], [], [], [])
+    return Files(paths, hashes, sizes, rows)
 
 
 def _column(value: Mapping[str, Any]) -> ColumnProfile:
@@ -274,11 +292,12 @@ def _result(value: dict[str, Any] | None) -> StepResult | None:
         return None
 
 
-def _at(layout: Layout, kind: str, name: str) -> Path:
+def at(layout: Layout, kind: str, name: str, suffix: str = ".json") -> Path:
+    """Where an answer of some kind is kept, whatever its name is."""
     safe = quote(name, safe="@ =+,")
     if len(safe) > 200:  # longer than a file name may be
         safe = safe[:100] + hashlib.sha256(name.encode("utf-8", "surrogateescape")).hexdigest()
-    return layout.cache / kind / f"{safe}.json"
+    return layout.cache / kind / f"{safe}{suffix}"
 
 
 def _load(path: Path) -> dict[str, Any] | None:

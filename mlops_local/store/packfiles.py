@@ -168,10 +168,10 @@ class Pack:
             os.close(os.open(home, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
         whole = home.stat().st_size // _RECORD.size * _RECORD.size
         os.truncate(home, whole)
-        known = chunks(self._layout, self.name)
-        if len(known) * _RECORD.size != whole:
+        ends = [at + length for _, at, length, _ in _RECORD.iter_unpack(home.read_bytes())]
+        if max(ends, default=0) > size:
             return False  # shorter than its records say
-        self._begin = self._end = self._told = known[-1].place.end if known else 0
+        self._begin = self._end = self._told = ends[-1] if ends else 0
         os.ftruncate(self._descriptor, self._end)
         return self._end < FULL
 

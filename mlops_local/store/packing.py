@@ -135,6 +135,13 @@ class Writer:
         self._relied.add(self._index.pack_of(hash))
         return True
 
+    def lacking(self, hashes: Iterable[str]) -> set[str]:
+        """Those of the files whose content is not kept and will not be by `commit`."""
+        wanted = set(hashes).difference(self._entries, self._committed)
+        gone = self._index.lacking(wanted)
+        self._relied |= self._index.packs_of(wanted - gone)
+        return gone
+
     def add(self, path: Path | str, *, said: str = "", earlier: str = "") -> Read:
         """Read a file and keep its content.
 

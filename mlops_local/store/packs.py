@@ -8,6 +8,7 @@ what all this is on disk.
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import threading
 from collections import deque
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 
 Put = Callable[[memoryview, int], object]
 """`put(piece, at)`: do something with a piece of a file while it is there."""
+_PLACE = re.compile(r" ([0-9a-f]+):(\d+):(\d+)", re.ASCII)
+"""A stretch in a line."""
 BATCH = 2 << 20
 """Content that one thread makes or unmakes at a time, in bytes: enough to be worth its while, little to hold."""
 
@@ -41,11 +44,23 @@ class Index:
         self._layout = layout
         self.stamps = stamps
         self._sizes = {name[: -len(".pack")]: size for name, size, _ in stamps if name.endswith(".pack")}
-        self._lines: dict[str, tuple[str, str]] = {}
+        self._lines: dict[str, str] = {}
+        self._homes: dict[str, str] = {}
         self._tables: dict[str, list[Chunk]] = {}
+        self._sound = True
         for name in self._sizes:
-            for line in packfiles.lines(layout, name):
-                self._lines[line[:64]] = (line, name)
+            lines = packfiles.lines(layout, name)
+            hashes = [line[:64] for line in lines]
+            self._lines.update(zip(hashes, lines, strict=True))
+            self._homes.update(dict.fromkeys(hashes, name))
+            self._sound = self._sound and self._reaches("\n".join(lines))
+
+    def _reaches(self, lines: str) -> bool:
+        """Whether all stretches of these lines lie within packs that are there: then each file of theirs is."""
+        places = _PLACE.findall(lines)
+        return 2 * len(places) == lines.count(":") and all(
+            int(at) + int(length) <= self._sizes.get(pack, -1) for pack, at, length in places
+        )
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._lines)
@@ -57,7 +72,11 @@ class Index:
 
     def pack_of(self, hash: str) -> str:
         """The pack whose listing names the file."""
-        return self._lines[hash][1]
+        return self._homes[hash]
+
+    def packs_of(self, hashes: Iterable[str]) -> set[str]:
+        """The packs whose listings name the files."""
+        return set(map(self._homes.__getitem__, hashes))
 
     @property
     def bytes(self) -> int:
@@ -66,28 +85,25 @@ class Index:
 
     def named(self, hash: str) -> set[str]:
         """The packs that the file's line names, and the one it stands in. Raises IntegrityError when it is damaged."""
-        line, name = self._lines[hash]
-        return {name, *(stretch.pack for stretch in packfiles.parse(line).stretches)}
+        return {self._homes[hash], *(stretch.pack for stretch in packfiles.parse(self._lines[hash]).stretches)}
 
     def get(self, hash: str) -> Kept | None:
         """Return where the file's frames are; None when it is not kept, or a pack of it is gone or cut short."""
-        found = self._lines.get(hash)
-        if found is None:
+        line = self._lines.get(hash)
+        if line is None:
             return None
-        kept = packfiles.parse(found[0])
+        kept = packfiles.parse(line)
         return kept if all(at.end <= self._sizes.get(at.pack, -1) for at in kept.stretches) else None
 
     def has(self, hash: str) -> bool:
-        """Whether `get` finds the file, in a third of its time."""
-        found = self._lines.get(hash)
-        try:
-            for place in found[0].split(" ")[2:] if found is not None else ():
-                pack, at, length = place.split(":")
-                if int(at) + int(length) > self._sizes.get(pack, -1):
-                    return False
-        except ValueError:  # damaged
-            return self.get(hash) is not None
-        return found is not None
+        """Whether `get` finds the file."""
+        return hash in self._lines and (self._sound or self.get(hash) is not None)
+
+    def lacking(self, hashes: Iterable[str]) -> set[str]:
+        """Those of the files that `get` does not find."""
+        wanted = set(hashes)
+        gone = wanted.difference(self._lines)
+        return gone if self._sound else gone | {hash for hash in wanted - gone if not self.has(hash)}
 
     def chunks(self, name: str) -> list[Chunk]:
         """The recorded frames of a pack."""
@@ -122,8 +138,12 @@ def contains(layout: Layout, hash: str) -> bool:
 
 def missing(layout: Layout, hashes: Iterable[str]) -> list[str]:
     """Return those of the files whose content is not there."""
-    known = index(layout)
-    return [hash for hash in hashes if not known.has(hash) and not objects.exists(layout, hash)]
+    return [hash for hash in index(layout).lacking(hashes) if not objects.exists(layout, hash)]
+
+
+def looks(layout: Layout) -> str:
+    """What the packs look like from outside, in short: as long as that is the same, they hold what they held."""
+    return blake3.blake3(repr(sorted(packfiles.stamps(layout))).encode()).hexdigest()
 
 
 def every(layout: Layout) -> Iterator[str]:

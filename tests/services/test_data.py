@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,11 +12,12 @@ import pytest
 from mlops_local.domain import events
 from mlops_local.domain.errors import DataError, UsageError
 from mlops_local.domain.graph import Source
+from mlops_local.domain.listing import Hashed
 from mlops_local.domain.progress import Progress
 from mlops_local.engines.data import files, images
 from mlops_local.services import data, init, verifying
 from mlops_local.services.project import Project, find
-from mlops_local.store import cache, journal, packfiles, packs
+from mlops_local.store import cache, journal, packfiles, packs, stats
 
 SOURCE = Source("people", "data/people-*.csv", key=("id",), outcome=("left",))
 
@@ -76,14 +76,11 @@ def test_changed_bytes_are_seen_at_once(project: Project) -> None:
 def test_a_quiet_file_is_not_read_again(project: Project) -> None:
     """A file whose remembered stat is old enough is trusted: its bytes are not even readable here, and the answer comes."""
     first = data.snapshot(project, SOURCE)
-    file = project.root / "data/people-1.csv"
-    stamp = files.stamp(file)
-    old = {"data/people-1.csv": [*stamp, time.time_ns() + 10 * files.RACY_NS, first.files[0].hash]}
-    cache.save_stats(project.layout, old)
-    other = {"data/people-1.csv": [*stamp, time.time_ns() + 10 * files.RACY_NS, "0" * 64]}
+    now = files.listing(project.root, SOURCE.pattern, source="people")
+    stats.save(project.layout, "people", Hashed(now, [first.files[0].hash]))
     assert data.current(project, SOURCE).id == first.id
-    cache.save_stats(project.layout, other)
-    assert data.current(project, SOURCE).id == files.identity([("data/people-1.csv", "0" * 64)])
+    stats.save(project.layout, "people", Hashed(now, ["1" * 64]))
+    assert data.current(project, SOURCE).id == files.identity([("data/people-1.csv", "1" * 64)])
 
 
 def test_a_file_more_and_a_file_less_are_said(project: Project) -> None:
@@ -100,12 +97,16 @@ def test_a_file_more_and_a_file_less_are_said(project: Project) -> None:
 
 
 def test_a_lost_object_comes_back(project: Project) -> None:
-    """A stored copy that disappeared is stored again by the next snapshot, although no file changed."""
+    """A stored copy that disappeared is stored again by the next snapshot, although no file changed and it was there before."""
     first = data.snapshot(project, SOURCE)
-    for path in project.layout.packs.iterdir():
-        path.unlink()
-    assert data.snapshot(project, SOURCE) == first
-    assert packs.verify(project.layout, first.files[0].hash)
+    now = files.listing(project.root, SOURCE.pattern, source="people")
+    for lost in ("*", "*.pack", "*.files"):
+        stats.save(project.layout, "people", Hashed(now, [first.files[0].hash]))  # as when it was quiet for two seconds
+        assert data.snapshot(project, SOURCE) == first
+        for path in project.layout.packs.glob(lost):
+            path.unlink()
+        assert data.snapshot(project, SOURCE) == first
+        assert packs.verify(project.layout, first.files[0].hash)
 
 
 def test_current_stores_nothing(project: Project) -> None:
@@ -119,7 +120,7 @@ def test_current_stores_nothing(project: Project) -> None:
 def test_a_damaged_cache_only_costs_time(project: Project) -> None:
     """Whatever stands in the cache's files, the snapshot is right."""
     first = data.snapshot(project, SOURCE)
-    for file in project.layout.cache.rglob("*.json"):
+    for file in project.layout.cache.rglob("*.*"):
         file.write_text("[1, {")
     assert data.snapshot(project, SOURCE).id == first.id
 
@@ -178,7 +179,7 @@ def test_verify_tells_every_difference(project: Project) -> None:
         pack.seek(kept.stretches[0].end - 2)
         pack.write(b"1")
     listing = packfiles.listing(project.layout, kept.stretches[0].pack)
-    listing.write_text(listing.read_text().replace(hashes["data/people-4.csv"], "0" * 64))
+    listing.write_text(listing.read_text().replace(hashes["data/people-4.csv"], "1" * 64))
     checks = verifying.verify(project, [SOURCE])
     assert {check.path[-5:-4]: check.state for check in checks} == {
         "1": "changed",

@@ -102,15 +102,12 @@ def test_a_snapshot_comes_back_whole(layout: Layout) -> None:
     assert cache.snapshot(layout, "weather") is None
 
 
-def test_graphs_and_stats_come_back(layout: Layout) -> None:
+def test_graphs_come_back(layout: Layout) -> None:
     """A graph under its key; of many keys the newest twenty."""
     for number in range(25):
         cache.save_graph(layout, f"k{number}", {"n": number})
     assert cache.graph(layout, "k24") == {"n": 24}
     assert len(list((layout.cache / "graph").iterdir())) == 20
-    assert cache.stats(layout) == {}
-    cache.save_stats(layout, {"a": [1, 2]})
-    assert cache.stats(layout) == {"a": [1, 2]}
 
 
 @pytest.mark.parametrize("damage", [b"", b"{", b"[]", b'{"id": 1}', b"\xff\xfe"])

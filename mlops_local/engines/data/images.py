@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".gif", ".bmp", ".webp"})
+TYPES = frozenset({"png", "jpg", "jpeg", "gif", "bmp", "webp"})
 _FRAME_MARKERS = frozenset({*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC})
 """JPEG segments that begin with the picture's size."""
 
@@ -32,14 +32,21 @@ def about(
         load: what `save` kept of a picture of these bytes.
         save: keep what was found out of a picture.
     """
-    # Text and not Path, which costs more than the calls where there are thousands of files.
-    types = [os.path.splitext(path)[1].lower().removeprefix(".") or "none" for path in paths]  # noqa: PTH122
+    types = [_type(path) or "none" for path in paths]
     length = [sizes[path] if path in sizes else os.stat(f"{root}/{path}").st_size for path in paths]  # noqa: PTH116
     found: dict[str, list[Any]] = {"bytes": length, "type": types}
-    if any("." + kind in SUFFIXES for kind in types):
+    if not TYPES.isdisjoint(types):
         seen = [_known(root, path, load, save) or (None, None) for path in paths]
         found |= {"width": [width for width, _ in seen], "height": [height for _, height in seen]}
     return found
+
+
+def _type(path: str) -> str:
+    """The suffix in small letters, without its dot: of text, for `Path` takes ten times as long."""
+    name, _, suffix = path.rpartition(".")
+    if not name or name[-1] in "/." or "/" in suffix:  # a hidden file, or none
+        return os.path.splitext(path)[1].lower().removeprefix(".")  # noqa: PTH122
+    return suffix.lower()
 
 
 def _known(
@@ -48,7 +55,7 @@ def _known(
     load: Callable[[str], Mapping[str, Any] | None],
     save: Callable[[str, Mapping[str, Any]], None],
 ) -> tuple[int, int] | None:
-    if Path(path).suffix.lower() not in SUFFIXES:
+    if _type(path) not in TYPES:
         return None
     held = load(path)
     if held is not None and "size" in held:

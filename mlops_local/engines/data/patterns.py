@@ -45,6 +45,8 @@ def unnamed(pattern: str) -> str:
 
 def labels(pattern: str, paths: Iterable[str]) -> dict[str, list[str]]:
     """Return name -> what stands in its place in each of these paths."""
+    if not names(pattern):
+        return {}
     compiled = re.compile(expression(pattern), re.DOTALL)
     found = [compiled.fullmatch(path) for path in paths]
     return {name: [match[name] if match else "" for match in found] for name in names(pattern)}

@@ -9,6 +9,7 @@ import blake3
 import pytest
 
 from mlops_local.domain.errors import DataError
+from mlops_local.domain.listing import Hashed
 from mlops_local.engines.data import files
 
 
@@ -89,38 +90,26 @@ def test_the_hash_is_blake3_of_the_bytes(tmp_path: Path) -> None:
     assert files.digest(tmp_path / "empty") == blake3.blake3(b"").hexdigest()
 
 
-def test_an_unchanged_quiet_file_is_trusted(tmp_path: Path) -> None:
-    """The remembered hash holds while inode, size, mtime and ctime stay and the file was quiet when hashed."""
-    (tmp_path / "a").write_text("x")
-    now = files.stamp(tmp_path / "a")
-    later = max(now[2], now[3]) + files.RACY_NS + 1
-    assert files.trusted([*now, later, "abc"], now) == "abc"
-
-
-def test_a_file_hashed_right_after_its_write_is_read_again(tmp_path: Path) -> None:
-    """Within two seconds of a write the same stat can hide another write, so the hash is not believed."""
-    (tmp_path / "a").write_text("x")
-    now = files.stamp(tmp_path / "a")
-    assert files.trusted([*now, max(now[2], now[3]) + files.RACY_NS, "abc"], now) is None
-
-
-def test_same_size_and_mtime_do_not_fool_the_cache(tmp_path: Path) -> None:
+def test_same_size_and_mtime_do_not_fool_the_stat_cache(tmp_path: Path) -> None:
     """A rewrite that restores size and mtime is still seen: its ctime moved."""
     file = tmp_path / "a"
     file.write_text("x")
-    before = files.stamp(file)
+    before = files.listing(tmp_path, "a", source="s")
     file.write_text("y")
-    os.utime(file, ns=(before[2], before[2]))
-    after = files.stamp(file)
-    assert after[:3] == before[:3]
-    entry = [*before[:3], after[3] - 1, after[3] + 10 * files.RACY_NS, "abc"]
-    assert files.trusted(entry, after) is None
+    os.utime(file, ns=(before.stamp(0)[2], before.stamp(0)[2]))
+    after = files.listing(tmp_path, "a", source="s")
+    assert after.stamp(0)[:3] == before.stamp(0)[:3]
+    assert Hashed(before, ["abc"]).of(before) == ["abc"] and Hashed(before, ["abc"]).of(after) == [""]
 
 
-@pytest.mark.parametrize("entry", [None, [], ["a"], {"hash": "x"}, "text"])
-def test_a_damaged_cache_entry_is_no_answer(entry: object) -> None:
-    """A stat cache that is not what we wrote means hashing, not a crash."""
-    assert files.trusted(entry, [1, 2, 3, 4]) is None
+def test_files_that_are_gone_or_no_files_are_not_listed(tmp_path: Path) -> None:
+    """Of paths somebody names, those are listed that are files now; a link that leads nowhere is an error only for a source."""
+    _write(tmp_path, "a", "folder/b")
+    (tmp_path / "link").symlink_to("nowhere")
+    listed = files.seen(tmp_path, ["a", "folder", "gone", "link"])
+    assert listed.paths == ["a"] and listed.sizes == [1] and listed.stamp(0) == files.stamp(tmp_path / "a")
+    with pytest.raises(DataError, match="a link to a file that is not there"):
+        files.seen(tmp_path, ["link"], source="s")
 
 
 def test_equal_files_are_one_snapshot_whatever_their_order() -> None:
