@@ -8,12 +8,13 @@ import numpy as np
 import polars as pl
 import pytest
 
-from mlops_local.engines.data import shift, sketch
+from mlops_local.engines.data import shift
+from mlops_local.engines.data.columns import Columns
 from mlops_local.engines.data.sketch import Sketch
 
 
 def _of(values: pl.Series) -> Sketch:
-    columns = sketch.Columns({"x": values.dtype})
+    columns = Columns({"x": values.dtype})
     columns.feed(pl.DataFrame({"x": values}))
     return columns.done()["x"]
 

@@ -17,13 +17,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mlops_local.engines.data import images, sketch, spread, summary
+from mlops_local.engines.data.columns import Columns
 from mlops_local.engines.data.sketch import Sketch
 
 VALUES = st.lists(st.one_of(st.none(), st.floats(width=32), st.integers(-3, 3).map(float)), max_size=40)
 
 
 def _of(values: list[float | None], *cuts: int) -> Sketch:
-    columns = sketch.Columns({"x": pl.Float64()})
+    columns = Columns({"x": pl.Float64()})
     edges = [0, *cuts, len(values)]
     for start, end in pairwise(edges):
         columns.feed(pl.DataFrame({"x": pl.Series(values[start:end], dtype=pl.Float64)}))
@@ -58,7 +59,7 @@ def test_many_values_are_estimated_within_their_error() -> None:
     drawn = np.random.default_rng(5).exponential(size=60_000)
     parts = []
     for piece in np.split(drawn, [10_000, 45_000]):
-        columns = sketch.Columns({"x": pl.Float64()})
+        columns = Columns({"x": pl.Float64()})
         columns.feed(pl.DataFrame({"x": piece}))
         parts.append(columns.done()["x"])
     whole = sketch.add(parts)
@@ -76,7 +77,7 @@ def test_a_large_file_is_sampled_by_place_alone() -> None:
     values = pl.Series([index if index % 3 else 5 for index in range(rows)])
     found = []
     for step in (rows, 31_000, 3_000):
-        columns = sketch.Columns({"x": pl.Int64()})
+        columns = Columns({"x": pl.Int64()})
         for start in range(0, rows, step):
             columns.feed(pl.DataFrame({"x": values[start : start + step]}))
         found.append(columns.done()["x"])
@@ -132,7 +133,7 @@ def test_pictures_say_their_size(tmp_path: Path) -> None:
 def test_plain_values_are_said_as_polars_says_them(values: list[int | str | None]) -> None:
     """The profile of whole numbers and text is the same whether it is made with polars or without; of one value too."""
     kind = pl.String() if any(isinstance(value, str) for value in values) else pl.Int64()
-    columns = sketch.Columns({"x": kind})
+    columns = Columns({"x": kind})
     columns.feed(pl.DataFrame({"x": pl.Series(values, dtype=kind)}))
     with_polars = summary.column("x", kind, columns.done()["x"])
     without = summary.column("x", summary.Plain(str(kind)), sketch.plain(values))

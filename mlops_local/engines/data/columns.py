@@ -1,0 +1,302 @@
+"""Sketches of a file's columns, made as its rows come: in one pass, a batch at a time, each batch's columns on all cores.
+
+A column with few values is only counted: all that is to be said of it follows from that at the end. Of one with many, numbers
+are measured a stretch at a time that stays in the processor's cache. Never opens a file.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+
+from mlops_local.engines.data.sketch import HASHES, LEVELS, MOST, SAMPLE, Sketch
+
+if TYPE_CHECKING:
+    import polars as pl
+
+_Numbers = np.ndarray[Any, Any]
+_Made = TypeVar("_Made")
+_PROBE = 4 * HASHES
+"""Values that tell whether a column has many."""
+_STRETCH = 1 << 15
+"""Numbers that are measured together."""
+_EXACT = 2**53
+"""Whole numbers up to this are the same as floating ones."""
+_RANGE = 1 << 16
+"""Whole numbers as near each other as this are counted in an array."""
+_WIDE = 1 << 16
+"""Cells from which on several threads are worth their start."""
+
+
+class Columns:
+    """Sketches of every column of one file, fed with its rows a batch at a time."""
+
+    def __init__(self, schema: Mapping[str, Any], pool: Executor | None = None) -> None:
+        self._schema = dict(schema)
+        self._columns = [_Column(kind) for kind in schema.values()]
+        self._pool = pool
+        self._rows = 0
+        self._places = np.empty(0, dtype=np.uint64)
+        """Hashes of the places of the rows that are in the samples."""
+
+    def feed(self, frame: pl.DataFrame) -> None:
+        """Take the next rows, in the file's order."""
+        plain = frame.select(physical(name, kind) for name, kind in self._schema.items()).get_columns()
+        chosen, left = self._draw(frame.height)
+        self._each(lambda column, values: column.feed(values, chosen, left), plain, rows=frame.height)
+
+    def done(self) -> dict[str, Sketch]:
+        """Return the sketches of all rows that were fed."""
+        found = self._each(lambda column, _: column.done(), self._columns, rows=len(self._places))
+        return dict(zip(self._schema, found, strict=True))
+
+    def _each(self, act: Callable[[_Column, Any], _Made], given: Sequence[Any], *, rows: int) -> list[_Made]:
+        """Do something with each column; on several threads, where that is worth their start."""
+        several = self._pool.map if self._pool is not None and rows * len(given) >= _WIDE else map
+        return list(several(act, self._columns, given))
+
+    def _draw(self, rows: int) -> tuple[pl.Series, pl.Series | None]:
+        """Choose the rows whose places have the smallest hashes: a sample of all rows, the same whatever the batches.
+
+        Args:
+            rows: how many come now.
+
+        Returns:
+            Which of them join the sample, and which of the sample stay after that (None: all).
+        """
+        import polars as pl  # noqa: PLC0415  (it is there: the caller has a frame)
+
+        places = _scatter(np.arange(self._rows, self._rows + rows, dtype=np.uint64))
+        self._rows += rows
+        chosen = np.arange(rows)
+        if len(self._places) == SAMPLE:
+            chosen = np.flatnonzero(places < self._places.max())
+        elif rows > SAMPLE:  # no other row of these can be among all the smallest
+            chosen = np.sort(np.argpartition(places, SAMPLE)[:SAMPLE])
+        self._places = np.concatenate([self._places, places[chosen]])
+        if len(self._places) <= SAMPLE:
+            return pl.Series(chosen, dtype=pl.UInt32), None
+        left = np.sort(np.argpartition(self._places, SAMPLE)[:SAMPLE])
+        self._places = self._places[left]
+        return pl.Series(chosen, dtype=pl.UInt32), pl.Series(left, dtype=pl.UInt32)
+
+
+class _Column:
+    """One column's sketch."""
+
+    def __init__(self, kind: Any) -> None:
+        self._found = Sketch(counts={} if comparable(kind) else None)
+        self._numbers = kind.is_numeric()
+        """They have a mean."""
+        self._kind: Any = None
+        """The physical type."""
+        self._hashes = np.empty(0, dtype=np.uint64)
+        self._sample: pl.Series | None = None
+
+    def feed(self, column: pl.Series, chosen: pl.Series, left: pl.Series | None) -> None:
+        """Take the next values, in their physical form; of them, and then of the sample, which make the sample."""
+        column = column.rechunk()
+        found, nulls = self._found, column.null_count()
+        found.rows, found.nulls, self._kind = found.rows + len(column), found.nulls + nulls, column.dtype
+        if comparable(column.dtype):
+            some = column[chosen]
+            self._sample = some if self._sample is None else self._sample.append(some)
+            self._sample = self._sample if left is None else self._sample[left]
+        there = column.drop_nulls() if nulls else column
+        there = self._real(there) if there.dtype.is_float() else there
+        if len(there) and not self._counted(there):
+            self._measure(there)
+
+    def _real(self, there: pl.Series) -> pl.Series:
+        """Floating numbers without what is none; that is counted, and the extremes are taken from the others."""
+        values = there.to_numpy()
+        if len(values) and np.isnan(values.min()):
+            real = there.filter(there.is_not_nan())
+            self._found.nans += len(there) - len(real)
+            there, values = real, real.to_numpy()
+        if len(values):
+            self._found.reach(float(values.min()), float(values.max()))
+        return there
+
+    def _counted(self, there: pl.Series) -> bool:
+        """Count the values of a column that has few; False where it has many and they are yet to be looked at."""
+        import polars as pl  # noqa: PLC0415
+
+        found = self._found
+        if found.counts is None:
+            return False
+        if not found.counts and there.head(_PROBE).n_unique() >= HASHES:
+            found.counts = None
+            return False
+        for value, count in _counts(there):
+            found.counts[value] = found.counts.get(value, 0) + count
+        if len(found.counts) >= HASHES:
+            found.tell(found.counts, numbers=self._numbers)
+            self._hash(pl.Series(list(found.counts), dtype=self._kind))
+            found.counts = None
+        return True
+
+    def _measure(self, there: pl.Series) -> None:
+        """Extremes, mean, spread, lengths and hashes."""
+        import polars as pl  # noqa: PLC0415
+
+        found, kind = self._found, there.dtype
+        if comparable(kind):
+            self._hash(there)
+            if not kind.is_float():  # of those, they are known
+                found.reach(there.min(), there.max())
+        if self._numbers:
+            self._average(there.cast(pl.Float64).to_numpy())
+        if kind == pl.String or isinstance(kind, pl.List):
+            long = there.str.len_chars() if kind == pl.String else there.list.len()
+            said: Any = (long.min(), long.max(), long.sum())
+            found.stretch(*said)
+
+    def _average(self, values: _Numbers) -> None:
+        if self._found.low == -np.inf or self._found.high == np.inf:
+            values = values[np.isfinite(values)]
+        scratch = np.empty(min(_STRETCH, len(values)))
+        with np.errstate(all="ignore"):  # numbers too large to be squared have a spread without end
+            for start in range(0, len(values), _STRETCH):
+                some = values[start : start + _STRETCH]
+                mean = some.sum() / len(some)
+                apart = np.subtract(some, mean, out=scratch[: len(some)])
+                self._found.average(len(some), float(mean), float(np.einsum("i,i->", apart, apart)))
+
+    def _hash(self, there: pl.Series) -> None:
+        """Keep the smallest hashes; once there are enough, most values only have to be compared with the largest of them."""
+        fresh = []
+        for hashes in _hashed(there):
+            if len(self._hashes) == HASHES:
+                fresh.append(hashes[hashes < self._hashes[-1]])
+            else:
+                self._hashes = _smallest(np.concatenate([self._hashes, hashes]))
+        if fresh:
+            self._hashes = _smallest(np.concatenate([self._hashes, *fresh]))
+
+    def done(self) -> Sketch:
+        """Return the sketch; nothing is fed after that."""
+        import polars as pl  # noqa: PLC0415
+
+        found = self._found
+        if found.counts:
+            found.tell(found.counts, numbers=self._numbers)
+            self._hash(pl.Series(list(found.counts), dtype=self._kind))
+            if self._kind.is_numeric():
+                real = sorted((value, count) for value, count in found.counts.items() if math.isfinite(value))
+                self._spread(np.array([value for value, _ in real], dtype=np.float64), [count for _, count in real], 1.0)
+        elif found.counts is None and self._sample is not None:
+            self._estimate(self._sample.drop_nulls())
+        found.hashes = self._hashes.tolist()
+        return found
+
+    def _estimate(self, values: pl.Series) -> None:
+        """Say from a sample how many values are spread and which are frequent."""
+        import polars as pl  # noqa: PLC0415
+
+        found = self._found
+        values = values.drop_nans() if values.dtype.is_float() else values
+        if not len(values):
+            return
+        share = (found.rows - found.nulls - found.nans) / len(values)
+        numbers = values.dtype.is_numeric()
+        ordered = np.sort(values.cast(pl.Float64).to_numpy()) if numbers else np.empty(0)
+        if values.dtype.is_float() or (numbers and found.low > -_EXACT and found.high < _EXACT):
+            often = _runs(ordered, int if values.dtype.is_integer() else float)
+        else:
+            counts = values.alias("value").value_counts().sort("count", "value", descending=[True, False])
+            often = dict(counts.head(MOST).iter_rows())
+        found.often = {value: count * share for value, count in often.items() if count > 2}
+        real = ordered[np.isfinite(ordered)]
+        self._spread(real, np.ones(len(real)), share)
+
+    def _spread(self, values: _Numbers, counts: Sequence[float] | _Numbers, share: float) -> None:
+        """Keep the quantiles of values in order that are there so often, each for a share of all."""
+        if len(values):
+            upto = np.cumsum(counts)
+            wanted = np.maximum(np.ceil(np.asarray(LEVELS) * upto[-1]), 1)
+            self._found.points = [(float(upto[-1] * share), values[np.searchsorted(upto, wanted)].tolist())]
+
+
+def _runs(ordered: _Numbers, kind: type) -> dict[Any, int]:
+    """The most frequent of numbers in order, and how often each is there."""
+    first = np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]]))
+    counts = np.diff(first, append=len(ordered))
+    most = np.argsort(-counts, kind="stable")[:MOST]
+    return {kind(value): int(count) for value, count in zip(ordered[first[most]], counts[most], strict=True)}
+
+
+def _counts(there: pl.Series) -> Iterable[tuple[Any, int]]:
+    """Each value of a column and how often it is there."""
+    import polars as pl  # noqa: PLC0415
+
+    if there.dtype.is_integer():
+        low: Any = there.min()
+        high: Any = there.max()
+        if high - low < _RANGE and low >= -(2**63) and high < 2**63:
+            counts = np.bincount(there.cast(pl.Int64).to_numpy() - low)
+            return ((int(value) + low, int(counts[value])) for value in np.flatnonzero(counts))
+    return there.value_counts().iter_rows()
+
+
+def comparable(kind: Any) -> bool:
+    """Whether values of a polars type have an order and can be counted."""
+    import polars as pl  # noqa: PLC0415  (as below: whoever has rows has it)
+
+    return not kind.is_nested() and kind not in (pl.Binary, pl.Null, pl.Object)
+
+
+def physical(name: str, kind: Any) -> pl.Expr:
+    """A column as plain numbers, text or truth."""
+    import polars as pl  # noqa: PLC0415
+
+    column = pl.col(name)
+    if kind.is_temporal():
+        return column.to_physical()
+    if kind.is_decimal():
+        return column.cast(pl.Float64)
+    return column.cast(pl.String) if isinstance(kind, (pl.Categorical, pl.Enum)) else column
+
+
+def _hashed(there: pl.Series) -> Iterator[_Numbers]:
+    """Hashes of values, a stretch at a time, in an array that the next stretch takes; of equal numbers equal ones."""
+    import polars as pl  # noqa: PLC0415
+
+    kind = there.dtype
+    if not kind.is_numeric() or kind in (pl.Int128, pl.UInt128):
+        all = there.hash(0).to_numpy()
+        yield from (all[start : start + _STRETCH] for start in range(0, len(all), _STRETCH))
+        return
+    values = there.to_numpy()
+    bits, shifted = (np.empty(min(_STRETCH, len(values)), dtype=np.uint64) for _ in range(2))
+    for start in range(0, len(values), _STRETCH):
+        some = values[start : start + _STRETCH]
+        bits, shifted = bits[: len(some)], shifted[: len(some)]
+        if kind.is_float():
+            np.add(some, 0.0, out=bits.view(np.float64))  # the negative zero is zero
+        else:
+            np.copyto(bits.view(np.int64), some, casting="same_kind")
+        for shift, factor in ((32, 0x9E3779B97F4A7C15), (29, 0xBF58476D1CE4E5B9)):
+            np.right_shift(bits, np.uint64(shift), out=shifted)
+            np.bitwise_xor(bits, shifted, out=bits)
+            np.multiply(bits, np.uint64(factor), out=bits)
+        yield bits
+
+
+def _smallest(hashes: _Numbers) -> _Numbers:
+    """The smallest of hashes, each once, in order."""
+    ordered = np.sort(hashes)
+    return ordered[np.flatnonzero(np.diff(ordered, prepend=ordered[:1] ^ np.uint64(1)))[:HASHES]]
+
+
+def _scatter(places: _Numbers) -> _Numbers:
+    """An even hash of row numbers (the finalizer of splitmix64)."""
+    mixed = (places + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
+    mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    scattered: _Numbers = mixed ^ (mixed >> np.uint64(31))
+    return scattered
