@@ -192,7 +192,7 @@ def verify(settings: Settings, names: tuple[str, ...]) -> None:
     from mlops_local.cli import output
     from mlops_local.services import verifying as service
 
-    checks = service.verify(settings.project(), _sources(settings, names))
+    checks = service.verify(settings.project(), _sources(settings, names), asked=bool(names))
     if settings.json:
         output.items("file-check", checks)
     else:

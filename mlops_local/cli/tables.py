@@ -143,6 +143,7 @@ def pull(settings: Settings, names: tuple[str, ...]) -> None:
     """Call the functions that are sources (@mlops.source) and take a snapshot of what they return."""
     from mlops_local.cli import output
     from mlops_local.domain.errors import UsageError
+    from mlops_local.domain.progress import Progress
     from mlops_local.services import data, pulled
     from mlops_local.services.planning import read_code
 
@@ -157,6 +158,8 @@ def pull(settings: Settings, names: tuple[str, ...]) -> None:
         found = pulled.pull(project, code, wanted, emit=emit)
         for source in wanted:
             data.snapshot(project, source, emit=emit)
+        if not wanted:
+            emit(Progress("note", "no source of this project is a function (@mlops.source)"))
     if settings.json:
         output.items("pull", found)
 

@@ -186,7 +186,7 @@ def _data(project: Project, read: Mapping[str, str], place: Path, made: CheckedO
         if snapshot is None:
             made.missing.append(f"data: snapshot {identity[:8]} of {source} is not known here")
             continue
-        for entry in restoring.exact(project, snapshot).files:
+        for entry in references.exact(project, snapshot).files:
             problem = _data_file(project, entry, place)
             made.files += not problem
             if problem:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from mlops_local.domain.graph import Source
 from mlops_local.engines.data import files, profile
 from mlops_local.services import data
 from mlops_local.services.project import Project
+from mlops_local.store import files as stored
 from mlops_local.store import objects, packs, stats
 
 
@@ -92,13 +94,10 @@ def tables(project: Project, held: Held, only: Collection[str] | None = None) ->
             continue
         target = project.layout.cache / "rows" / f"{held.hashes[path]}-{form}.parquet"
         if not _used(target):
-            target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             draft = project.layout.tmp / f"rows.{secrets.token_hex(6)}"
-            try:
+            with _writing(target):
                 profile.convert(path, file, kinds, draft, held.label)
                 draft.rename(target)
-            finally:
-                draft.unlink(missing_ok=True)
         found[path] = target
     return found
 
@@ -145,6 +144,16 @@ def _below(folder: Path) -> Iterator[Path]:
     return (path for path in folder.rglob("*") if not any(part.startswith(".") for part in path.relative_to(folder).parts))
 
 
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """Make the folder of what is written into the cache; say that it is that which cannot be written, and not the data."""
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        yield
+    except OSError as error:
+        raise stored.cannot_write(path, error) from error
+
+
 def _used(path: Path) -> bool:
     """Whether a copy is there; `mlops gc` leaves what was used within a week."""
     try:
@@ -170,6 +179,6 @@ def _file(project: Project, entry: FileEntry, snapshot: Snapshot) -> Path:
                 f"{entry.path} is no longer what it was in snapshot {snapshot.short} of {snapshot.source}: no copy is stored",
                 hint="put the old file back; sources over 1 GB keep copies only with store = 'full'",
             )
-        copy.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        packs.restore(project.layout, entry.hash, copy)
+        with _writing(copy):
+            packs.restore(project.layout, entry.hash, copy)
     return copy

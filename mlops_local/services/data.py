@@ -27,6 +27,7 @@ from mlops_local.store import cache, packs, stats
 from mlops_local.store.journal import Journal
 
 _UNPACK = 'tables are Parquet, CSV, TSV, JSON lines and Arrow: unpack or convert it, or say kind="files" where a file is meant'
+_FEW = 5
 REFERENCE_BYTES = 1_000_000_000
 """A source larger than this is not copied into the object store."""
 
@@ -86,6 +87,11 @@ def snapshot(
             f"{fully(project, source.name)}"
         )
         emit(Progress("note", text, data=_said(made, new=True)))
+    if before is not None and (turned := _turned(source, before, made)):
+        text = (
+            f"source {made.source}: not as in {before.short}: {turned}; schema={{…}} in its declaration says what a column is"
+        )
+        emit(Progress("warning", text, data=_said(made, new=True)))
     if plain := _no_table(source, made):
         text = f"source {made.source}: {plain}: kept as a file, without rows; {_UNPACK}"
         emit(Progress("warning", text, data=_said(made, new=True)))
@@ -230,9 +236,10 @@ def overview(project: Project, sources: Sequence[Source]) -> list[SourceLine]:
     for source in sources:
         held = cache.snapshot(project.layout, source.name)
         about = SourceLine(source.name, source.labels or source.pattern, tuple(source.outcome))
-        lines.append(
-            about if held is None else replace(about, snapshot=held.id, files=len(held.files), rows=held.rows, bytes=held.bytes)
-        )
+        if held is not None:
+            rows = held.rows if held.listed.rows is not None else None
+            about = replace(about, snapshot=held.id, files=len(held.files), rows=rows, bytes=held.bytes)
+        lines.append(about)
     return lines
 
 
@@ -392,9 +399,22 @@ def _require(source: Source, held: Snapshot) -> None:
         profile.require([column.name for column in held.columns], wanted, source=source.name)
 
 
+def _turned(source: Source, before: Snapshot, made: Snapshot) -> str:
+    """Say which columns are of another type or gone, where the declaration did not ask for it: the files' values did."""
+    if source.kind != "table" or made.rows == 0 or before.rows == 0 or before.read_as != made.read_as:
+        return ""
+    was, now = ({column.name: column.type for column in held.columns} for held in (before, made))
+    said = [f"{name} is {now[name]} and was {kind}" for name, kind in was.items() if name in now and now[name] != kind]
+    said += [f"{name} is gone" for name in was if name not in now]
+    other = before.listed.contents
+    fresh = [path for path, hash in made.listed.contents.items() if other.get(path) != hash]
+    told = ", ".join(said[:_FEW]) + (f" and {len(said) - _FEW} more" if len(said) > _FEW else "")
+    return f"{told}, with {fresh[0]}" if said and len(fresh) == 1 else told
+
+
 def _no_table(source: Source, held: Snapshot) -> str:
     """Say which file of a source that was to be a table is none, and why; empty where it is one."""
-    if source.kind != "table" or any(entry.rows is not None for entry in held.files):
+    if source.kind != "table" or held.listed.rows is not None:
         return ""
     path = held.files[0].path
     return f"{path} {refusal.no_table(path) or 'is of no kind that is read as a table'}"

@@ -5,6 +5,7 @@ Files that both sides have are not read: between two months one month is compare
 
 from __future__ import annotations
 
+import difflib
 import tempfile
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
@@ -45,7 +46,9 @@ def sides(project: Project, sources: Sequence[Source], before: str, after: str =
     name = before.partition("@")[0]
     source = next((source for source in sources if source.name == name), None)
     if source is None:
-        raise UsageError(f"{before!r} is no source, so a second side is needed", hint=f"`mlops data diff {before} OTHER`")
+        near = difflib.get_close_matches(name, names, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"`mlops data diff {before} OTHER`"
+        raise UsageError(f"{before!r} is no source, so a second side is needed", hint=hint)
     return _side(project, names, before, here), contents.working(project, source)
 
 
@@ -55,7 +58,7 @@ def _side(project: Project, names: Collection[str], text: str, here: Path) -> He
     if text not in names and path.exists():
         return contents.given(here, [path], text)
     try:
-        return contents.of(project, references.snapshot(project, text))
+        named = references.snapshot(project, text)
     except AmbiguousReference:
         raise
     except UsageError as error:
@@ -63,6 +66,7 @@ def _side(project: Project, names: Collection[str], text: str, here: Path) -> He
             raise
         hint = profile.near(text, sorted(names), "sources") if names else "see `mlops data ls`"
         raise UsageError(f"{text!r} is no source, snapshot, file or folder", hint=hint) from error
+    return contents.of(project, named)
 
 
 def compare(

@@ -23,7 +23,7 @@ from mlops_local.domain.records import dataclass
 from mlops_local.domain.runs import Run
 from mlops_local.services import git
 from mlops_local.services.project import Project
-from mlops_local.store import history, projection, registry
+from mlops_local.store import cache, history, projection, registry, seen
 from mlops_local.store.registry import Registry
 
 Thing = TypeVar("Thing")
@@ -194,6 +194,10 @@ def _snapshot(project: Project, text: str) -> str:
     if own:
         return _of_source(project, own, source, rest or "latest")
     matching = [snapshot for snapshot in found if _HEX.fullmatch(text) and snapshot.id.startswith(text)]
+    if not matching:
+        near = difflib.get_close_matches(source, {snapshot.source for snapshot in found}, n=1)
+        hint = f"did you mean {text.replace(source, near[0], 1)!r}?" if near else "see `mlops data ls`"
+        raise _Nothing(f"no snapshot {text!r}", hint=hint)
     return _one(text, matching, lambda snapshot: f"{snapshot.short} {snapshot.source}", "snapshot", project).id
 
 
@@ -210,10 +214,14 @@ def _of_source(project: Project, own: Sequence[Snapshot], source: str, rest: str
         )
     if rest.startswith("git:"):
         return _locked(project, source, rest.removeprefix("git:"))
-    named = _tags(project, source).get(rest)
-    if named is not None:
-        return named
+    named = _tags(project, source)
+    if rest in named:
+        return named[rest]
     matching = [snapshot for snapshot in own if snapshot.id.startswith(rest)]
+    if not matching:
+        near = difflib.get_close_matches(rest, named, n=1)
+        hint = f"did you mean '{source}@{near[0]}'?" if near else f"see `mlops data log {source}`"
+        raise _Nothing(f"no snapshot '{source}@{rest}'", hint=hint)
     return _one(f"{source}@{rest}", matching, lambda snapshot: snapshot.short, "snapshot", project).id
 
 
@@ -246,7 +254,17 @@ def snapshot(project: Project, text: str) -> Snapshot:
         found = history.snapshots(db, id=id)
     if not found:  # only a lock file of another store names it
         raise UsageError(f"{text} is snapshot {id[:8]}, which is not in this store", hint="fetch it with `mlops pull`")
-    return next((item for item in found if item.source == source), found[0])
+    return exact(project, next((item for item in found if item.source == source), found[0]))
+
+
+def exact(project: Project, snapshot: Snapshot) -> Snapshot:
+    """Return the snapshot with paths as they were: tables show what is not UTF-8 by a sign, journals have it."""
+    if not any("\ufffd" in entry.path for entry in snapshot.files):
+        return snapshot
+    newest = cache.snapshot(project.layout, snapshot.source)
+    if newest is not None and newest.id == snapshot.id:
+        return newest
+    return seen.snapshot(project.layout, snapshot.source, snapshot.id) or snapshot
 
 
 def _snapshots(project: Project) -> list[Snapshot]:

@@ -20,7 +20,7 @@ from mlops_local.domain.progress import Emit, Progress, ignore
 from mlops_local.engines.data import files
 from mlops_local.services import data, references
 from mlops_local.services.project import Project
-from mlops_local.store import cache, history, lockfile, packs, seen
+from mlops_local.store import cache, history, lockfile, packs
 
 _LISTED = 5
 
@@ -53,7 +53,7 @@ def named(project: Project, names: Sequence[str], *, locked: bool) -> list[Snaps
         UsageError: nothing is called so, or mlops.lock does not name it.
     """
     if not locked:
-        return [exact(project, references.snapshot(project, name)) for name in names]
+        return [references.snapshot(project, name) for name in names]
     known = lockfile.read(project.layout.lockfile).sources
     for name in names:
         if name not in known:
@@ -61,7 +61,7 @@ def named(project: Project, names: Sequence[str], *, locked: bool) -> list[Snaps
     wanted = [f"{name}@{entry.snapshot}" for name, entry in known.items() if not names or name in names]
     if not wanted:
         raise UsageError("mlops.lock names no source", hint="`mlops train` writes it")
-    return [exact(project, references.snapshot(project, name)) for name in wanted]
+    return [references.snapshot(project, name) for name in wanted]
 
 
 def restore(
@@ -260,16 +260,6 @@ def _beside(project: Project, snapshot: Snapshot, source: Source | None) -> tupl
         return tuple(path for path in files.find(project.root, source.pattern, source=source.name) if path not in known)
     except DataError:
         return ()
-
-
-def exact(project: Project, snapshot: Snapshot) -> Snapshot:
-    """Return the snapshot with paths as they were: tables show what is not UTF-8 by a sign, journals have it."""
-    if not any("\ufffd" in entry.path for entry in snapshot.files):
-        return snapshot
-    newest = cache.snapshot(project.layout, snapshot.source)
-    if newest is not None and newest.id == snapshot.id:
-        return newest
-    return seen.snapshot(project.layout, snapshot.source, snapshot.id) or snapshot
 
 
 def _some(names: Sequence[str]) -> str:

@@ -23,18 +23,25 @@ class FileCheck:
     source: str
     path: str
     state: str
-    """ok; changed, missing (the working file); not stored, altered (the stored copy); new (not in the snapshot)."""
+    """ok; changed, missing, unreadable (the working file); not stored, altered (the stored copy); new (not in the snapshot)."""
 
 
-def verify(project: Project, sources: Sequence[Source]) -> list[FileCheck]:
+def verify(project: Project, sources: Sequence[Source], *, asked: bool = True) -> list[FileCheck]:
     """Re-hash every working file and every stored copy of the newest snapshots; the stat cache is not believed.
 
+    Args:
+        project: the project.
+        sources: whose snapshots.
+        asked: each was asked for by name; else those without a snapshot are left out.
+
     Raises:
-        DataError: a source has no snapshot yet.
+        DataError: a source that was asked for has no snapshot yet.
     """
     checks: list[FileCheck] = []
     for source in sources:
         held = cache.snapshot(project.layout, source.name)
+        if held is None and not asked:
+            continue
         if held is None:
             raise DataError(f"source {source.name} has no snapshot yet", hint=f"run `mlops data snapshot {source.name}`")
         stored = held.kept == "full"
@@ -50,6 +57,8 @@ def verify(project: Project, sources: Sequence[Source]) -> list[FileCheck]:
 
 def verdict(checks: Sequence[FileCheck]) -> str:
     """Say in one line what `verify` found."""
+    if not checks:
+        return "no source has a snapshot yet"
     wrong = [check for check in checks if check.state != "ok"]
     if not wrong:
         files = "1 file is what its snapshot says" if len(checks) == 1 else f"{len(checks)} files are what their snapshots say"
@@ -75,4 +84,7 @@ def _state(project: Project, entry: FileEntry, stored: bool) -> str:
     file = project.root / entry.path
     if not file.is_file():
         return "missing"
-    return "ok" if files.digest(file) == entry.hash else "changed"
+    try:
+        return "ok" if files.digest(file) == entry.hash else "changed"
+    except OSError:
+        return "unreadable"

@@ -168,6 +168,10 @@ def test_verify_tells_every_difference(project: Project) -> None:
         _csv(project.root, number, f"{number},50,0\n")
     taken = data.snapshot(project, SOURCE)
     assert verifying.exit_code(verifying.verify(project, [SOURCE])) == 0
+    never = Source("never", "data/never.csv")
+    assert len(verifying.verify(project, [SOURCE, never], asked=False)) == 4
+    with pytest.raises(DataError, match="source never has no snapshot yet"):
+        verifying.verify(project, [SOURCE, never])
     hashes = {entry.path: entry.hash for entry in taken.files}
     _csv(project.root, 1, "9,9,9\n")
     (project.root / "data/people-2.csv").unlink()
@@ -296,3 +300,19 @@ def test_a_picture_that_changes_while_it_is_looked_into_is_an_error(project: Pro
         data.snapshot(project, photos)
     monkeypatch.undo()
     assert [column.name for column in data.snapshot(project, photos).columns] == ["bytes", "type", "width", "height"]
+
+
+def test_a_column_that_turned_into_another_type_is_said(project: Project) -> None:
+    """A word among numbers makes a column of words in every file: said, with the file; not where types were declared."""
+    said: list[str] = []
+
+    def warned(source: Source, lines: str) -> str:
+        said.clear()
+        _csv(project.root, 2, lines)
+        data.snapshot(project, source, emit=lambda event: said.append(event.text) if event.kind == "warning" else None)
+        return "".join(said)
+
+    assert warned(SOURCE, "3,50,0\n") == ""
+    turned = warned(SOURCE, "3,old,0\n")
+    assert "age is String and was Int64, with data/people-2.csv; schema={…}" in turned
+    assert warned(replace(SOURCE, schema={"age": "String"}), "3,older,0\n") == ""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import resource
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +14,7 @@ from click.testing import CliRunner
 
 from mlops_local.cli.main import cli
 from mlops_local.domain.difference import FileChanges
-from mlops_local.domain.errors import DataError, UsageError
+from mlops_local.domain.errors import DataError, MlopsError, UsageError
 from mlops_local.domain.graph import Source
 from mlops_local.services import contents, data, datadiff, init, sql
 from mlops_local.services.project import Project, find
@@ -144,6 +146,36 @@ def test_a_version_without_any_copy_is_said(project: Project) -> None:
     with pytest.raises(DataError) as caught:
         contents.of(project, lost)
     assert f"data/1.csv is no longer what it was in snapshot {taken.short} of people" in caught.value.message
+    kept = replace(SOURCE, store="reference")
+    for number in (8, 9):
+        (project.root / "data/1.csv").write_text(f"id,age\n{number},{number}\n")
+        if number == 8:
+            data.snapshot(project, kept)
+    with pytest.raises(DataError, match="no longer what it was"):
+        datadiff.sides(project, [kept], "people", here=project.root)
+
+
+def test_names_that_are_not_utf8_are_the_same_names(project: Project) -> None:
+    """What the tables cannot hold byte by byte has not moved for that."""
+    (project.root / "odd").mkdir()
+    (project.root / os.fsdecode(b"odd/caf\xe9")).write_bytes(b"coffee")
+    odd = Source("odd", "odd/*", kind="files")
+    data.snapshot(project, odd)
+    assert not datadiff.files(*(side.hashes for side in datadiff.sides(project, [odd], "odd", here=project.root))).any
+
+
+def test_a_disk_that_is_full_is_no_fault_of_the_data(project: Project) -> None:
+    """It is said of the copy that could not be written, of which nothing is left."""
+    (project.root / "data/1.csv").write_text("id,age\n" + "".join(f"{n * n},{n}\n" for n in range(9000)))
+    taken = data.snapshot(project, SOURCE)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))
+    try:
+        with pytest.raises(MlopsError, match=r"^no space left to write rows/"):
+            contents.tables(project, contents.of(project, taken))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert not list(project.layout.tmp.glob("rows.*"))
 
 
 def test_ids_beyond_64_bits_are_numbers(project: Project) -> None:

@@ -165,6 +165,10 @@ def test_snapshots_are_known_by_source_place_and_prefix(story: Any, make_snapsho
         assert resolve(story.project, text, "snapshot") == expected * 32, text
     with pytest.raises(UsageError, match="flights has 2 snapshots"):
         resolve(story.project, "flights@~5", "snapshot")
+    for text, hint in {"fligths@~1": "'flights@~1'", "flights@before": "mlops data log flights", "x": "mlops data ls"}.items():
+        with pytest.raises(UsageError, match=f"no snapshot '{text}'") as caught:
+            resolve(story.project, text, "snapshot")
+        assert hint in caught.value.hint
 
 
 def test_a_snapshot_of_a_commit_is_what_its_lock_file_says(story: Any, make_snapshot: Any) -> None:

@@ -8,7 +8,9 @@ the line. Never touches a project's store.
 from __future__ import annotations
 
 import difflib
+import errno
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -181,12 +183,23 @@ def types(files: Mapping[str, Path], label: str, schema: Mapping[str, str] | Non
 
 
 def convert(path: str, file: Path, kinds: Mapping[str, Any], to: Path, label: str) -> None:
-    """Write the rows of a table as a Parquet file, its columns as these types. Raises DataError."""
+    """Write the rows of a table as a Parquet file, its columns as these types.
+
+    Raises:
+        DataError: the table cannot be read.
+        OSError: the file cannot be written; none is left.
+    """
     import polars as pl  # noqa: PLC0415  (as in `scan`)
 
     try:
         opened(path, [file], kinds, every=True).sink_parquet(to, compression="zstd", compression_level=1)
+    except OSError:
+        to.unlink(missing_ok=True)
+        raise
     except pl.exceptions.PolarsError as error:
+        to.unlink(missing_ok=True)
+        if full := re.search(rf"os error ({errno.ENOSPC}|{errno.EDQUOT}|{errno.EFBIG})\)", str(error)):
+            raise OSError(int(full[1]), os.strerror(int(full[1]))) from error
         raise refusal.unreadable(path, file, form(path), label, kinds, error) from error
 
 

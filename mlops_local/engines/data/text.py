@@ -95,6 +95,7 @@ def _check_lines(file: Path, width: int, place: str, delimiter: str) -> None:
 
 def _ragged(file: Path, expected: int, place: str, delimiter: str, said: str) -> DataError:
     """Find the line DuckDB stumbled over; it counts records, an editor counts lines."""
+    begun = 1
     try:
         with file.open(encoding="utf-8", newline="") as text:
             reader = csv.reader(text, delimiter=delimiter, strict=True)
@@ -102,8 +103,19 @@ def _ragged(file: Path, expected: int, place: str, delimiter: str, said: str) ->
                 if values and len(values) != expected:
                     count = f"{len(values)} value{'' if len(values) == 1 else 's'} where the header has {expected}"
                     return DataError(f"{place}, line {reader.line_num}: {count}", hint="mend or remove that line")
-    except (UnicodeDecodeError, csv.Error) as error:
-        return DataError(f"{place}: {error}", hint="mend the file: UTF-8, values separated by commas, quotes doubled")
+                begun = reader.line_num + 1
+    except csv.Error as error:
+        open_quote = "unexpected end" in str(error)
+        wrong = "a quotation mark is opened and never closed" if open_quote else f"a value is quoted wrongly: {error}"
+        return DataError(
+            f"{place}, line {begun}: {wrong}", hint="mend that line: a quotation mark in a quoted value is doubled"
+        )
+    except UnicodeDecodeError as error:
+        odd = error.object[error.start]
+        return DataError(
+            f"{place}: not UTF-8 text: byte 0x{odd:02x} after line {begun - 1}",
+            hint="convert it, as in iconv -f latin1 -t utf-8",
+        )
     return DataError(
         f"{place}: {said.splitlines()[0]}", hint="mend the file: UTF-8, values separated by commas, quotes doubled"
     )

@@ -98,6 +98,14 @@ def test_text_in_another_encoding_is_said(tmp_path: Path) -> None:
     assert "UTF-8" in error.message and "iconv" in error.hint
 
 
+def test_wrong_quotes_are_named(tmp_path: Path) -> None:
+    """By the line on which the value begins, one that runs to the end of the file too."""
+    error = _error(tmp_path, _csv(tmp_path, "a.csv", 'a,b\n1,"x\ny"\n2,"z\n3,4\n'))
+    assert "a.csv, line 4: a quotation mark is opened and never closed" in error.message
+    error = _error(tmp_path, _csv(tmp_path, "b.csv", 'a,b\n1,"x"y\n'))
+    assert "b.csv, line 2: a value is quoted wrongly" in error.message and "doubled" in error.hint
+
+
 def test_compressed_text_is_said(tmp_path: Path) -> None:
     """A gzip file called .csv is no text in another encoding: iconv would not mend it."""
     (tmp_path / "a.csv").write_bytes(gzip.compress(b"a,b\n1,2\n"))
