@@ -82,6 +82,9 @@ class _Pressed(NamedTuple):
     """Empty: the chunk is there already."""
 
 
+_Coming = Future[list[_Pressed]]
+
+
 def evenly(data: memoryview, *, final: bool) -> list[int]:
     """Cut at every `WHOLE` bytes: for content that has nothing in common with other content."""
     ends = list(range(WHOLE, len(data) + 1, WHOLE))
@@ -117,10 +120,10 @@ class Writer:
         self._committed: set[str] = set()
         self._relied: set[str] = set()
         self._packs: list[Pack] = []
-        self._workers = max(1, min(os.cpu_count() or 1, 8))
+        self._workers = max(1, min(os.cpu_count() or 1, 8) - 1)
         self._pool = ThreadPoolExecutor(self._workers, "mlops-pack")
         self._syncer = ThreadPoolExecutor(1, "mlops-sync")
-        self._flying: deque[tuple[Future[list[_Pressed]], bytearray | None]] = deque()
+        self._flying: deque[tuple[_Coming, bytearray | None]] = deque()
         self._small: list[_Piece] = []
         self._small_bytes = 0
         self._spare: list[bytearray] = []
@@ -331,11 +334,17 @@ class Writer:
             for name in self._index.packs:
                 self._known.update((chunk.hash, chunk.place) for chunk in self._index.chunks(name))
 
-    # -- pressing, on other threads
+    # -- pressing, on all cores
 
     def _send(self, pieces: list[_Piece], buffer: bytearray | None) -> None:
-        self._flying.append((self._pool.submit(self._press, pieces), buffer))
-        if len(self._flying) > self._workers + 1:
+        """Press some chunks on another thread, or on this one while those have enough to do."""
+        if sum(not coming.done() for coming, _ in self._flying) <= self._workers:
+            coming: _Coming = self._pool.submit(self._press, pieces)
+        else:
+            coming = Future()
+            coming.set_result(self._press(pieces))
+        self._flying.append((coming, buffer))
+        while self._flying and (len(self._flying) > 2 * self._workers + 2 or self._flying[0][0].done()):
             self._drain()
 
     def _press(self, pieces: list[_Piece]) -> list[_Pressed]:
