@@ -64,9 +64,13 @@ def verdict(checks: Sequence[FileCheck]) -> str:
         files = "1 file is what its snapshot says" if len(checks) == 1 else f"{len(checks)} files are what their snapshots say"
         return f"{files}, and so are the stored copies"
     states = {state: sum(check.state == state for check in wrong) for state in dict.fromkeys(check.state for check in wrong)}
-    return f"{len(checks) - len(wrong)} of {len(checks)} files as recorded; " + ", ".join(
-        f"{n} {state}" for state, n in states.items()
+    told = ", ".join(f"{n} {state}" for state, n in states.items())
+    mend = (
+        "; `mlops doctor --deep --fix` takes what is altered anew from files that are as they were"
+        if "altered" in states
+        else ""
     )
+    return f"{len(checks) - len(wrong)} of {len(checks)} files as recorded; {told}{mend}"
 
 
 def exit_code(checks: Sequence[FileCheck]) -> int:

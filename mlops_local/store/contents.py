@@ -76,7 +76,7 @@ def data(layout: Layout, hash: str) -> Iterator[bytes]:
                 hasher.update(block)
                 following = file.read(framing.LIMIT) if block else b""
                 if not following and hasher.hexdigest() != hash:
-                    raise IntegrityError(f"object {hash[:12]} is not what was written", hint="run `mlops doctor`")
+                    raise IntegrityError(f"object {hash[:12]} is not what was written", hint="run `mlops doctor --deep --fix`")
                 yield block
                 if not following:
                     return

@@ -179,7 +179,7 @@ def get(layout: Layout, hash: str) -> bytes:
     except OSError as error:
         raise _missing(hash) from error
     if blake3.blake3(data).hexdigest() != hash:
-        raise IntegrityError(f"object {hash[:12]} is not what was written", hint="run `mlops doctor`")
+        raise IntegrityError(f"object {hash[:12]} is not what was written", hint="run `mlops doctor --deep --fix`")
     return data
 
 

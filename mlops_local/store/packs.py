@@ -175,7 +175,9 @@ def content(layout: Layout, hash: str) -> Iterator[bytes]:
 
 def _prove(hasher: blake3.blake3, hash: str) -> None:
     if hasher.hexdigest() != hash:
-        raise IntegrityError(f"the stored content of file {hash[:12]} is not what was written", hint="run `mlops doctor`")
+        raise IntegrityError(
+            f"the stored content of file {hash[:12]} is not what was written", hint="run `mlops doctor --deep --fix`"
+        )
 
 
 def verify(layout: Layout, hash: str) -> bool:
@@ -335,7 +337,7 @@ def _unpacked(layout: Layout, group: Sequence[Chunk], buffer: bytearray, *, at: 
             done += chunk.size
     except ValueError as error:
         raise IntegrityError(
-            f"objects/packs/{pack}.pack is not what was written: {error}", hint="run `mlops doctor`"
+            f"objects/packs/{pack}.pack is not what was written: {error}", hint="run `mlops doctor --deep --fix`"
         ) from error
     put(piece, at)
     return buffer, piece
