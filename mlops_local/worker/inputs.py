@@ -11,7 +11,7 @@ from typing import Any
 from mlops_local.domain.errors import DataError
 from mlops_local.domain.graph import Source
 from mlops_local.domain.jobs import Given, StepJob
-from mlops_local.engines.data import patterns
+from mlops_local.engines.data import lines, patterns
 from mlops_local.worker.values import load
 
 _PANDAS = {"Boolean": "boolean", "String": "string", "Time": "string", "Date": "string", "Datetime": "string"}
@@ -95,7 +95,7 @@ def scan(source: Source, files: Mapping[str, str]) -> Any:
             schema_overrides=types,
         )
     if suffix in _LINES:
-        return pl.scan_ndjson(list(paths), infer_schema_length=10_000, schema_overrides=types)
+        return lines.scan([Path(path) for path in paths], types)
     return pl.scan_ipc(list(paths), glob=False)
 
 

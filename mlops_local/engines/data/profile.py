@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlops_local.domain.assets import ColumnProfile
 from mlops_local.domain.errors import DataError
-from mlops_local.engines.data import images, patterns, refusal, sketch, summary, text
+from mlops_local.engines.data import images, lines, patterns, refusal, sketch, summary, text
 from mlops_local.engines.data.sketch import Sketch
 
 if TYPE_CHECKING:
@@ -129,7 +129,8 @@ def _sketches(
         else:
             seen = _schema(path, file, label)
             schemas[path] = _text(seen)
-    _same_columns(schemas, label)
+    apart = schema if schema and form(first) == "lines" else {}  # fields that not every file need have in its first rows
+    _same_columns({path: {**held, **apart} for path, held in schemas.items()}, label)
     kinds = seen if seen and len(files) == 1 and not schema else types(files, label, schema)
     found = {}
     for path, file in files.items():
@@ -139,6 +140,10 @@ def _sketches(
             columns = {name: sketch.to_json(item) for name, item in made.items()}
             known.save(path, {"schema": schemas[path], "as": _text(kinds), "columns": columns})
         found[path] = made
+    for name in apart:
+        empty = all(columns[name].nulls == columns[name].rows for columns in found.values())
+        if empty and not any(name in lines.fields(file) for file in files.values()):
+            del kinds[name]  # no line has it: it is no column, and who declared it is told so
     return found, kinds
 
 
@@ -168,6 +173,8 @@ def _sketch(path: str, file: Path, label: str, kinds: Mapping[str, Any]) -> dict
     # Polars refuses a line with too many values, and fills one with too few by nulls from the last column on.
     if form(path) == "csv" and (found[next(reversed(found))].nulls or text.quoted(file)):
         _check_text(path, file, label)
+    if form(path) == "lines" and found and next(iter(found.values())).rows > lines.ROWS:
+        lines.require(file, f"{label}: {path}", kinds)
     return found
 
 
@@ -247,7 +254,7 @@ def opened(name: str, files: Sequence[Path], kinds: Mapping[str, Any] | None = N
                 schema_overrides=dict(kinds) if kinds else None,
             )
         case "lines":
-            return pl.scan_ndjson(list(files), infer_schema_length=SCHEMA_ROWS, schema_overrides=dict(kinds) if kinds else None)
+            return lines.scan(files, kinds, every=every)
         case _:
             return pl.scan_ipc(list(files), glob=False)
 
