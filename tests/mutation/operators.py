@@ -132,12 +132,11 @@ OPERATORS: tuple[Callable[[ast.AST], str], ...] = (
 
 def mutants(text: str) -> Iterator[tuple[str, str]]:
     """What was done and the changed text, for each operator at each place."""
-    places = sum(1 for _ in ast.walk(ast.parse(text)))
+    nodes = list(ast.walk(ast.parse(text)))
     for operator in OPERATORS:
-        for place in range(places):
-            tree = ast.parse(text)
-            node = next(item for number, item in enumerate(ast.walk(tree)) if number == place)
-            done = operator(node)
+        for place in range(len(nodes)):
+            done = operator(nodes[place])
             if done:
-                line = getattr(node, "lineno", 0)
-                yield f"line {line}: {done}", ast.unparse(ast.fix_missing_locations(tree))
+                line = getattr(nodes[place], "lineno", 0)
+                yield f"line {line}: {done}", ast.unparse(ast.fix_missing_locations(nodes[0]))
+                nodes = list(ast.walk(ast.parse(text)))  # the operator changed this tree

@@ -54,8 +54,8 @@ class Oracle:
         if answer["refused"]:
             return None
         sources = sources_of(files, entry)
-        found, outputs, values = outline(sources), answer["outputs"], answer["values"]
-        return Version(outputs, prints(shape, sources, outputs, values), values, found.digest if found is not None else "")
+        outputs, values = answer["outputs"], answer["values"]
+        return Version(outputs, prints(shape, sources, outputs, values), values, outlined(sources))
 
     def close(self) -> None:
         """End the other process."""
@@ -68,6 +68,12 @@ class Oracle:
 
 def sources_of(files: Mapping[str, str], entry: str) -> dict[str, SourceFile]:
     return discover(entry, lambda path: files[path].encode() if path in files else None)
+
+
+def outlined(sources: Mapping[str, SourceFile]) -> str:
+    """The outline's digest; empty where importing cannot be seen through."""
+    found = outline(sources)
+    return found.digest if found is not None else ""
 
 
 def prints(
