@@ -20,9 +20,9 @@ def main() -> None:
         place = Path(folder)
         run(sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(place), str(ROOT))
         wheel = next(place.glob("*.whl"))
-        venv.create(place / "env", with_pip=True)
-        python = place / "env" / "bin" / "python"
-        run(str(python), "-m", "pip", "install", "--quiet", "-c", str(ROOT / "constraints.txt"), str(wheel))
+        venv.create(place / "env", with_pip=False)
+        pip = [sys.executable, "-m", "pip", "--python", str(place / "env" / "bin" / "python")]
+        run(*pip, "install", "--quiet", "--no-compile", "-c", str(ROOT / "constraints.txt"), str(wheel))
         mlops = str(place / "env" / "bin" / "mlops")
         run(mlops, "--version", cwd=place)
         run(mlops, "init", "sample", "--template", "flights", cwd=place)

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.conftest import Shop, make_shop
+from tests.conftest import MadeOnce
+from tests.e2e.conftest import CORE, Shop, make_shop
 
 GIT_ENVIRONMENT = {
     "GIT_AUTHOR_NAME": "Ada",
@@ -18,6 +19,7 @@ GIT_ENVIRONMENT = {
     "GIT_COMMITTER_EMAIL": "ada@example.org",
     "GIT_CONFIG_GLOBAL": os.devnull,
     "GIT_CONFIG_NOSYSTEM": "1",
+    "PYTHONPATH": str(CORE),
 }
 WORSE = ('pages=scale(pl.col("pages"), means["pages"]), minutes=pl.col("minutes") - means["minutes"],', "")
 """The edit that takes the best features away."""
@@ -113,24 +115,30 @@ def record_starts(repository: Repository, folder: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def trained_repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def trained_repository(made_once: MadeOnce) -> Path:
     """Trained, mlops.lock committed, hook installed."""
-    made = make_repository(tmp_path_factory.mktemp("repository") / "shop")
-    made.mlops("train")
-    made.git("add", "-A")
-    made.commit()
-    made.mlops("hook", "install")
-    return made.root
+
+    def make(root: Path) -> None:
+        made = make_repository(root)
+        made.mlops("train")
+        made.git("add", "-A")
+        made.commit()
+        made.mlops("hook", "install")
+
+    return made_once("repository", make)
 
 
 @pytest.fixture(scope="session")
-def judged_repository(trained_repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def judged_repository(trained_repository: Path, made_once: MadeOnce) -> Path:
     """The same, where the worse code was also trained; the working tree has the good code again."""
-    made = copied(trained_repository, tmp_path_factory.mktemp("judged") / "shop")
-    made.edit("pipeline.py", *WORSE)
-    made.mlops("train")
-    made.git("checkout", "-q", "--", ".")
-    return made.root
+
+    def make(root: Path) -> None:
+        made = copied(trained_repository, root)
+        made.edit("pipeline.py", *WORSE)
+        made.mlops("train")
+        made.git("checkout", "-q", "--", ".")
+
+    return made_once("judged-repository", make)
 
 
 @pytest.fixture

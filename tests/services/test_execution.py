@@ -15,7 +15,7 @@ from mlops_local.domain.progress import Progress
 from mlops_local.services.execution import Cancelled
 from mlops_local.services.project import find
 from mlops_local.services.train import train
-from tests.e2e.conftest import make_shop
+from tests.e2e.conftest import CORE, make_shop
 
 SLOW = "    import time, pathlib\n    pathlib.Path('began').touch()\n    time.sleep(2)\n    return lgb.train("
 
@@ -32,7 +32,8 @@ def begin(root: Path) -> subprocess.Popen[bytes]:
 
 
 @pytest.fixture
-def slow(tmp_path: Path) -> Path:
+def slow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("PYTHONPATH", str(CORE))
     shop = make_shop(tmp_path / "shop")
     shop.edit("pipeline.py", "    return lgb.train(", SLOW)
     return shop.root

@@ -16,7 +16,8 @@ from mlops_local.domain.errors import UsageError
 from mlops_local.domain.runs import RunState
 from mlops_local.services import stop as service
 from mlops_local.services.project import Project, find
-from tests.e2e.conftest import Shop, make_shop
+from mlops_local.services.sql import sql
+from tests.e2e.conftest import CORE, Shop, make_shop
 
 CANDIDATE = """
 
@@ -35,7 +36,8 @@ def rounds(train: mlops.XY, valid: mlops.XY, *, epochs: int = 9) -> lgb.Booster:
 
 
 @pytest.fixture
-def shop(tmp_path: Path) -> Shop:
+def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Shop:
+    monkeypatch.setenv("PYTHONPATH", str(CORE))
     made = make_shop(tmp_path / "shop")
     made.edit("pipeline.py", "import polars as pl\n", "import polars as pl\nimport pathlib\nimport time\n")
     (made.root / "pipeline.py").write_text((made.root / "pipeline.py").read_text() + CANDIDATE)
@@ -75,9 +77,8 @@ def begin(shop: Shop, *arguments: str) -> subprocess.Popen[str]:
     return process
 
 
-def rows(shop: Shop, sql: str) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = shop.json("sql", sql)["items"]
-    return found
+def rows(project: Project, text: str) -> list[tuple[Any, ...]]:
+    return list(sql(project, text).rows)
 
 
 def test_half_a_training_is_kept_and_is_not_the_whole(shop: Shop, project: Project) -> None:
@@ -98,16 +99,16 @@ def test_half_a_training_is_kept_and_is_not_the_whole(shop: Shop, project: Proje
     again = shop.mlops("train", "rounds", "--resume")
     assert "goes on from its checkpoint of epoch 2" in again.stderr and "stopped" not in again.stdout
     assert shop.stale("rounds") == [] and "purchase@2 rounds" in again.stdout and "champion" in again.stdout
-    versions = rows(shop, "select id, fingerprint from version order by number")
-    assert len(versions) == 2 and versions[0]["fingerprint"] != versions[1]["fingerprint"]
+    ((one,), (other,)) = rows(project, "select fingerprint from version order by number")
+    assert one != other
     assert not list((shop.root / ".mlops" / "stops").iterdir())
 
 
 def test_a_run_is_cancelled_from_elsewhere(shop: Shop, project: Project) -> None:
     """The run is cancelled and its process ends with 143; a stalled run was said to be one before, and its NaN is in status."""
     process = begin(shop, "train", "rounds")
-    until(lambda: len(rows(shop, "select text from note")) == 2)
-    assert rows(shop, "select text from note order by time")[1]["text"].startswith(
+    until(lambda: len(rows(project, "select text from note")) == 2)
+    assert rows(project, "select text from note order by time")[1][0].startswith(
         "rounds: nothing printed, logged or computed for"
     )
     page = shop.mlops("status").stdout

@@ -25,7 +25,8 @@ from mlops_local.services.project import find
 from mlops_local.services.watch import watch
 from mlops_local.store import cache, newest, objects, registry
 from mlops_local.store.layout import Layout
-from tests.e2e.conftest import Shop, make_shop, visits
+from tests.conftest import MadeOnce
+from tests.e2e.conftest import CORE, Shop, train_shop, visits
 
 WITHIN_S = 60.0
 SMALL = """\
@@ -101,17 +102,11 @@ class Watched(Shop):
             return event
 
 
-@pytest.fixture(scope="session")
-def trained_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A shop trained once."""
-    shop = make_shop(tmp_path_factory.mktemp("watched") / "shop")
-    shop.mlops("train")
-    return shop.root
-
-
 @pytest.fixture
-def copy(trained_once: Path, tmp_path: Path) -> Path:
+def copy(made_once: MadeOnce, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A trained project of its own."""
+    monkeypatch.setenv("PYTHONPATH", str(CORE))
+    trained_once = made_once("trained-shop", train_shop)
     return Path(shutil.copytree(trained_once, tmp_path / "shop", symlinks=True))
 
 
