@@ -21,7 +21,7 @@ from mlops_local.domain.graph import Source
 from mlops_local.domain.listing import STAMP, Listing
 from mlops_local.domain.progress import Emit, Progress, ignore
 from mlops_local.engines.data import chunks, files, profile, refusal
-from mlops_local.services import profiles, references
+from mlops_local.services import ahead, profiles, references
 from mlops_local.services.project import CONFIG, Project
 from mlops_local.store import cache, packs, stats
 from mlops_local.store.journal import Journal
@@ -157,6 +157,7 @@ def _store(
 
     hashes, hashed_at = list(known), {}
     with packing.writer(project.layout, chunks.cut, wait_s=project.store.wait_s) as writer:
+        looking = ahead.begin(project, source, now) if not earlier and not any(known) else None
         lacking = writer.lacking(hash for hash in known if hash)
         for place in [place for place, hash in enumerate(known) if not hash or hash in lacking]:
             path = now.paths[place]
@@ -164,7 +165,10 @@ def _store(
             hashes[place], hashed_at[place] = read.hash, time.time_ns()
             _restamp(now, place, read.stamp)
         _remember(project, source, now, hashes, hashed_at)
-        made = describe(_files(now, hashes))
+        held = _files(now, hashes)
+        if looking is not None:
+            looking.keep(now, held.contents)
+        made = describe(held)
         writer.commit()
     return replace(made, kept="full")
 
