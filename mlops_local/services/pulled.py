@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from mlops_local.domain.errors import DataError, StepFailed
 from mlops_local.domain.graph import PULLED, Source, Step
 from mlops_local.domain.jobs import Made, StepJob
+from mlops_local.domain.names import counted
 from mlops_local.domain.progress import Emit, Progress, ignore
 from mlops_local.domain.sql import quote
 from mlops_local.engines.data import files, profile
@@ -137,12 +138,9 @@ def _pull(project: Project, code: Code, source: Source, workers: Workers, emit: 
             raise StepFailed(f"source {source.name}: {outcome.error}", hint=outcome.hint, traceback=outcome.traceback)
         made = next((item for item in outcome.outputs if item.kind in ("parquet", "pandas")), None)
         if made is None:
-            kinds = ", ".join(item.kind for item in outcome.outputs) or "nothing"
-            raise StepFailed(
-                f"source {source.name}: its function returned {kinds}, not a table", hint="return a polars or pandas frame"
-            )
+            raise StepFailed(f"source {source.name}: its function returned no table", hint="return a polars or pandas frame")
         changed = _keep(project, source, made)
-    said = f"{made.rows:,} rows" if made.rows is not None else "pulled"
+    said = counted(made.rows, "row") if made.rows is not None else "pulled"
     emit(Progress("note", f"source {source.name}: {said}{'' if changed else ', as before'}"))
     return Pulled(source.name, made.rows, changed)
 

@@ -304,7 +304,7 @@ def require(columns: Sequence[str], wanted: Mapping[str, Sequence[str]], *, sour
 def near(name: str, there: Sequence[str], what: str = "columns") -> str:
     """Return `did you mean 'x'?`, or what there is, and what that is called."""
     close = difflib.get_close_matches(name, there, n=1) or [one for one in there if one.lower() == name.lower()]
-    return f"did you mean {close[0]!r}?" if close else f"{what}: " + ", ".join(there)
+    return f"did you mean {close[0]!r}?" if close else f"{what}: {', '.join(there) or 'none'}"
 
 
 def _schema(path: str, file: Path, label: str) -> dict[str, Any]:
