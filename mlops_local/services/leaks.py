@@ -10,8 +10,10 @@ from collections.abc import Sequence
 from mlops_local.domain import checks
 from mlops_local.domain.checks import Finding
 from mlops_local.domain.graph import Graph, Model
+from mlops_local.domain.plan import Decision
 from mlops_local.domain.progress import Emit, ignore
 from mlops_local.domain.records import dataclass
+from mlops_local.domain.splits import unfolded
 from mlops_local.engines.pipeline.plan import needed
 from mlops_local.services import planning
 from mlops_local.services.project import Project
@@ -35,25 +37,28 @@ def known(project: Project, sources: Sequence[str], *, emit: Emit = ignore) -> l
         ConfigError: the code cannot be read.
     """
     graph = planning.read_code(project).graph
-    chosen = [model for model in graph.models if set(sources) & set(_read(graph, model))]
+    chosen = {model.name: steps for model in graph.models if set(sources) & set(_read(graph, steps := _features(graph, model)))}
     if not chosen:
         return []
-    plan = planning.plan(project, [_features(model) for model in chosen], emit=emit)
+    plan = planning.plan(project, [step for steps in chosen.values() for step in steps], emit=emit)
     decisions = {decision.name: decision for decision in plan.decisions}
-    found = []
-    for model in chosen:
-        decision = decisions[_features(model)]
+    return [_of(project, name, [decisions[step] for step in steps]) for name, steps in chosen.items()]
+
+
+def _of(project: Project, model: str, decisions: Sequence[Decision]) -> Leaks:
+    found: list[Finding] = []
+    for decision in decisions:
         kept = cache.recorded(project.layout, decision.fingerprint) if decision.state == "fresh" else None
         if kept is None or "findings" not in kept.report:
-            found.append(Leaks(model.name, unknown=decision.reasons[0].text() if decision.reasons else "not made yet"))
-        else:
-            found.append(Leaks(model.name, checks.of_report(kept.report)))
-    return found
+            return Leaks(model, unknown=decision.reasons[0].text() if decision.reasons else "not made yet")
+        found += checks.of_report(kept.report)
+    return Leaks(model, tuple(found))
 
 
-def _features(model: Model) -> str:
-    return f"{model.name}.features"
+def _features(graph: Graph, model: Model) -> list[str]:
+    """The steps that make a model's features: one, and one for each fold."""
+    return [step.name for step in graph.steps if unfolded(step.name) == f"{model.name}.features"]
 
 
-def _read(graph: Graph, model: Model) -> tuple[str, ...]:
-    return planning.sources_of(graph, needed(graph, [_features(model)]))
+def _read(graph: Graph, steps: Sequence[str]) -> tuple[str, ...]:
+    return planning.sources_of(graph, needed(graph, steps))

@@ -50,6 +50,7 @@ def features(
     hidden: Sequence[str],
     seed: int,
     sources: Sequence[Source] = (),
+    fold: int = 0,
 ) -> tuple[dict[str, XY], dict[str, Any]]:
     """Turn each part's rows into features and label.
 
@@ -61,6 +62,7 @@ def features(
         hidden: outcome columns; neither they nor the label's columns reach the transform.
         seed: of the row-wise check's sample.
         sources: the pipeline's, which say what names a row and which columns are not shown.
+        fold: which one this is; 0: none, or all of them together.
 
     Returns:
         An XY a part, and the report: rows, dropped rows, notes, what looks like a leak.
@@ -97,10 +99,10 @@ def features(
         outputs[part] = XY(frame.select(pl.all().cast(pl.Float32)), y, rows)
     _one_schema(outputs)
     leaking = leaks.found(
-        model.name,
+        model,
         outputs["train"],
         outputs["test"],
-        folded=bool(model.folds),
+        fold=fold,
         key=[name for source in sources for name in source.key],
         private=[name for source in sources for name in source.private],
     )

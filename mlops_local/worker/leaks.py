@@ -9,6 +9,7 @@ from collections.abc import Collection
 from typing import Any
 
 from mlops_local.domain.checks import LEAKAGE, OVERLAP, WARNING, Finding
+from mlops_local.domain.graph import Model
 from mlops_local.domain.xy import XY
 
 TELLS = 0.99
@@ -22,19 +23,20 @@ SAMPLES = 5
 
 
 def found(
-    model: str, train: XY, test: XY, *, folded: bool, key: Collection[str] = (), private: Collection[str] = ()
+    model: Model, train: XY, test: XY, *, fold: int = 0, key: Collection[str] = (), private: Collection[str] = ()
 ) -> list[Finding]:
-    """Return what looks like a leak.
+    """Return what looks like a leak: of features once, of rows in each fold, where there are folds.
 
     Args:
         model: whose rows they are.
         train: what a candidate fits on.
         test: what it is judged on.
-        folded: train holds the rows of every fold, those that are held out included.
+        fold: which these are; 0: no fold. If the model has folds, train holds what they hold out then, by design.
         key: columns that name a row in samples.
         private: columns whose values are not shown.
     """
-    return [*_telling(model, train), *([] if folded else _shared(model, train, test, key, private))]
+    told = [] if fold else _telling(model.name, train)
+    return told if model.folds and not fold else [*told, *_shared(model.name, train, test, fold, key, private)]
 
 
 def _telling(model: str, train: XY) -> list[Finding]:
@@ -81,7 +83,7 @@ def auc(feature: Any, positive: Any) -> float:
     return float((ranks.filter(positive).sum() - many * (many + 1) / 2) / (many * few))
 
 
-def _shared(model: str, train: XY, test: XY, key: Collection[str], private: Collection[str]) -> list[Finding]:
+def _shared(model: str, train: XY, test: XY, fold: int, key: Collection[str], private: Collection[str]) -> list[Finding]:
     """Rows of test that stand in train too, every column the same."""
     if train.rows.schema != test.rows.schema or not train.rows.width:
         return []
@@ -99,4 +101,5 @@ def _shared(model: str, train: XY, test: XY, key: Collection[str], private: Coll
         {name: "(private)" if name in private else None if value is None else str(value) for name, value in row.items()}
         for row in rows
     )
-    return [Finding("", "", f"{OVERLAP} of test with train", WARNING, (), count, len(test), note, samples, model)]
+    rule = f"{OVERLAP} of test with train" + (f" in fold {fold}" if fold else "")
+    return [Finding("", "", rule, WARNING, (), count, len(test), note, samples, model)]

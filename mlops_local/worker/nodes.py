@@ -53,6 +53,7 @@ def run(job: StepJob, declaration: Any, values: Mapping[str, Any]) -> tuple[dict
             hidden=hidden,
             seed=job.seed,
             sources=job.graph.sources,
+            fold=job.step.fold,
         )
         return dict(made), report
     node = evaluate.Node(

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mlops_local.domain.graph import Model, Symbol
 from mlops_local.domain.xy import XY
 from mlops_local.worker import leaks
 
@@ -29,22 +30,29 @@ def test_the_area_is_the_chance_of_a_positive_above_a_negative(rows: list[tuple[
         assert found == 0.5
 
 
+def _model(folds: int = 0) -> Model:
+    return Model("late", "split", Symbol("pipeline", "features"), folds=folds)
+
+
 def test_a_feature_that_tells_the_label_is_found() -> None:
-    """Whichever way it points; a good honest feature and a number as label are not."""
+    """Whichever way it points, and once where there are folds; a good honest feature and a number as label are not."""
     labels = [0, 1] * 150
     train = _xy({"same": [-float(x) for x in labels], "honest": [x + i % 3 for i, x in enumerate(labels)]}, labels)
-    (found,) = leaks.found("late", train, train, folded=True)
+    test = _xy({"same": [0.0], "honest": [1.0]}, [0], start=300)
+    (found,) = leaks.found(_model(3), train, train)
     assert found.line.startswith("late: leakage same: it tells the label by itself (AUC 1.000 on train)")
     assert (found.severity, found.columns, found.rows) == ("warning", ("same",), 300)
-    assert leaks.found("late", _xy({"x": [*map(float, range(300))]}, [*range(300)]), train, folded=True) == []
+    assert leaks.found(_model(3), train, test, fold=1) == []
+    assert leaks.found(_model(), _xy({"x": [*map(float, range(300))]}, [*range(300)]), test) == []
 
 
 def test_rows_of_test_in_train_are_counted_and_shown() -> None:
-    """Rows that are the same in every column, by their key, private values hidden; not where folds put every row into train."""
+    """Rows that are the same in every column, by their key, private values hidden; of folds in each, and not over all."""
     train, test = _xy({"x": [1.0, 2.0, 3.0]}, [0, 0, 1]), _xy({"x": [3.0, 4.0]}, [0, 1], start=2)
-    (found,) = leaks.found("late", train, test, folded=False, key=["id", "x"], private=["x"])
+    (found,) = leaks.found(_model(), train, test, key=["id", "x"], private=["x"])
     assert found.line.startswith("late: overlap of test with train: 1 of 2 rows of test are in train too")
     assert (found.failed, found.rows, found.samples) == (1, 2, ({"x": "(private)", "id": "2"},))
-    (bare,) = leaks.found("late", train, test, folded=False)
+    (bare,) = leaks.found(_model(), train, test)
     assert bare.samples == ({"x": "3.0", "id": "2"},)
-    assert leaks.found("late", train, test, folded=True) == []
+    assert leaks.found(_model(3), train, test) == []
+    assert [item.rule for item in leaks.found(_model(3), train, test, fold=2)] == ["overlap of test with train in fold 2"]
