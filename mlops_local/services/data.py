@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from mlops_local.domain import events, listing
 from mlops_local.domain.assets import Files, Snapshot
@@ -45,7 +45,15 @@ class SourceLine:
     bytes: int | None = None
 
 
-_Describe = Callable[[Files], Snapshot]
+class _Now(NamedTuple):
+    """A source's files at one moment."""
+
+    files: Files
+    begun: profiles.Begun = {}  # noqa: RUF012  (never changed)
+    """Those that have only grown since the snapshot before."""
+
+
+_Describe = Callable[[_Now], Snapshot]
 
 
 def snapshot(
@@ -71,9 +79,9 @@ def snapshot(
     if before is None or (known_id, kept) != (before.id, before.kept) or _lost(project, before):
         describe = partial(_described, project, source, before, reading)
         if kept == "reference":
-            made = _refer(project, source, describe)
+            made = replace(describe(_hash(project, source, before)), kept="reference")
         else:
-            made = _store(project, source, now, known, before.listed.contents if before is not None else {}, describe)
+            made = _store(project, source, now, known, before, describe)
     else:
         _require(source, before)
         made = before
@@ -144,18 +152,14 @@ def _kept(source: Source, size: int) -> str:
     return source.store or ("reference" if size > REFERENCE_BYTES else "full")
 
 
-def _refer(project: Project, source: Source, describe: _Describe) -> Snapshot:
-    """Know the files by their hashes; the bytes stay where they are."""
-    return replace(describe(_hash(project, source)), kept="reference")
-
-
 def _store(
-    project: Project, source: Source, now: Listing, known: Sequence[str], earlier: Mapping[str, str], describe: _Describe
+    project: Project, source: Source, now: Listing, known: Sequence[str], before: Snapshot | None, describe: _Describe
 ) -> Snapshot:
     """Read each file that is not known and put its bytes into the packs in the same pass; a refused source leaves none."""
     from mlops_local.store import packing  # noqa: PLC0415  (threads: 15 ms, and only when a file changed)
 
-    hashes, hashed_at = list(known), {}
+    hashes, hashed_at, begun = list(known), {}, {}
+    earlier = before.listed.contents if before is not None else {}
     with packing.writer(project.layout, chunks.cut, wait_s=project.store.wait_s) as writer:
         looking = ahead.begin(project, source, now) if not earlier and not any(known) else None
         lacking = writer.lacking(hash for hash in known if hash)
@@ -163,21 +167,23 @@ def _store(
             path = now.paths[place]
             read = writer.add(f"{project.root}/{path}", said=f"source {source.name}: {path}", earlier=earlier.get(path, ""))
             hashes[place], hashed_at[place] = read.hash, time.time_ns()
+            if read.begun:
+                begun[path] = (earlier[path], read.begun)
             _restamp(now, place, read.stamp)
         _remember(project, source, now, hashes, hashed_at)
         held = _files(now, hashes)
         if looking is not None:
             looking.keep(now, held.contents)
-        made = describe(held)
+        made = describe(_Now(held, begun))
         writer.commit()
     return replace(made, kept="full")
 
 
 def _described(
-    project: Project, source: Source, before: Snapshot | None, reading: Callable[[], object], found: Files
+    project: Project, source: Source, before: Snapshot | None, reading: Callable[[], object], found: _Now
 ) -> Snapshot:
     """The snapshot of these files: the one before when it is the same, else with rows and columns read."""
-    identity = _identity(source, found, before)
+    identity = _identity(source, found.files, before)
     if before is not None and before.id == identity:
         _require(source, before)
         return before
@@ -201,7 +207,7 @@ def identify(project: Project, source: Source) -> str:
         DataError: no file matches, one cannot be read, or a declared column is not in the files.
     """
     before = cache.snapshot(project.layout, source.name)
-    identity = _identity(source, _hash(project, source), before)
+    identity = _identity(source, _hash(project, source).files, before)
     if before is not None and before.id == identity:
         _require(source, before)
     return identity
@@ -231,7 +237,7 @@ def hashes(project: Project, source: Source) -> dict[str, str]:
     Raises:
         DataError: no file matches.
     """
-    return _hash(project, source).contents
+    return _hash(project, source).files.contents
 
 
 def overview(project: Project, sources: Sequence[Source]) -> list[SourceLine]:
@@ -331,24 +337,36 @@ def _files(now: Listing, hashes: Sequence[str]) -> Files:
     return Files(now.paths, hashes, now.sizes)
 
 
-def _hash(project: Project, source: Source) -> Files:
-    """The source's files as they are now; those whose stat is remembered are not read."""
+def _hash(project: Project, source: Source, before: Snapshot | None = None) -> _Now:
+    """The source's files as they are now; those whose stat is remembered are not read.
+
+    Args:
+        project: the project.
+        source: whose files.
+        before: of files that are read, it is found out whether they have only grown since.
+    """
     now = _listing(project, source)
-    hashes, hashed_at = list(_remembered(project, source, now)), {}
+    hashes, hashed_at, begun = list(_remembered(project, source, now)), {}, {}
+    earlier = {entry.path: (entry.hash, entry.bytes) for entry in before.files} if before is not None and "" in hashes else {}
     for place in [place for place, hash in enumerate(hashes) if not hash]:
-        hashes[place], stamp = files.settled_digest(project.root / now.paths[place], source=source.name)
+        path = now.paths[place]
+        held = earlier.get(path, ("", 0))
+        hashes[place], stamp, begins = files.settled_digest(project.root / path, source=source.name, first=held[1])
+        if held[1] and begins == held[0] != hashes[place]:
+            begun[path] = held
         hashed_at[place] = time.time_ns()
         _restamp(now, place, stamp)
     if hashed_at:
         _remember(project, source, now, hashes, hashed_at)
-    return _files(now, hashes)
+    return _Now(_files(now, hashes), begun)
 
 
-def _read(project: Project, source: Source, identity: str, found: Files) -> Snapshot:
+def _read(project: Project, source: Source, identity: str, now: _Now) -> Snapshot:
+    found = now.files
     if source.kind == "table":
         _require_names(source, found.paths)
     try:
-        with profiles.known(project, source, found.contents) as known:
+        with profiles.known(project, source, found.contents, now.begun) as known:
             rows, columns = profile.read(
                 project.root,
                 found.paths,
@@ -375,7 +393,7 @@ def _read(project: Project, source: Source, identity: str, found: Files) -> Snap
     )
     _require(source, made)
     # A table was read twice, for its bytes and for its columns.
-    if source.kind == "table" and _identity(source, _hash(project, source), None) != identity:
+    if source.kind == "table" and _identity(source, _hash(project, source).files, None) != identity:
         raise DataError(
             f"source {source.name}: its files changed while they were read",
             hint="run the command again when the writer is done",

@@ -16,15 +16,19 @@ from mlops_local.engines.data.profile import Known
 from mlops_local.services.project import Project
 from mlops_local.store import cache, stats
 
+Begun = Mapping[str, tuple[str, int]]
+"""Path -> hash and size of what a file held before it grew."""
+
 
 @contextmanager
-def known(project: Project, source: Source, hashes: Mapping[str, str]) -> Iterator[Known]:
+def known(project: Project, source: Source, hashes: Mapping[str, str], begun: Begun) -> Iterator[Known]:
     """Give what is known of a source's files, and keep what is found out.
 
     Args:
         project: the project.
         source: whose files they are.
         hashes: path -> hash of the content that is there now.
+        begun: of files that have only grown, what they begin with.
 
     Raises:
         DataError: a picture that was looked into is not what it was when it was hashed.
@@ -40,25 +44,31 @@ def known(project: Project, source: Source, hashes: Mapping[str, str]) -> Iterat
         if now != before:
             cache.save_pictures(project.layout, source.name, now)
         return
-    yield by_content(project, hashes)
+    yield by_content(project, hashes, begun)
 
 
-def by_content(project: Project, hashes: Mapping[str, str]) -> Known:
+def by_content(project: Project, hashes: Mapping[str, str], begun: Begun | None = None) -> Known:
     """Give what is known of tables, by path, and keep what is found out.
 
     Args:
         project: the project.
         hashes: path -> hash of the content.
+        begun: as `known`.
     """
     version = profile.version()
 
     def load(path: str) -> Mapping[str, Any] | None:
         return cache.sketches(project.layout, f"{hashes[path]}-{version}")
 
+    def earlier(path: str) -> tuple[Mapping[str, Any], int] | None:
+        hash, size = (begun or {}).get(path, ("", 0))
+        held = cache.sketches(project.layout, f"{hash}-{version}") if hash else None
+        return (held, size) if held is not None else None
+
     def save(path: str, value: Mapping[str, Any]) -> None:
         cache.save_sketches(project.layout, f"{hashes[path]}-{version}", value)
 
-    return Known(load, save)
+    return Known(load, save, earlier)
 
 
 def _require_same(project: Project, source: Source, paths: Iterable[str]) -> None:

@@ -43,6 +43,8 @@ class Read(NamedTuple):
     size: int
     stamp: tuple[int, int, int, int]
     """Inode, size, mtime_ns and ctime_ns it had before and after."""
+    begun: int = 0
+    """So many bytes, all that it held before, it begins with; 0 where it has not only grown, or nobody looked."""
 
 
 @dataclass(slots=True)
@@ -163,16 +165,18 @@ class Writer:
                 descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
                 try:
                     before = _stamp(descriptor)
+                    begun = _Begun()
                     if before[1] <= WHOLE:
                         entry, piece = self._whole(descriptor, before[1], kind)
                     else:
-                        entry, piece = self._long(descriptor, kind, self._grown(descriptor, before[1], earlier)), None
+                        begun = self._grown(descriptor, before[1], earlier)
+                        entry, piece = self._long(descriptor, kind, begun), None
                     after = _stamp(descriptor)
                 finally:
                     os.close(descriptor)
                 if before == after and entry.size == before[1]:
                     self._keep(entry, piece)
-                    return Read(entry.hash, entry.size, before)
+                    return Read(entry.hash, entry.size, before, begun.size)
         except OSError as error:
             raise DataError(
                 f"{said or path}: cannot be read: {error.strerror or error}",

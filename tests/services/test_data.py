@@ -14,7 +14,7 @@ from mlops_local.domain.errors import DataError, UsageError
 from mlops_local.domain.graph import Source
 from mlops_local.domain.listing import Hashed
 from mlops_local.domain.progress import Progress
-from mlops_local.engines.data import files, images
+from mlops_local.engines.data import files, images, profile
 from mlops_local.services import data, init, verifying
 from mlops_local.services.project import Project, find
 from mlops_local.store import cache, journal, packfiles, packs, stats
@@ -160,6 +160,27 @@ def test_a_large_source_is_kept_by_reference(project: Project, monkeypatch: pyte
     assert not packs.contains(project.layout, taken.files[0].hash)
     assert any("kept by reference" in item.text for item in said)
     assert [check.state for check in verifying.verify(project, [SOURCE])] == ["ok"]
+
+
+@pytest.mark.parametrize("kept", ["full", "reference"])
+def test_of_a_file_that_grew_the_new_rows_alone_are_profiled(
+    project: Project, monkeypatch: pytest.MonkeyPatch, kept: str
+) -> None:
+    """Rows added to a CSV are added to what was known of it, its bytes kept or not; where other rows changed, all is read."""
+    source = replace(SOURCE, store=kept)
+    lines = "".join(f"{row},{row % 90},{row % 2}\n" for row in range(20_000))
+    data.snapshot(project, source)
+    file = _csv(project.root, 1, lines)
+    data.snapshot(project, source)
+    with monkeypatch.context() as patch:
+        patch.delattr(profile, "_sketch")
+        with file.open("a") as opened:
+            opened.write("20000,200,1\n")
+        grown = data.snapshot(project, source)
+    assert grown.rows == 20_001 and grown.columns[1].max == "200" and grown.columns[0].max == "20000"
+    _csv(project.root, 1, "7" + lines + "20000,300,1\n")
+    changed = data.snapshot(project, source)
+    assert changed.columns[0].min == "1" and changed.columns[1].max == "300"
 
 
 def test_verify_tells_every_difference(project: Project) -> None:

@@ -176,19 +176,38 @@ def stamp(file: Path) -> list[int]:
 
 def digest(file: Path) -> str:
     """Return the BLAKE3 of a file's bytes, in hexadecimal."""
+    return _digests(file, 0)[0]
+
+
+def _digests(file: Path, first: int) -> tuple[str, str]:
+    """The BLAKE3 of a file's bytes and of the `first` of them; of the latter none where there are not so many."""
     import blake3  # noqa: PLC0415  (9 ms, and only when a file changed)
 
     # Read, not mapped: a mapped file that another program cuts short ends this process.
-    hasher = blake3.blake3(max_threads=blake3.blake3.AUTO)
+    hasher, done, begins = blake3.blake3(max_threads=blake3.blake3.AUTO), 0, ""
     with file.open("rb", buffering=0) as opened:
         buffer = memoryview(bytearray(min(_BLOCK, os.fstat(opened.fileno()).st_size + 1)))
         while count := opened.readinto(buffer):
-            hasher.update(buffer[:count])
-    return hasher.hexdigest()
+            part = min(max(first - done, 0), count)
+            hasher.update(buffer[:part])
+            if part and done + part == first:
+                begins = hasher.hexdigest()
+            hasher.update(buffer[part:count])
+            done += count
+    return hasher.hexdigest(), begins
 
 
-def settled_digest(file: Path, *, source: str, tries: int = 3) -> tuple[str, list[int]]:
-    """Hash a file that nobody writes meanwhile; return its hash and the stat it had before and after.
+def settled_digest(file: Path, *, source: str, first: int = 0, tries: int = 3) -> tuple[str, list[int], str]:
+    """Hash a file that nobody writes meanwhile.
+
+    Args:
+        file: to read.
+        source: the source's name, for messages.
+        first: of so many bytes at its beginning the hash is wanted too.
+        tries: how often it is read again because it changed.
+
+    Returns:
+        Its hash, the stat it had before and after, and the hash of its first bytes.
 
     Raises:
         DataError: the file cannot be read, or keeps changing.
@@ -196,9 +215,9 @@ def settled_digest(file: Path, *, source: str, tries: int = 3) -> tuple[str, lis
     try:
         for _ in range(tries):
             before = stamp(file)
-            value = digest(file)
+            value, begins = _digests(file, first)
             if stamp(file) == before:
-                return value, before
+                return value, before, begins
     except OSError as error:
         raise DataError(
             f"source {source}: cannot read {file.name}: {error.strerror or error}",

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlops_local.domain.assets import ColumnProfile
 from mlops_local.domain.errors import DataError
-from mlops_local.engines.data import images, lines, patterns, refusal, sketch, summary, text
+from mlops_local.engines.data import appended, images, lines, patterns, refusal, sketch, summary, text
 from mlops_local.engines.data.sketch import Sketch
 
 if TYPE_CHECKING:
@@ -42,6 +42,8 @@ class Known:
 
     load: Callable[[str], Mapping[str, Any] | None] = lambda path: None
     save: Callable[[str, Mapping[str, Any]], None] = lambda path, value: None
+    begun: Callable[[str], tuple[Mapping[str, Any], int] | None] = lambda path: None
+    """What a file that has only grown since was found to hold, and how many bytes that were."""
 
 
 def version() -> str:
@@ -121,22 +123,22 @@ def _sketches(
             hint="one source is one table: narrow the pattern and declare a second source",
         )
     before = {path: known.load(path) for path in files}
+    begun = {path: known.begun(path) for path in files if before[path] is None and form(path) in ("csv", "lines")}
     schemas, seen = {}, {}
     for path, file in files.items():
-        held = before[path]
-        if held and isinstance(held.get("schema"), dict):
-            schemas[path] = dict(held["schema"])
-        else:
+        told = _told(before[path], begun.get(path))
+        if not told:
             seen = _schema(path, file, label)
-            schemas[path] = _text(seen)
+        schemas[path] = told or _text(seen)
     apart = schema if schema and form(first) == "lines" else {}  # fields that not every file need have in its first rows
     _same_columns({path: {**held, **apart} for path, held in schemas.items()}, label)
-    kinds = seen if seen and len(files) == 1 and not schema else types(files, label, schema)
+    kinds = (seen or _typed(schemas[first])) if len(files) == 1 and not schema else {}
+    kinds = kinds or types(files, label, schema)
     found = {}
     for path, file in files.items():
         made = _kept(before[path], kinds)
         if made is None:
-            made = _sketch(path, file, label, kinds)
+            made = _grown(path, file, kinds, begun.get(path)) or _sketch(path, file, label, kinds)
             columns = {name: sketch.to_json(item) for name, item in made.items()}
             known.save(path, {"schema": schemas[path], "as": _text(kinds), "columns": columns})
         found[path] = made
@@ -145,6 +147,33 @@ def _sketches(
         if empty and not any(name in lines.fields(file) for file in files.values()):
             del kinds[name]  # no line has it: it is no column, and who declared it is told so
     return found, kinds
+
+
+def _told(held: Mapping[str, Any] | None, begun: tuple[Mapping[str, Any], int] | None) -> dict[str, str]:
+    """The types of a file's columns, as they were told before from the rows that still tell them; nothing otherwise."""
+    if held is None and begun is not None:
+        first: Mapping[str, Any] = next(iter(begun[0].get("columns", {}).values()), {})
+        held = begun[0] if first.get("rows", 0) >= SCHEMA_ROWS else None
+    return dict(held["schema"]) if held and isinstance(held.get("schema"), dict) else {}
+
+
+def _typed(said: Mapping[str, str]) -> dict[str, Any]:
+    """The types that text calls so, where all are simple ones; nothing otherwise: to tell them costs as much as 100 MB."""
+    import polars as pl  # noqa: PLC0415  (as in `scan`)
+
+    simple = (pl.Int64(), pl.Float64(), pl.String(), pl.Boolean(), pl.Date(), pl.Time(), pl.Datetime("us"))
+    known = {str(kind): kind for kind in simple}
+    return {name: known[kind] for name, kind in said.items()} if known.keys() >= set(said.values()) else {}
+
+
+def _grown(
+    path: str, file: Path, kinds: Mapping[str, Any], begun: tuple[Mapping[str, Any], int] | None
+) -> dict[str, Sketch] | None:
+    """What a file holds of which only the end is new."""
+    before = _kept(begun[0], kinds) if begun is not None else None
+    if begun is None or before is None:
+        return None
+    return appended.grown(file, begun[1], before, kinds, form(path), text.separator(Path(path)))
 
 
 def _kept(held: Mapping[str, Any] | None, kinds: Mapping[str, Any]) -> dict[str, Sketch] | None:

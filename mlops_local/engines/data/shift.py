@@ -78,7 +78,7 @@ def ks_p(distance: float, before: float, after: float) -> float:
 def _size(sketch: Sketch) -> float:
     """How many values the distribution is known from."""
     values = sketch.rows - sketch.nulls - sketch.nans
-    return values if sketch.counts is not None else min(values, SAMPLE * max(len(sketch.points), 1))
+    return values if sketch.counts is not None else sum(min(count, SAMPLE) for count, _ in sketch.points)
 
 
 def _numbers(

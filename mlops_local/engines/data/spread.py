@@ -19,6 +19,8 @@ BINS = 20
 """Of a histogram."""
 TAIL = 0.004
 """Part of the values beyond each end of a histogram: its first and last bin hold them too."""
+PARTS = 8
+"""So many parts of a file that grew keep their quantiles: the small ones, which change little, share theirs."""
 _GRID = 1025
 _Numbers = NDArray[np.float64]
 
@@ -61,8 +63,26 @@ def of(sketch: Sketch) -> Spread | None:
     if counts is not None and all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in counts):
         return _exact(counts)
     parts = [(weight, _steps(values)) for weight, values in sketch.points if weight > 0]
-    if not parts:
-        return None
+    return _mixed(parts) if parts else None
+
+
+def fewer(points: Sequence[tuple[float, list[float]]]) -> list[tuple[float, list[float]]]:
+    """Return quantiles of parts, two of the smallest made into one until there are no more than `PARTS`.
+
+    Args:
+        points: how many values each part has, and their quantiles at `LEVELS`.
+    """
+    held = sorted(points)
+    while len(held) > PARTS:
+        both, held = held[:2], held[2:]
+        mixed = _mixed([(weight, _steps(values)) for weight, values in both])
+        made = (sum(weight for weight, _ in both), [mixed.quantile(level) for level in LEVELS])
+        held = sorted([*held, made])
+    return held
+
+
+def _mixed(parts: Sequence[tuple[float, Spread]]) -> Spread:
+    """The distribution of several parts together, each of so many values."""
     if len(parts) == 1:
         return parts[0][1]
     grid = np.unique(np.concatenate([part.points for _, part in parts]))
