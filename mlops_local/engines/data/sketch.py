@@ -10,6 +10,8 @@ from __future__ import annotations
 import base64
 import math
 import operator
+import sys
+from array import array
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -25,6 +27,8 @@ FORM = 3
 """Raised when a sketch of before cannot be read or says something else."""
 MOST = 64
 """Frequent values kept of a column with many."""
+_MANY = 16
+"""So many times what is kept may come together before it is thinned out."""
 _RANGE = 2.0**64
 
 
@@ -105,8 +109,14 @@ class Sketch:
 def add(sketches: Iterable[Sketch]) -> Sketch:
     """Return what several parts of a column amount to."""
     total = Sketch(counts={})
+    hashes: set[int] = set()
     for part in sketches:
         _add(total, part)
+        hashes.update(part.hashes)
+        if len(hashes) > _MANY * HASHES:  # put in order only then: after each of 2,000 files it took most of the time
+            hashes = set(sorted(hashes)[:HASHES])
+    total.hashes = sorted(hashes)[:HASHES]
+    total.often = _most(total.often)
     return total
 
 
@@ -116,7 +126,6 @@ def _add(total: Sketch, part: Sketch) -> None:
     total.average(part.finite, part.mean, part.squares)
     if part.lengths:
         total.stretch(*part.lengths)
-    total.hashes = sorted({*total.hashes, *part.hashes})[:HASHES]
     _add_counts(total, part)
     total.points += part.points
 
@@ -135,7 +144,8 @@ def _add_counts(total: Sketch, part: Sketch) -> None:
         part = Sketch(often=part.often if part.counts is None else _most(part.counts))
     for value, about in part.often.items():
         total.often[value] = total.often.get(value, 0.0) + about
-    total.often = _most(total.often)
+    if len(total.often) > _MANY * MOST:
+        total.often = _most(total.often)
 
 
 def _sum(values: Iterable[float]) -> float:
@@ -147,8 +157,17 @@ def _sum(values: Iterable[float]) -> float:
 
 
 def _most(counts: Mapping[Any, float]) -> dict[Any, float]:
-    """The most frequent values."""
-    return dict(sorted(counts.items(), key=lambda item: (-item[1], str(item[0])))[:MOST])
+    """The most frequent values, in no order; of equally frequent ones the smallest."""
+    if len(counts) <= MOST:
+        return dict(counts)
+    least = sorted(counts.values(), reverse=True)[MOST - 1]
+    made = {value: count for value, count in counts.items() if count > least}
+    equal = [value for value, count in counts.items() if count == least]
+    try:
+        equal.sort()
+    except TypeError:  # values of several types
+        equal.sort(key=str)
+    return made | dict.fromkeys(equal[: MOST - len(made)], least)
 
 
 def to_json(sketch: Sketch) -> dict[str, Any]:
@@ -165,15 +184,17 @@ def to_json(sketch: Sketch) -> dict[str, Any]:
 
 def from_json(value: Mapping[str, Any]) -> Sketch:
     """Back from `to_json`. Raises KeyError, TypeError, ValueError where it is no sketch."""
-    packed = base64.b64decode(value["hashes"])
+    hashes = array("Q", base64.b64decode(value["hashes"]))
+    if sys.byteorder == "little":
+        hashes.byteswap()
     return Sketch(
         **{
             **value,
             "low": _back(value["low"]),
             "high": _back(value["high"]),
-            "hashes": [int.from_bytes(packed[at : at + 8], "big") for at in range(0, len(packed), 8)],
-            "counts": None if value["counts"] is None else {_back(one): count for one, count in value["counts"]},
-            "often": {_back(one): about for one, about in value["often"]},
+            "hashes": hashes.tolist(),
+            "counts": None if value["counts"] is None else _pairs(value["counts"]),
+            "often": _pairs(value["often"]),
             "points": [(count, points) for count, points in value["points"]],
         }
     )
@@ -182,6 +203,13 @@ def from_json(value: Mapping[str, Any]) -> Sketch:
 def _plain(value: Any) -> Any:
     """Infinity and NaN as a list of one: JSON has no word for them."""
     return [str(value)] if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _pairs(value: Sequence[tuple[Any, Any]]) -> dict[Any, Any]:
+    try:
+        return dict(value)
+    except TypeError:  # one is a list: infinity
+        return {_back(one): count for one, count in value}
 
 
 def _back(value: Any) -> Any:
