@@ -156,7 +156,12 @@ def _swap(draft: Path, place: Path, kept: str) -> None:
             raise _changed(place)
         _put(draft, place)
     except BaseException:
-        _put(aside, place)
+        try:
+            _put(aside, place)
+        except UsageError as error:
+            raise UsageError(
+                f"{place} came again while it was restored", hint=f"what was there before is {aside}: look at both"
+            ) from error
         raise
     aside.unlink()
 

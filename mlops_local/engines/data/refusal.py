@@ -103,7 +103,7 @@ def _csv(file: Path, place: str, delimiter: str, kinds: Mapping[str, Any], error
 
 def _csv_line(file: Path, delimiter: str, index: int, value: str) -> int:
     """Where a column first has a value, as an editor counts lines; 0 where that is not found."""
-    with file.open(encoding="utf-8", errors="replace", newline="") as opened:
+    with text.fields_of_any_length(), file.open(encoding="utf-8", errors="replace", newline="") as opened:
         reader = csv.reader(opened, delimiter=delimiter)
         next(reader, None)
         start = reader.line_num + 1

@@ -6,12 +6,29 @@ A CSV file is checked by an in-memory DuckDB, which counts values; the line is t
 from __future__ import annotations
 
 import csv
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from mlops_local.domain.errors import DataError
 
 _GZIP = b"\x1f\x8b"
+_TOO_LONG = "Maximum line size"
+"""Of what DuckDB says of a line beyond what it expects at most, 2 MB."""
+_LONGEST = 64_000_000
+"""What it is told to expect then: it takes 400 MB of memory for that."""
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
+
+
+@contextmanager
+def fields_of_any_length() -> Iterator[None]:
+    """Let Python's csv read fields of more than 131,072 characters."""
+    before = csv.field_size_limit(sys.maxsize)
+    try:
+        yield
+    finally:
+        csv.field_size_limit(before)
 
 
 def separator(file: Path) -> str:
@@ -80,24 +97,29 @@ def _check_lines(file: Path, width: int, place: str, delimiter: str) -> None:
     names = {f"c{index}": "VARCHAR" for index in range(width)}
     query = (
         f"SELECT count(*) FROM read_csv(?, columns = {names!r}, auto_detect = false, header = true, delim = '{delimiter}', "
-        "quote = '\"', escape = '\"', null_padding = false, strict_mode = true)"
+        f"quote = '\"', escape = '\"', null_padding = false, strict_mode = true"
     )
     safe: dict[str, str | bool | int | float | list[str]] = {
         "autoinstall_known_extensions": "false",
         "autoload_known_extensions": "false",
     }
     with duckdb.connect(config=safe) as connection:
-        try:
-            connection.execute(query, [str(file)]).fetchall()
-        except duckdb.Error as error:
-            raise _ragged(file, width, place, delimiter, str(error)) from error
+        for longer in ("", f", max_line_size = {_LONGEST}"):
+            try:
+                connection.execute(f"{query}{longer})", [str(file)]).fetchall()
+                return
+            except duckdb.Error as error:
+                if longer or _TOO_LONG not in str(error):
+                    raise _ragged(file, width, place, delimiter, str(error)) from error
 
 
 def _ragged(file: Path, expected: int, place: str, delimiter: str, said: str) -> DataError:
     """Find the line DuckDB stumbled over; it counts records, an editor counts lines."""
     begun = 1
+    if _TOO_LONG in said:
+        return DataError(f"{place}: a line of more than {_LONGEST // 10**6} MB", hint="convert the file to Parquet")
     try:
-        with file.open(encoding="utf-8", newline="") as text:
+        with fields_of_any_length(), file.open(encoding="utf-8", newline="") as text:
             reader = csv.reader(text, delimiter=delimiter, strict=True)
             for values in reader:
                 if values and len(values) != expected:

@@ -88,3 +88,13 @@ def test_a_late_value_of_another_type_in_json_lines(tmp_path: Path, usual: str, 
     found = re.search(r'schema=\{"x": "(\w+)"\}', error.hint)
     assert found is not None
     assert profile.read(tmp_path, ["a.jsonl"], source="s", schema={"x": found[1]})[0] == {"a.jsonl": MANY + 1}
+
+
+def test_long_values_are_values(tmp_path: Path) -> None:
+    """A text of some megabytes can be read, and hides no wrong line or value after it."""
+    text = '"' + "x y, " * 500_000 + '"'
+    (tmp_path / "a.csv").write_text(f"id,t\n1,{text}\n2,b\n")
+    assert profile.read(tmp_path, ["a.csv"], source="s")[0] == {"a.csv": 2}
+    assert "b.csv, line 3: 1 value where" in _said(tmp_path, "b.csv", f"id,t\n1,{text}\n2\n".encode()).message
+    late = "id,t\n" + "1,a\n" * MANY + f"2,{text}\nx,b\n"
+    assert f"c.csv, line {MANY + 3}: 'x' in column id" in _said(tmp_path, "c.csv", late.encode()).message
