@@ -51,6 +51,22 @@ class Ahead:
             profile.sketches(files, label=source.name, known=profile.Known(save=self._found.__setitem__), schema=source.schema)
 
 
+def prepare(source: Source, now: Listing) -> None:
+    """Load what looks into tables while bytes are read: whoever needs it finds it there, or waits for the rest of it.
+
+    Args:
+        source: some of whose files are not known.
+        now: how they look.
+    """
+    if _worth(source, now):
+        threading.Thread(target=profile.load, name="mlops-load").start()
+
+
+def _worth(source: Source, now: Listing) -> bool:
+    tables = source.kind == "table" and all(profile.form(path) != "opaque" for path in now.paths)
+    return tables and sum(now.sizes) >= LEAST
+
+
 def begin(project: Project, source: Source, now: Listing) -> Ahead | None:
     """Begin to look into a source's tables; None where that is not worth a thread, or a file was written a moment ago.
 
@@ -59,8 +75,7 @@ def begin(project: Project, source: Source, now: Listing) -> Ahead | None:
         source: whose files they are; none of them is known.
         now: how they look.
     """
-    tables = source.kind == "table" and all(profile.form(path) != "opaque" for path in now.paths)
-    if not tables or sum(now.sizes) < LEAST:
+    if not _worth(source, now):
         return None
     youngest = max(max(now.stamps[2::STAMP]), max(now.stamps[3::STAMP]))
     return Ahead(project, source, now) if time.time_ns() - youngest > RACY_NS else None

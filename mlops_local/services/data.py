@@ -78,6 +78,8 @@ def snapshot(
     known_id = "" if before is None or "" in known else _identity(source, _files(now, known), before)
     if before is None or (known_id, kept) != (before.id, before.kept) or _lost(project, before):
         describe = partial(_described, project, source, before, reading)
+        if "" in known:
+            ahead.prepare(source, now)
         if kept == "reference":
             made = replace(describe(_hash(project, source, before)), kept="reference")
         else:

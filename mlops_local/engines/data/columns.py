@@ -28,6 +28,7 @@ _EXACT = 2**53
 """Whole numbers up to this are the same as floating ones."""
 _RANGE = 1 << 16
 """Whole numbers as near each other as this are counted in an array."""
+_FACTORS = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xBF58476D1CE4E5B9)
 _WIDE = 1 << 16
 """Cells from which on several threads are worth their start."""
 
@@ -272,18 +273,16 @@ def _hashed(there: pl.Series) -> Iterator[_Numbers]:
         yield from (all[start : start + _STRETCH] for start in range(0, len(all), _STRETCH))
         return
     values = there.to_numpy()
-    bits, shifted = (np.empty(min(_STRETCH, len(values)), dtype=np.uint64) for _ in range(2))
+    bits = np.empty(min(_STRETCH, len(values)), dtype=np.uint64)
     for start in range(0, len(values), _STRETCH):
         some = values[start : start + _STRETCH]
-        bits, shifted = bits[: len(some)], shifted[: len(some)]
+        bits = bits[: len(some)]
         if kind.is_float():
             np.add(some, 0.0, out=bits.view(np.float64))  # the negative zero is zero
         else:
             np.copyto(bits.view(np.int64), some, casting="same_kind")
-        for shift, factor in ((32, 0x9E3779B97F4A7C15), (29, 0xBF58476D1CE4E5B9)):
-            np.right_shift(bits, np.uint64(shift), out=shifted)
-            np.bitwise_xor(bits, shifted, out=bits)
-            np.multiply(bits, np.uint64(factor), out=bits)
+        np.multiply(bits, _FACTORS[0], out=bits)  # now the high bytes hang together with all others,
+        np.multiply(bits.byteswap(inplace=True), _FACTORS[1], out=bits)  # and those with them
         yield bits
 
 
@@ -295,8 +294,8 @@ def _smallest(hashes: _Numbers) -> _Numbers:
 
 def _scatter(places: _Numbers) -> _Numbers:
     """An even hash of row numbers (the finalizer of splitmix64)."""
-    mixed = (places + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
-    mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    mixed = (places + np.uint64(1)) * _FACTORS[0]
+    mixed = (mixed ^ (mixed >> np.uint64(30))) * _FACTORS[1]
     mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     scattered: _Numbers = mixed ^ (mixed >> np.uint64(31))
     return scattered

@@ -46,6 +46,13 @@ class Known:
     """What a file that has only grown since was found to hold, and how many bytes that were."""
 
 
+def load() -> None:
+    """Load what reads rows and makes sketches of them: it takes as long as hashing 1 GB."""
+    import polars  # noqa: F401, PLC0415
+
+    from mlops_local.engines.data import columns, spread  # noqa: F401, PLC0415
+
+
 def version() -> str:
     """Return what a kept finding depends on besides the file: another polars hashes values otherwise."""
     import polars as pl  # noqa: PLC0415  (as in `scan`)
