@@ -203,8 +203,8 @@ def _sketch(path: str, file: Path, label: str, kinds: Mapping[str, Any]) -> dict
         try:
             for batch in opened(path, [file], kinds, every=True).collect_batches(chunk_size=BATCH, maintain_order=True):
                 columns.feed(batch)
-        except pl.exceptions.PolarsError as error:
-            raise refusal.unreadable(path, file, form(path), label, kinds, error) from error
+        except (pl.exceptions.PolarsError, OSError) as error:
+            raise _refused(path, file, label, kinds, error) from error
         found = columns.done()
     # Polars refuses a line with too many values, and fills one with too few by nulls from the last column on.
     if form(path) == "csv" and (found[next(reversed(found))].nulls or text.quoted(file)):
@@ -353,9 +353,16 @@ def _schema(path: str, file: Path, label: str) -> dict[str, Any]:
     try:
         return dict(opened(path, [file]).collect_schema())
     except (pl.exceptions.PolarsError, OSError) as error:
-        if isinstance(error, OSError) and (form(path) != "arrow" or not file.exists()):  # of an Arrow file it says a cut one
-            raise
-        raise refusal.unreadable(path, file, form(path), label, {}, error) from error
+        raise _refused(path, file, label, {}, error) from error
+
+
+def _refused(path: str, file: Path, label: str, kinds: Mapping[str, Any], error: Exception) -> DataError:
+    """What to say of a file that cannot be read as a table. Raises the system's error where it is no more than that."""
+    if isinstance(error, OSError) and (
+        form(path) != "arrow" or not file.exists()
+    ):  # of an Arrow file polars says so that it is cut
+        raise error
+    return refusal.unreadable(path, file, form(path), label, kinds, error)
 
 
 def _same_columns(schemas: Mapping[str, Mapping[str, Any]], label: str) -> None:

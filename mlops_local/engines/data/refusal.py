@@ -19,6 +19,7 @@ _COPY = "copy it again from where it came, or move it out of the pattern"
 _MEND = "mend the value, or convert the file to Parquet with the types you mean"
 _VALUE = re.compile(r"could not parse `(.*)` as dtype `.*` at column '(.*)' \(column number (\d+)\)", re.DOTALL)
 _LONGEST = 40
+_SAID = 120
 _PACKED = (".gz", ".bz2", ".xz", ".zst", ".zip", ".7z", ".tar", ".tgz", ".lz4", ".br")
 _SHEETS = (".xlsx", ".xls", ".xlsm", ".ods")
 
@@ -47,7 +48,7 @@ def unreadable(path: str, file: Path, form: str, label: str, kinds: Mapping[str,
     place = f"{label}: {path}"
     match form:
         case "parquet":
-            return DataError(f"{place} is not a readable Parquet file: {_parquet(file) or first(error)}", hint=_COPY)
+            return DataError(f"{place} is not a readable Parquet file: {_parquet(file) or _damaged(error)}", hint=_COPY)
         case "arrow":
             return _arrow(file, place, error)
         case "csv":
@@ -58,6 +59,11 @@ def unreadable(path: str, file: Path, form: str, label: str, kinds: Mapping[str,
 def first(error: Exception) -> str:
     """The first line of what was said."""
     return str(error).strip().splitlines()[0]
+
+
+def _damaged(error: Exception) -> str:
+    said = first(error)
+    return f"it is damaged ({said if len(said) <= _SAID else said[:_SAID] + '…'})"
 
 
 def empty(place: str) -> DataError:
@@ -80,7 +86,7 @@ def _arrow(file: Path, place: str, error: Exception) -> DataError:
             hint="write the file format (polars: write_ipc, pyarrow: ipc.new_file), or Parquet",
         )
     said = "it does not begin as one" if starts != b"ARROW1" else "" if ends == b"ARROW1" else "it is cut short"
-    return DataError(f"{place} is not a readable Arrow file: {said or first(error)}", hint=_COPY)
+    return DataError(f"{place} is not a readable Arrow file: {said or _damaged(error)}", hint=_COPY)
 
 
 def _ends(file: Path, count: int) -> tuple[bytes, bytes]:
@@ -93,6 +99,8 @@ def _ends(file: Path, count: int) -> tuple[bytes, bytes]:
 def _csv(file: Path, place: str, delimiter: str, kinds: Mapping[str, Any], error: Exception) -> DataError:
     text.check(file, place, delimiter)
     found = _VALUE.search(str(error))
+    if "utf-8" in str(error).lower():
+        return text.not_utf8(file, place)
     if found is None:
         return DataError(f"{place}: {first(error)}", hint=_MEND)
     said, column = found[1], found[2]
@@ -152,6 +160,8 @@ def _lines(file: Path, place: str, kinds: Mapping[str, Any], error: Exception) -
             return DataError(f"{where}: begins with a byte order mark", hint="save it as UTF-8 without one")
         try:
             row = json.loads(line, parse_constant=_refuse)
+        except UnicodeDecodeError:
+            return text.not_utf8(file, place)
         except (ValueError, RecursionError) as wrong:
             said = f"{wrong.msg}, character {wrong.colno}" if isinstance(wrong, json.JSONDecodeError) else first(wrong)
             return DataError(f"{where}: not JSON: {said}", hint="mend or remove that line; a row is one line")

@@ -56,6 +56,21 @@ def quoted(file: Path) -> bool:
         return any(b'"' in block for block in iter(lambda: raw.read(1 << 20), b""))
 
 
+def not_utf8(file: Path, place: str) -> DataError:
+    """What to say of a file that is not UTF-8: the first line that is not."""
+    with file.open("rb") as raw:
+        for number, line in enumerate(raw, 1):
+            try:
+                line.decode("utf-8")
+            except UnicodeDecodeError as error:
+                likely = "utf-16" if number == 1 and line[:2] in _UTF16 else "latin1"
+                return DataError(
+                    f"{place}, line {number}: not UTF-8 text (byte 0x{line[error.start]:02x})",
+                    hint=f"convert it, as in iconv -f {likely} -t utf-8",
+                )
+    return DataError(f"{place}: not UTF-8 text", hint="run the command again when its writer is done")
+
+
 def header(file: Path, place: str, delimiter: str) -> list[str]:
     """Return the names in a CSV file's first line.
 
@@ -78,10 +93,7 @@ def header(file: Path, place: str, delimiter: str) -> list[str]:
                 f"{place}: it is compressed (gzip), not text",
                 hint="unpack it, as in zcat FILE > table.csv, or convert it to Parquet",
             ) from error
-        raise DataError(
-            f"{place}: not UTF-8 text (byte {error.start})",
-            hint=f"convert it, as in iconv -f {'utf-16' if error.object[:2] in _UTF16 else 'latin1'} -t utf-8",
-        ) from error
+        raise not_utf8(file, place) from error
     if not any(names):
         raise DataError(f"{place}: the file is empty", hint="its first line must name the columns")
     double = next((name for name in names if names.count(name) > 1), None)
@@ -132,12 +144,8 @@ def _ragged(file: Path, expected: int, place: str, delimiter: str, said: str) ->
         return DataError(
             f"{place}, line {begun}: {wrong}", hint="mend that line: a quotation mark in a quoted value is doubled"
         )
-    except UnicodeDecodeError as error:
-        odd = error.object[error.start]
-        return DataError(
-            f"{place}: not UTF-8 text: byte 0x{odd:02x} after line {begun - 1}",
-            hint="convert it, as in iconv -f latin1 -t utf-8",
-        )
+    except UnicodeDecodeError:
+        return not_utf8(file, place)
     return DataError(
         f"{place}: {said.splitlines()[0]}", hint="mend the file: UTF-8, values separated by commas, quotes doubled"
     )

@@ -32,6 +32,8 @@ def _said(root: Path, name: str, content: bytes) -> DataError:
         ("a.jsonl", b'[{"a": 1}]\n', "line 1: a list, not an object", "one line"),
         ("a.jsonl", b'{"a": 1}\n\n{"a": nul}\n', "line 3: not JSON: Expecting value, character 7", "mend"),
         ("a.jsonl", b'\xef\xbb\xbf{"a": 1}\n', "line 1: begins with a byte order mark", "UTF-8"),
+        ("a.jsonl", b'{"a": 1}\n{"a": "caf\xe9"}\n', "line 2: not UTF-8 text (byte 0xe9)", "iconv"),
+        ("a.csv", b"a,b\n" + b"1,2\n" * 9000 + b"3,caf\xe9\n", "line 9002: not UTF-8 text (byte 0xe9)", "iconv"),
         ("a.arrow", b"", "the file is empty", "write it again"),
         ("a.arrow", b"text", "not a readable Arrow file: it does not begin as one", "copy it again"),
         ("a.csv", "a,b\n1,2\n".encode("utf-16"), "not UTF-8 text", "iconv -f utf-16"),
