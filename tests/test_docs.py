@@ -17,6 +17,7 @@ import pytest
 
 from mlops_local.cli.context import Settings
 from mlops_local.cli.main import COMMANDS, SECTIONS, cli
+from tests.e2e.conftest import CORE
 
 ROOT = Path(__file__).parents[1]
 REFERENCE = ROOT / "docs" / "cli.md"
@@ -120,7 +121,7 @@ def run_in_order(lines: list[str], folder: Path) -> list[str]:
     mlops.chmod(0o755)
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("MLOPS", "GIT_"))}
     path = os.pathsep.join([str(programs), str(Path(sys.executable).parent), os.environ["PATH"]])
-    environment = {**kept, "HOME": str(home), "PATH": path, "PYTHONPATH": str(ROOT)}
+    environment = {**kept, "HOME": str(home), "PATH": path, "PYTHONPATH": os.pathsep.join([str(CORE), str(ROOT)])}
     place, printed = folder, []
     for line in lines:
         expected = int(found[1]) if (found := EXIT.search(line)) else 0

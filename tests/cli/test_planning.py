@@ -1,10 +1,11 @@
-"""`mlops plan`, `why` and `dag` in real processes, on a pipeline without libraries."""
+"""`mlops plan`, `why` and `dag` on a pipeline without libraries."""
 
 from __future__ import annotations
 
 import json
 import os
 import pty
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 
 from tests.cli.conftest import Mlops
+from tests.conftest import MadeOnce
 
 PIPELINE = """\
 import mlops_local as mlops
@@ -42,28 +44,32 @@ def both(double: int, triple: int) -> int:
 
 
 @pytest.fixture
-def ran(mlops: Mlops, folder: Path) -> Path:
+def ran(made_once: MadeOnce, mlops: Mlops, folder: Path) -> Path:
     """A project whose steps all ran."""
-    (folder / "mlops.toml").write_text('[project]\nname = "words"\n')
-    (folder / "pipeline.py").write_text(PIPELINE)
-    (folder / "data").mkdir()
-    (folder / "data" / "a.txt").write_text("one two three")
-    done = mlops("train")
-    assert done.returncode == 0, done.stderr
+
+    def make(root: Path) -> None:
+        (root / "data").mkdir(parents=True)
+        (root / "mlops.toml").write_text('[project]\nname = "words"\n')
+        (root / "pipeline.py").write_text(PIPELINE)
+        (root / "data" / "a.txt").write_text("one two three")
+        done = mlops("train", cwd=root)
+        assert done.returncode == 0, done.stderr
+
+    shutil.copytree(made_once("words", make), folder, symlinks=True, dirs_exist_ok=True)
     return folder
 
 
-def _json(mlops: Mlops, *arguments: str) -> Any:
-    done = mlops(*arguments, "--json")
+def _json(here: Mlops, *arguments: str) -> Any:
+    done = here(*arguments, "--json")
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
 
-def test_the_states_reasons_and_times(mlops: Mlops, ran: Path) -> None:
+def test_the_states_reasons_and_times(here: Mlops, ran: Path) -> None:
     """Fresh after a train; an edit makes what it affects stale, with reasons, and says how long that took before."""
-    assert "nothing to do: all 4 steps are fresh" in mlops("plan").stdout
+    assert "nothing to do: all 4 steps are fresh" in here("plan").stdout
     (ran / "pipeline.py").write_text(PIPELINE.replace("count * 3", "count + count + count"))
-    found = _json(mlops, "plan", "-S", "times=5")
+    found = _json(here, "plan", "-S", "times=5")
     items = {item["name"]: item for item in found["items"]}
     assert {name: item["state"] for name, item in items.items()} == {
         "count": "fresh",
@@ -74,23 +80,23 @@ def test_the_states_reasons_and_times(mlops: Mlops, ran: Path) -> None:
     assert [reason["text"] for reason in items["double"]["reasons"]] == ["params times: 2 → 5"]
     assert items["triple"]["reasons"][0]["kind"] == "code" and items["triple"]["reasons"][0]["where"] == "pipeline.py:17"
     assert found["seconds"] == sum(items[name]["seconds"] for name in ("double", "triple", "both")) > 0
-    shown = mlops("plan", "-S", "times=5").stdout
+    shown = here("plan", "-S", "times=5").stdout
     assert "3 of 4 steps to run, about" in shown and "unknown" not in shown
 
 
-def test_what_never_ran_takes_an_unknown_time(mlops: Mlops, ran: Path) -> None:
+def test_what_never_ran_takes_an_unknown_time(here: Mlops, ran: Path) -> None:
     """Nothing is predicted for a step without a past, and the sum says how many there are."""
     (ran / "pipeline.py").write_text(PIPELINE + "\n\n@mlops.step\ndef last(both: int) -> int:\n    return both\n")
-    shown = mlops("plan").stdout
+    shown = here("plan").stdout
     assert "never run" in shown and "1 of 5 steps to run, 1 of unknown length" in shown
-    assert _json(mlops, "plan")["seconds"] is None
+    assert _json(here, "plan")["seconds"] is None
 
 
-def test_why_shows_every_branch(mlops: Mlops, ran: Path) -> None:
+def test_why_shows_every_branch(here: Mlops, ran: Path) -> None:
     """Both ways to the step are followed to what was edited; what they share is explained once."""
     (ran / "pipeline.py").write_text(PIPELINE.replace("count * 3", "count + count + count"))
     (ran / "data" / "b.txt").write_text("four")
-    shown = mlops("why", "both").stdout.splitlines()
+    shown = here("why", "both").stdout.splitlines()
     assert shown[0].startswith("both is stale")
     assert [line.lstrip("│├└─ ").split(":")[0] for line in shown[1:]] == [
         "data double will be made again",
@@ -100,23 +106,23 @@ def test_why_shows_every_branch(mlops: Mlops, ran: Path) -> None:
         "code pipeline.triple (pipeline.py",
         "data count will be made again (see above)",
     ]
-    assert [item["name"] for item in _json(mlops, "why", "both")["items"]] == ["both", "double", "count", "triple"]
+    assert [item["name"] for item in _json(here, "why", "both")["items"]] == ["both", "double", "count", "triple"]
     (ran / "pipeline.py").write_text(PIPELINE)
     (ran / "data" / "b.txt").unlink()
-    assert mlops("why", "both").stdout == "both is fresh\n└─ nothing it depends on changed\n"
+    assert here("why", "both").stdout == "both is fresh\n└─ nothing it depends on changed\n"
 
 
-def test_data_that_is_gone_blocks(mlops: Mlops, ran: Path) -> None:
+def test_data_that_is_gone_blocks(here: Mlops, ran: Path) -> None:
     """Steps whose data cannot be read are blocked; the rest of the plan is shown, and where to look is said."""
     (ran / "data" / "a.txt").unlink()
-    done = mlops("plan")
+    done = here("plan")
     assert done.returncode == 0 and done.stdout.count("blocked") == 5
     assert "no file matches data/*.txt" in done.stderr and "data words cannot be read" in done.stdout
 
 
-def test_the_graph_as_a_tree(mlops: Mlops, ran: Path) -> None:
+def test_the_graph_as_a_tree(here: Mlops, mlops: Mlops, ran: Path) -> None:
     """What reads stands above what is read, each node is drawn once, and the states stand beside."""
-    assert mlops("dag").stdout.splitlines() == [
+    assert here("dag").stdout.splitlines() == [
         "node                 state   takes  because",
         "both                 fresh",
         "├─ double            fresh",
@@ -127,7 +133,7 @@ def test_the_graph_as_a_tree(mlops: Mlops, ran: Path) -> None:
     ]
     ascii_only = mlops("dag", env={"PYTHONIOENCODING": "ascii"}).stdout
     assert "|- double" in ascii_only and ascii_only.isascii()
-    assert [node["name"] for node in _json(mlops, "dag", "double")["items"]] == ["words", "count", "double"]
+    assert [node["name"] for node in _json(here, "dag", "double")["items"]] == ["words", "count", "double"]
 
 
 def test_colour_only_on_a_terminal(mlops: Mlops, ran: Path, environment: dict[str, str]) -> None:
@@ -149,8 +155,8 @@ def test_colour_only_on_a_terminal(mlops: Mlops, ran: Path, environment: dict[st
         assert "both" in shown and ("\x1b[32mfresh" in shown) == expected
 
 
-def test_a_target_nobody_knows(mlops: Mlops, ran: Path) -> None:
+def test_a_target_nobody_knows(here: Mlops, ran: Path) -> None:
     """The nearest name is offered, the way out named."""
     for command in ("plan", "why", "dag"):
-        done = mlops(command, "duble")
+        done = here(command, "duble")
         assert done.returncode == 2 and "did you mean 'double'?" in done.stderr

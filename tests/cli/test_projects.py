@@ -14,12 +14,13 @@ import polars as pl
 import pytest
 
 import mlops_local
+from tests.e2e.conftest import CORE
 
 
 def _mlops(folder: Path, *words: str, expect: int = 0) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(
-        [sys.executable, "-m", "mlops_local", *words], cwd=folder, capture_output=True, text=True, check=False, timeout=120
-    )
+    command = [sys.executable, "-m", "mlops_local", *words]
+    core = {**os.environ, "PYTHONPATH": str(CORE)}
+    done = subprocess.run(command, cwd=folder, env=core, capture_output=True, text=True, check=False, timeout=120)
     assert done.returncode == expect, f"{words}: {done.returncode}\n{done.stdout}\n{done.stderr}"
     return done
 
@@ -79,7 +80,8 @@ def test_data_commands_agree(tmp_path: Path) -> None:
     _mlops(tmp_path, "init", "p", "--template", "blank", "--data", "people.csv", "--target", "churned")
     project = tmp_path / "p"
     assert "none yet" in _mlops(project, "data", "ls").stdout
-    _mlops(project, "data", "verify", expect=2)
+    assert "no source has a snapshot yet" in _mlops(project, "data", "verify").stdout
+    _mlops(project, "data", "verify", "people", expect=2)
     (taken,) = _json(project, "data", "snapshot")["items"]
     (listed,) = _json(project, "data", "ls")["items"]
     shown = _json(project, "data", "show", "people")
@@ -115,7 +117,7 @@ def test_the_network_without_torch_is_one_clear_error(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "mlops_local", "train", "mlp"],
         cwd=tmp_path / "flights",
-        env={**os.environ, "PYTHONPATH": str(absent)},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(absent), str(CORE)])},
         capture_output=True,
         text=True,
         check=False,

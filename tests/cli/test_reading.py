@@ -1,4 +1,4 @@
-"""The reading commands, each in a process of its own, on a store written as the program writes it."""
+"""The reading commands on a store written as the program writes it."""
 
 from __future__ import annotations
 
@@ -96,31 +96,31 @@ def test_status_and_bare_mlops_show_the_same_page(project: Project, mlops: Mlops
     assert "bold-owl" in page and "delay@2 passed its gates and is not the champion" in page and "mlops serve" in page
 
 
-def test_status_as_json(project: Project, mlops: Mlops) -> None:
+def test_status_as_json(project: Project, here: Mlops) -> None:
     """Scripts read the same facts."""
-    answer = json.loads(_ok(mlops("status", "--json")))
+    answer = json.loads(_ok(here("status", "--json")))
     assert answer["schema"] == "mlops/status@1" and answer["champions"][0]["version"] == "delay@1"
     assert [run["name"] for run in answer["runs"]] == ["bold-owl", "amber-fox"]
-    assert answer == json.loads(_ok(mlops("--json", "status")))
+    assert answer == json.loads(_ok(here("--json", "status")))
     assert {"project", "attention", "next", "total_runs"} <= set(answer)
 
 
-def test_runs_are_listed_filtered_and_counted(project: Project, mlops: Mlops) -> None:
+def test_runs_are_listed_filtered_and_counted(project: Project, here: Mlops) -> None:
     """A table for people, an envelope for programs; NaN is text."""
-    table = _ok(mlops("runs"))
+    table = _ok(here("runs"))
     assert table.splitlines()[0].split()[:4] == ["id", "name", "state", "started"] and "1 min 1 s" in table
-    answer = json.loads(_ok(mlops("runs", "-w", "metric.auc > 0.71", "--json")))
+    answer = json.loads(_ok(here("runs", "-w", "metric.auc > 0.71", "--json")))
     assert answer["schema"] == "mlops/runs@1" and answer["total"] == 1
     assert answer["items"][0]["name"] == "bold-owl" and answer["items"][0]["metrics"] == {"auc": 0.72, "bad": "NaN"}
-    assert _ok(mlops("runs", "-w", "state = failed")) == "no run matches\n"
-    assert [line.split()[1] for line in _ok(mlops("runs", "--sort", "metric.auc", "--limit", "1")).splitlines()[1:2]] == [
+    assert _ok(here("runs", "-w", "state = failed")) == "no run matches\n"
+    assert [line.split()[1] for line in _ok(here("runs", "--sort", "metric.auc", "--limit", "1")).splitlines()[1:2]] == [
         "amber-fox"
     ]
 
 
-def test_a_typo_in_a_filter_is_a_usage_error(project: Project, mlops: Mlops) -> None:
+def test_a_typo_in_a_filter_is_a_usage_error(project: Project, here: Mlops) -> None:
     """Exit 2 and the nearest field."""
-    shown = mlops("runs", "-w", "metric.acu > 0.7")
+    shown = here("runs", "-w", "metric.acu > 0.7")
     assert (shown.returncode, shown.stdout) == (2, "")
     assert shown.stderr == "error: no run has 'metric.acu'\nhint: did you mean 'metric.auc'?\n"
 
@@ -134,19 +134,19 @@ def test_a_typo_in_a_filter_is_a_usage_error(project: Project, mlops: Mlops) -> 
     ],
 )
 def test_show_tells_runs_versions_and_snapshots(
-    project: Project, mlops: Mlops, ref: str, schema: str, field: str, word: str
+    project: Project, here: Mlops, ref: str, schema: str, field: str, word: str
 ) -> None:
     """One command shows whatever a reference names."""
     (project.root / "pipeline.py").write_text("")
-    assert word in _ok(mlops("show", ref))
-    answer = json.loads(_ok(mlops("show", ref, "--json")))
+    assert word in _ok(here("show", ref))
+    answer = json.loads(_ok(here("show", ref, "--json")))
     assert answer["schema"] == schema and field in answer
 
 
-def test_no_value_is_shown_where_private_columns_are_not_known(project: Project, mlops: Mlops) -> None:
+def test_no_value_is_shown_where_private_columns_are_not_known(project: Project, here: Mlops) -> None:
     """The code that would name them does not import: a snapshot is shown all the same, without values."""
     (project.root / "pipeline.py").write_text("import nothing_of_this_name")
-    shown = mlops("show", "flights@~1", "--json")
+    shown = here("show", "flights@~1", "--json")
     assert shown.returncode == 0 and shown.stderr.startswith(
         "warning: no values are shown, as which columns are private is not known"
     )
@@ -155,14 +155,14 @@ def test_no_value_is_shown_where_private_columns_are_not_known(project: Project,
     assert (column["name"], column["distinct"], column["min"], column["max"]) == ("carrier", 2, "", "")
 
 
-def test_an_ambiguous_reference_lists_its_candidates(project: Project, mlops: Mlops) -> None:
+def test_an_ambiguous_reference_lists_its_candidates(project: Project, here: Mlops) -> None:
     """Exit 2; nothing is guessed."""
     _run(project, "bold-owl", 0.5, "cc", 3)
-    shown = mlops("show", "bold-owl")
+    shown = here("show", "bold-owl")
     assert shown.returncode == 2 and "'bold-owl' could be 2 things" in shown.stderr and shown.stderr.count("bold-owl") == 3
 
 
-def test_show_tells_what_each_step_took(project: Project, mlops: Mlops) -> None:
+def test_show_tells_what_each_step_took(project: Project, here: Mlops) -> None:
     """Seconds, CPU seconds, peak memory, attempts and threads, for people and as JSON; a failed step's as far as known."""
     run = new_id(1_770_000_000_000_000)
     journal = Journal.open(project.layout.journal)
@@ -173,93 +173,93 @@ def test_show_tells_what_each_step_took(project: Project, mlops: Mlops) -> None:
     failed = {"state": "failed", "error": "no", "seconds": 2.5, "cpu_seconds": 1.5, "peak_bytes": 7_000_000}
     journal.state(events.STEP_ENDED, run=run, step="late", **failed)
     journal.close()
-    lines = [" ".join(line.split()) for line in _ok(mlops("show", "calm-elk")).splitlines()]
+    lines = [" ".join(line.split()) for line in _ok(here("show", "calm-elk")).splitlines()]
     assert lines[lines.index("Steps") + 1 :][:3] == [
         "step state took cpu memory tries threads because",
         "fit done 1 min 30 s 2 min 55 s 250 MB 3 2 forced",
         "late failed 2.5 s 1.5 s 7.0 MB no",
     ]
-    steps = json.loads(_ok(mlops("show", "calm-elk", "--json")))["steps"]
+    steps = json.loads(_ok(here("show", "calm-elk", "--json")))["steps"]
     keys = ("seconds", "cpu_seconds", "peak_bytes", "attempts", "threads")
     assert [[step[key] for key in keys] for step in steps] == [[90, 175, 250_000_000, 3, 2], [2.5, 1.5, 7_000_000, None, None]]
 
 
-def test_compare_shows_what_differs_and_exit_code_says_so(project: Project, mlops: Mlops) -> None:
+def test_compare_shows_what_differs_and_exit_code_says_so(project: Project, here: Mlops) -> None:
     """Bare compare is the last two runs; `diff` is the same; --exit-code is 1 on a difference and 0 without."""
-    page = _ok(mlops("compare"))
+    page = _ok(here("compare"))
     assert "gbm.num_leaves" in page and "+0.0200" in page and "aaaaaaaa" in page and "Packages: none" in page
-    assert page == _ok(mlops("diff", "@2", "@1"))
-    assert mlops("compare", "@2", "@1", "--exit-code").returncode == 1
-    assert mlops("compare", "@1", "@1", "--exit-code").returncode == 0
-    answer = json.loads(_ok(mlops("compare", "--json")))
+    assert page == _ok(here("diff", "@2", "@1"))
+    assert here("compare", "@2", "@1", "--exit-code").returncode == 1
+    assert here("compare", "@1", "@1", "--exit-code").returncode == 0
+    answer = json.loads(_ok(here("compare", "--json")))
     assert answer["schema"] == "mlops/comparison@1" and len(answer["subjects"]) == 2
 
 
-def test_logs_print_what_a_step_printed(project: Project, mlops: Mlops) -> None:
+def test_logs_print_what_a_step_printed(project: Project, here: Mlops) -> None:
     """Whole, by step, or its tail; control characters are shown, not sent."""
-    assert _ok(mlops("logs")) == "first line\nlast \\x1b[2J line\n"
-    assert _ok(mlops("logs", "@latest", "gbm", "--tail", "1")) == "last \\x1b[2J line\n"
-    silent = mlops("logs", "amber-fox")
+    assert _ok(here("logs")) == "first line\nlast \\x1b[2J line\n"
+    assert _ok(here("logs", "@latest", "gbm", "--tail", "1")) == "last \\x1b[2J line\n"
+    silent = here("logs", "amber-fox")
     assert (silent.returncode, silent.stdout, silent.stderr) == (0, "", "nothing was printed\n")
 
 
-def test_sql_as_table_csv_and_json(project: Project, mlops: Mlops) -> None:
+def test_sql_as_table_csv_and_json(project: Project, here: Mlops) -> None:
     """The same SELECT three ways; `-` reads it from stdin."""
     select = "select name, seconds, 9007199254740993 as big from run order by name"
-    assert _ok(mlops("sql", select)).splitlines()[1].split() == ["amber-fox", "61", "9007199254740993"]
-    rows = list(csv.reader(io.StringIO(_ok(mlops("sql", "-", "--csv", stdin=select)))))
+    assert _ok(here("sql", select)).splitlines()[1].split() == ["amber-fox", "61", "9007199254740993"]
+    rows = list(csv.reader(io.StringIO(_ok(here("sql", "-", "--csv", stdin=select)))))
     assert rows[:2] == [["name", "seconds", "big"], ["amber-fox", "61.0", "9007199254740993"]]
-    answer = json.loads(_ok(mlops("sql", select, "--json")))
+    answer = json.loads(_ok(here("sql", select, "--json")))
     assert answer["items"][0] == {"name": "amber-fox", "seconds": 61.0, "big": "9007199254740993"} and not answer["more"]
 
 
-def test_sql_that_is_no_select_is_refused(project: Project, mlops: Mlops) -> None:
+def test_sql_that_is_no_select_is_refused(project: Project, here: Mlops) -> None:
     """Exit 2, no trace of DuckDB's own stack."""
-    shown = mlops("sql", "drop view run")
+    shown = here("sql", "drop view run")
     assert shown.returncode == 2 and "only reads" in shown.stderr and "Traceback" not in shown.stderr
 
 
-def test_sql_says_when_rows_were_left_out(project: Project, mlops: Mlops) -> None:
+def test_sql_says_when_rows_were_left_out(project: Project, here: Mlops) -> None:
     """A cut table is never silent."""
-    shown = mlops("sql", "select * from range(50)", "--limit", "10")
+    shown = here("sql", "select * from range(50)", "--limit", "10")
     assert len(shown.stdout.splitlines()) == 11 and "only the first 10 rows" in shown.stderr
 
 
-def test_schema_names_tables_and_columns(project: Project, mlops: Mlops) -> None:
+def test_schema_names_tables_and_columns(project: Project, here: Mlops) -> None:
     """All tables, one table, a typo."""
-    assert "metric_last" in _ok(mlops("schema"))
-    lines = _ok(mlops("schema", "param")).splitlines()
+    assert "metric_last" in _ok(here("schema"))
+    lines = _ok(here("schema", "param")).splitlines()
     assert (
         lines[0] == "param: Parameters of runs."
         and lines[3].split()[:2] == ["run", "VARCHAR"]
         and lines[5].endswith("as JSON text")
     )
-    assert mlops("schema", "rum").returncode == 2
+    assert here("schema", "rum").returncode == 2
 
 
-def test_the_audit_lists_decisions_and_fails_when_one_was_altered(project: Project, mlops: Mlops) -> None:
+def test_the_audit_lists_decisions_and_fails_when_one_was_altered(project: Project, here: Mlops) -> None:
     """Who decided what; a changed ledger is exit 6."""
-    assert "delay@champion" in _ok(mlops("audit")) and "the chain is whole" in _ok(mlops("audit", "delay"))
-    assert json.loads(_ok(mlops("audit", "--json")))["problems"] == []
+    assert "delay@champion" in _ok(here("audit")) and "the chain is whole" in _ok(here("audit", "delay"))
+    assert json.loads(_ok(here("audit", "--json")))["problems"] == []
     ledger_file = project.layout.ledger
     ledger_file.write_bytes(ledger_file.read_bytes().replace(b'"delay@1","reason":"first', b'"delay@2","reason":"first'))
-    shown = mlops("audit")
+    shown = here("audit")
     assert shown.returncode == 6 and "was altered" in shown.stderr
 
 
-def test_an_empty_project_answers_every_reading_command(mlops: Mlops, folder: Path) -> None:
+def test_an_empty_project_answers_every_reading_command(here: Mlops, folder: Path) -> None:
     """Before the first run nothing crashes: each says that there is nothing yet, or lists nothing."""
     (folder / "mlops.toml").write_text("")
     for arguments in (["status"], ["runs"], ["audit"], ["schema"], ["sql", "from run"]):
-        assert mlops(*arguments).returncode == 0, arguments
+        assert here(*arguments).returncode == 0, arguments
     for arguments in (["show"], ["compare"], ["logs"]):
-        shown = mlops(*arguments)
+        shown = here(*arguments)
         assert shown.returncode == 2 and "runs" in shown.stderr and "Traceback" not in shown.stderr
 
 
-def test_quiet_leaves_the_data(project: Project, mlops: Mlops) -> None:
+def test_quiet_leaves_the_data(project: Project, here: Mlops) -> None:
     """-q silences talk, not answers."""
-    assert _ok(mlops("runs", "-q")) == _ok(mlops("runs"))
+    assert _ok(here("runs", "-q")) == _ok(here("runs"))
 
 
 def test_a_read_only_reader_meets_a_reader(project: Project, mlops: Mlops) -> None:

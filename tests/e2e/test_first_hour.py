@@ -15,6 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.e2e.conftest import CORE
+
 TRAIN = """\
 import argparse
 
@@ -112,7 +114,7 @@ def stranger(tmp_path: Path) -> Stranger:
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / ".venv"], check=True)
     (packages,) = (tmp_path / ".venv" / "lib").glob("python*/site-packages")
     places = [place for place in sys.path if place.endswith("site-packages")]
-    (packages / "theirs.pth").write_text("\n".join(places))
+    (packages / "theirs.pth").write_text("\n".join([str(CORE), *places]))
     person.run("git", "init", "-q")
     person.run("git", "add", ".")
     person.run("git", "commit", "-qm", "a script")

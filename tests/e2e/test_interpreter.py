@@ -127,11 +127,10 @@ def test_another_environment_with_another_polars(tmp_path: Path) -> None:
         (library / name).parent.mkdir(parents=True, exist_ok=True)
         (library / name).write_text(text)
     python = (others() or [sys.executable])[0]
-    subprocess.run([python, "-m", "venv", str(root / ".venv")], check=True)
-    pip = [str(root / ".venv/bin/python"), "-m", "pip", "install", "-q", "--disable-pip-version-check"]
-    done = subprocess.run(
-        [*pip, "pandas", "polars<2", "lightgbm", "-e", str(library)], capture_output=True, text=True, check=False
-    )
+    subprocess.run([python, "-m", "venv", "--without-pip", str(root / ".venv")], check=True)
+    pip = [sys.executable, "-m", "pip", "--python", str(root / ".venv/bin/python"), "--disable-pip-version-check"]
+    packages = ["pandas", "polars<2", "lightgbm", "-e", str(library)]
+    done = subprocess.run([*pip, "install", "-q", "--no-compile", *packages], capture_output=True, text=True, check=False)
     if done.returncode and ("No matching distribution" in done.stderr or "connection" in done.stderr.lower()):
         pytest.skip("the package registry cannot be reached")
     assert done.returncode == 0, done.stderr

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ import polars as pl
 import pytest
 
 import mlops_local as mlops
+from tests.e2e.conftest import CORE
 
 SAMPLE = Path(__file__).resolve().parents[2] / "sample_project"
 MODULES = ("pipeline", "features", "network")
@@ -142,7 +144,8 @@ def _labelled(pipeline: ModuleType, part: pl.DataFrame, states: tuple[Any, ...])
 
 def _mlops(folder: Path, *words: str) -> str:
     command = [sys.executable, "-m", "mlops_local", *words]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=150)
+    core = {**os.environ, "PYTHONPATH": str(CORE)}
+    done = subprocess.run(command, cwd=folder, env=core, capture_output=True, text=True, check=False, timeout=150)
     assert done.returncode == 0, f"{words}: {done.stderr}"
     return done.stdout
 
