@@ -130,18 +130,18 @@ def given(here: Path, paths: Sequence[Path], label: str) -> Held:
     Raises:
         DataError: there is none.
     """
-    listed = sorted(file for path in paths for file in (_below(path) if path.is_dir() else [path]) if file.is_file())
-    if not listed:
+    found: dict[str, Path] = {}
+    for path in paths:
+        inside = "" if len(paths) == 1 and path.is_dir() else Path(os.path.relpath(path, here)).as_posix()
+        if path.is_dir():
+            found |= {(Path(inside) / name).as_posix() if inside else name: path / name for name in files.below(path)}
+        elif path.is_file():
+            found[inside] = path
+    if not found:
         raise DataError(f"{label} holds no file", hint="name files, or a folder that holds some")
-    base = paths[0] if len(paths) == 1 and paths[0].is_dir() else here
-    shown = {Path(os.path.relpath(file, base)).as_posix(): file for file in listed}
+    shown = dict(sorted(found.items()))
     kind = "table" if all(profile.form(path) != "opaque" for path in shown) else "files"
     return Held(label, {path: files.digest(file) for path, file in shown.items()}, shown, kind)
-
-
-def _below(folder: Path) -> Iterator[Path]:
-    """What a folder holds, hidden names left out as in patterns: the store's own files are not to be opened."""
-    return (path for path in folder.rglob("*") if not any(part.startswith(".") for part in path.relative_to(folder).parts))
 
 
 @contextmanager

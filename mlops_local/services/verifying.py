@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mlops_local.domain.assets import FileEntry
+from mlops_local.domain.assets import FileEntry, Snapshot
 from mlops_local.domain.errors import DataError, IntegrityError
 from mlops_local.domain.graph import Source
 from mlops_local.engines.data import files
@@ -44,9 +44,9 @@ def verify(project: Project, sources: Sequence[Source], *, asked: bool = True) -
             continue
         if held is None:
             raise DataError(f"source {source.name} has no snapshot yet", hint=f"run `mlops data snapshot {source.name}`")
-        stored = held.kept == "full"
-        checks += [FileCheck(source.name, entry.path, _state(project, entry, stored)) for entry in held.files]
-        known = {entry.path for entry in held.files}
+        stored = _stored(project, held) if held.kept == "full" else {}
+        checks += [FileCheck(source.name, entry.path, stored.get(entry.hash) or _state(project, entry)) for entry in held.files]
+        known = set(held.listed.paths)
         try:
             there = files.find(project.root, source.pattern, source=source.name)
         except DataError:
@@ -79,12 +79,16 @@ def exit_code(checks: Sequence[FileCheck]) -> int:
     return IntegrityError.exit_code if states & {"altered", "not stored"} else int(bool(states - {"ok"}))
 
 
-def _state(project: Project, entry: FileEntry, stored: bool) -> str:
-    """What is wrong with a file; a damaged stored copy goes before a changed working file."""
-    if stored and not packs.contains(project.layout, entry.hash):
-        return "not stored"
-    if stored and not packs.verify(project.layout, entry.hash):
-        return "altered"
+def _stored(project: Project, held: Snapshot) -> dict[str, str]:
+    """What is wrong with stored copies, by hash: a damaged one goes before a changed working file."""
+    hashes = set(held.listed.hashes)
+    missing = set(packs.missing(project.layout, hashes))
+    altered = packs.altered(project.layout, hashes - missing)
+    return dict.fromkeys(missing, "not stored") | dict.fromkeys(altered, "altered")
+
+
+def _state(project: Project, entry: FileEntry) -> str:
+    """What is wrong with a working file."""
     file = project.root / entry.path
     if not file.is_file():
         return "missing"

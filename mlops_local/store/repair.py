@@ -187,8 +187,9 @@ def check_objects(store: Store, *, fix: bool, deep: bool) -> Iterator[Finding]:
     used = _uses(store)
     if deep:
         yield from _altered(layout, used, fix=fix)
+    missing = set(packs.missing(layout, used))
     for hash, uses in sorted(used.items(), key=lambda item: item[1]):
-        if not packs.contains(layout, hash):
+        if hash in missing:
             fixed = fix and _again(layout, hash, uses)
             yield Finding("object", f"{hash[:12]} is missing: {uses[0]}", fixed, _remedy(uses))
 
@@ -207,7 +208,8 @@ def _altered(layout: Layout, used: dict[str, list[str]], *, fix: bool) -> Iterat
 
 def _packs(layout: Layout, used: dict[str, list[str]], *, fix: bool) -> Iterator[Finding]:
     """Contents in packs that do not come out as they went in, and the snapshots that need them."""
-    altered = {hash for hash in packs.every(layout) if packs.contains(layout, hash) and not packs.verify(layout, hash)}
+    there = set(packs.every(layout))
+    altered = packs.altered(layout, there.difference(packs.missing(layout, there)))
     again = {hash for hash in altered if fix and _working(layout, hash, used.get(hash, [])) is not None}
     if again:  # the damaged chunks have to go before the content can come back
         sweeping.collect(layout, set(packs.every(layout)) - again, dry=False, young_s=0)

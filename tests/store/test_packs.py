@@ -208,6 +208,27 @@ def test_a_flipped_bit_is_an_error_and_no_file(layout: Layout) -> None:
         assert target.read_bytes() == b"mine" and not list(layout.root.glob(".mlops.*"))
 
 
+def test_of_many_files_exactly_the_damaged_are_named(layout: Layout) -> None:
+    """Proving all at once says of each what `verify` says: of small and long files, wrong frames, one that is gone."""
+    small = [f"{number}\n".encode() * 200 * number for number in range(30)]
+    hashes = _keep(layout, *small, _LONG, _TEXT)
+    assert packs.altered(layout, hashes) == set()
+    kept = packs.index(layout).get(hashes[7])
+    assert kept is not None
+    home = packfiles.data(layout, kept.stretches[0].pack)
+    raw = bytearray(home.read_bytes())
+    raw[kept.stretches[0].offset + kept.stretches[0].length // 2] ^= 1
+    home.write_bytes(raw)
+    lines = packfiles.listing(layout, kept.stretches[0].pack)
+    places = {line[:64]: line for line in lines.read_text().splitlines()}
+    wrong = {hashes[11]: places[hashes[12]][64:], hashes[-2]: places[hashes[13]][64:]}  # other files' frames
+    lines.write_text("".join(f"{hash}{wrong.get(hash, line[64:])}\n" for hash, line in places.items()))
+    lost = "ab" * 32
+    altered = packs.altered(layout, [*hashes, lost])
+    assert altered == {hashes[7], hashes[11], hashes[-2], lost}
+    assert altered == {hash for hash in [*hashes, lost] if not packs.verify(layout, hash)}
+
+
 def test_a_missing_pack_is_missing_content(layout: Layout) -> None:
     """A file whose pack is gone is not kept, and keeping it again brings it back."""
     (hash,) = _keep(layout, _TEXT)
