@@ -18,7 +18,7 @@ from mlops_local.domain.graph import Source
 from mlops_local.domain.progress import Progress
 from mlops_local.services import checks, data, init, sql, train
 from mlops_local.services.project import Project, find
-from mlops_local.store import cache
+from mlops_local.store import cache, projection
 
 PEOPLE = Source("people", "data/people.csv", key=("id",), time="seen", private=("name",))
 OTHERS = Source("others", "data/others.csv", key=("id",))
@@ -229,6 +229,9 @@ def test_what_a_training_finds_on_its_model_is_recorded(project: Project) -> Non
         ("leakage told", "warning", ["told"], 0, 300),
         ("overlap of test with train", "warning", [], 10, 110),
     ]
+    kept = sql.sql(project, "FROM finding ORDER BY ALL").rows
+    projection.rebuild(project.store)
+    assert sql.sql(project, "FROM finding ORDER BY ALL").rows == kept
     listed = json.loads(shown("data", "check", "--json"))["items"]
     assert [item["rule"] for item in listed if item["model"] == "late"] == ["leakage told", "overlap of test with train"]
     (root / "pipeline.py").write_text(LEAKY.replace('"size", "told"', '"size"'))
