@@ -7,12 +7,11 @@ source is kept by reference (hashes only) unless it says otherwise. Never change
 
 from __future__ import annotations
 
-import operator
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from mlops_local.domain import events, listing
 from mlops_local.domain.assets import Files, Snapshot
@@ -20,14 +19,12 @@ from mlops_local.domain.errors import AmbiguousReference, DataError, UsageError
 from mlops_local.domain.graph import Source
 from mlops_local.domain.listing import STAMP, Listing
 from mlops_local.domain.progress import Emit, Progress, ignore
-from mlops_local.engines.data import chunks, files, profile, refusal
-from mlops_local.services import ahead, profiles, references
+from mlops_local.engines.data import chunks, files, profile
+from mlops_local.services import ahead, profiles, references, remarks
 from mlops_local.services.project import CONFIG, Project
 from mlops_local.store import cache, packs, stats
 from mlops_local.store.journal import Journal
 
-_UNPACK = 'tables are Parquet, CSV, TSV, JSON lines and Arrow: unpack or convert it, or say kind="files" where a file is meant'
-_FEW = 5
 REFERENCE_BYTES = 1_000_000_000
 """A source larger than this is not copied into the object store."""
 
@@ -88,27 +85,14 @@ def snapshot(
         _require(source, before)
         made = before
     if before is not None and (made.id, made.kept) == (before.id, before.kept):
-        emit(Progress("snapshot", f"{_line(before)}: unchanged", data=_said(before, new=False)))
+        emit(Progress("snapshot", f"{remarks.line(before)}: unchanged", data=remarks.facts(before, new=False)))
         return before
-    if kept == "reference" and not source.store:
-        size = _size(made.bytes)
-        text = (
-            f"source {made.source} is {size}: kept by reference (hashes, not copies); its bytes would take up to {size}: "
-            f"{fully(project, source.name)}"
-        )
-        emit(Progress("note", text, data=_said(made, new=True)))
-    if before is not None and (turned := _turned(source, before, made)):
-        text = (
-            f"source {made.source}: not as in {before.short}: {turned}; schema={{…}} in its declaration says what a column is"
-        )
-        emit(Progress("warning", text, data=_said(made, new=True)))
-    if plain := _no_table(source, made):
-        text = f"source {made.source}: {plain}: kept as a file, without rows; {_UNPACK}"
-        emit(Progress("warning", text, data=_said(made, new=True)))
+    for event in remarks.noted(source, before, made, fully(project, source.name)):
+        emit(event)
     journal(project, made, run)
     cache.save_snapshot(project.layout, made)
-    change = _difference(before, made) if before is not None else "new"
-    emit(Progress("snapshot", f"{_line(made)}: {change}", data=_said(made, new=True)))
+    change = remarks.difference(before, made) if before is not None else "new"
+    emit(Progress("snapshot", f"{remarks.line(made)}: {change}", data=remarks.facts(made, new=True)))
     return made
 
 
@@ -417,62 +401,7 @@ def _require(source: Source, held: Snapshot) -> None:
     wanted = {"key": source.key, "time": (source.time,) if source.time else (), "outcome": source.outcome}
     wanted |= {"private": source.private, "schema": tuple(source.schema)}
     named = next((argument for argument, columns in wanted.items() if columns), "")
-    if named and (plain := _no_table(source, held)):
-        raise DataError(f"source {source.name}: {plain}: it has no columns, and {named} names one", hint=_UNPACK)
+    if named and (plain := remarks.no_table(source, held)):
+        raise DataError(f"source {source.name}: {plain}: it has no columns, and {named} names one", hint=remarks.UNPACK)
     if source.kind == "table" and (held.columns or any(wanted.values())):
         profile.require([column.name for column in held.columns], wanted, source=source.name)
-
-
-def _turned(source: Source, before: Snapshot, made: Snapshot) -> str:
-    """Say which columns are of another type or gone, where the declaration did not ask for it: the files' values did."""
-    if source.kind != "table" or made.rows == 0 or before.rows == 0 or before.read_as != made.read_as:
-        return ""
-    was, now = ({column.name: column.type for column in held.columns} for held in (before, made))
-    said = [f"{name} is {now[name]} and was {kind}" for name, kind in was.items() if name in now and now[name] != kind]
-    said += [f"{name} is gone" for name in was if name not in now]
-    other = before.listed.contents
-    fresh = [path for path, hash in made.listed.contents.items() if other.get(path) != hash]
-    told = ", ".join(said[:_FEW]) + (f" and {len(said) - _FEW} more" if len(said) > _FEW else "")
-    return f"{told}, with {fresh[0]}" if said and len(fresh) == 1 else told
-
-
-def _no_table(source: Source, held: Snapshot) -> str:
-    """Say which file of a source that was to be a table is none, and why; empty where it is one."""
-    if source.kind != "table" or held.listed.rows is not None:
-        return ""
-    path = held.files[0].path
-    return f"{path} {refusal.no_table(path) or 'is of no kind that is read as a table'}"
-
-
-def _difference(before: Snapshot, made: Snapshot) -> str:
-    old, now = before.listed.contents, made.listed.contents
-    added, removed = len(now.keys() - old.keys()), len(old.keys() - now.keys())
-    differ = sum(map(operator.ne, map(old.get, now), now.values()))
-    counts = {"added": added, "removed": removed, "changed": differ - added}
-    said = [f"{count} {'file' if count == 1 else 'files'} {verb}" for verb, count in counts.items() if count]
-    return f"{', '.join(said) or 'profiled again'} since {before.short}"
-
-
-def _line(held: Snapshot) -> str:
-    count = len(held.files)
-    rows = f"{held.rows:,} row{'' if held.rows == 1 else 's'}, " if held.listed.rows is not None else ""
-    return f"{held.source} {held.short}, {count} file{'' if count == 1 else 's'}, {rows}{_size(held.bytes)}"
-
-
-def _said(held: Snapshot, *, new: bool) -> dict[str, Any]:
-    return {
-        "source": held.source,
-        "snapshot": held.id,
-        "files": len(held.files),
-        "rows": held.rows,
-        "bytes": held.bytes,
-        "new": new,
-    }
-
-
-def _size(count: float) -> str:
-    for unit in ("bytes", "kB", "MB"):
-        if count < 1000:
-            return f"{count:.0f} {unit}" if unit == "bytes" else f"{count:.1f} {unit}"
-        count /= 1000
-    return f"{count:.1f} GB"

@@ -1,0 +1,94 @@
+"""What is said of a snapshot that was taken: what it holds, what changed, and what nobody would expect. Pure."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Iterator
+from typing import Any
+
+from mlops_local.domain.assets import Snapshot
+from mlops_local.domain.graph import Source
+from mlops_local.domain.progress import Progress
+from mlops_local.engines.data import refusal
+
+UNPACK = 'tables are Parquet, CSV, TSV, JSON lines and Arrow: unpack or convert it, or say kind="files" where a file is meant'
+_FEW = 5
+
+
+def noted(source: Source, before: Snapshot | None, made: Snapshot, fully: str) -> Iterator[Progress]:
+    """What is to be known of a new snapshot before it is used.
+
+    Args:
+        source: whose it is.
+        before: the one before, if there is one.
+        made: the snapshot.
+        fully: how to ask for its bytes to be kept.
+    """
+    data = facts(made, new=True)
+    if made.kept == "reference" and not source.store:
+        size = _size(made.bytes)
+        said = f"source {made.source} is {size}: kept by reference (hashes, not copies); its bytes would take up to {size}"
+        yield Progress("note", f"{said}: {fully}", data=data)
+    if before is not None and (turned := _turned(source, before, made)):
+        said = f"source {made.source}: not as in {before.short}: {turned}"
+        yield Progress("warning", f"{said}; schema={{…}} in its declaration says what a column is", data=data)
+    if plain := no_table(source, made):
+        yield Progress("warning", f"source {made.source}: {plain}: kept as a file, without rows; {UNPACK}", data=data)
+
+
+def _turned(source: Source, before: Snapshot, made: Snapshot) -> str:
+    """Say which columns are of another type or gone, where the declaration did not ask for it: the files' values did."""
+    if source.kind != "table" or made.rows == 0 or before.rows == 0 or before.read_as != made.read_as:
+        return ""
+    was, now = ({column.name: column.type for column in held.columns} for held in (before, made))
+    said = [f"{name} is {now[name]} and was {kind}" for name, kind in was.items() if name in now and now[name] != kind]
+    said += [f"{name} is gone" for name in was if name not in now]
+    other = before.listed.contents
+    fresh = [path for path, hash in made.listed.contents.items() if other.get(path) != hash]
+    told = ", ".join(said[:_FEW]) + (f" and {len(said) - _FEW} more" if len(said) > _FEW else "")
+    return f"{told}, with {fresh[0]}" if said and len(fresh) == 1 else told
+
+
+def no_table(source: Source, held: Snapshot) -> str:
+    """Say which file of a source that was to be a table is none, and why; empty where it is one."""
+    if source.kind != "table" or held.listed.rows is not None:
+        return ""
+    path = held.files[0].path
+    return f"{path} {refusal.no_table(path) or 'is of no kind that is read as a table'}"
+
+
+def difference(before: Snapshot, made: Snapshot) -> str:
+    """Say how many files came, went and changed."""
+    old, now = before.listed.contents, made.listed.contents
+    added, removed = len(now.keys() - old.keys()), len(old.keys() - now.keys())
+    differ = sum(map(operator.ne, map(old.get, now), now.values()))
+    counts = {"added": added, "removed": removed, "changed": differ - added}
+    said = [f"{count} {'file' if count == 1 else 'files'} {verb}" for verb, count in counts.items() if count]
+    return f"{', '.join(said) or 'profiled again'} since {before.short}"
+
+
+def line(held: Snapshot) -> str:
+    """Say in one line what a snapshot holds."""
+    count = len(held.files)
+    rows = f"{held.rows:,} row{'' if held.rows == 1 else 's'}, " if held.listed.rows is not None else ""
+    return f"{held.source} {held.short}, {count} file{'' if count == 1 else 's'}, {rows}{_size(held.bytes)}"
+
+
+def facts(held: Snapshot, *, new: bool) -> dict[str, Any]:
+    """The same as JSON values, and whether it is new."""
+    return {
+        "source": held.source,
+        "snapshot": held.id,
+        "files": len(held.files),
+        "rows": held.rows,
+        "bytes": held.bytes,
+        "new": new,
+    }
+
+
+def _size(count: float) -> str:
+    for unit in ("bytes", "kB", "MB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "bytes" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} GB"
