@@ -206,9 +206,12 @@ def _sketch(path: str, file: Path, label: str, kinds: Mapping[str, Any]) -> dict
         except (pl.exceptions.PolarsError, OSError) as error:
             raise _refused(path, file, label, kinds, error) from error
         found = columns.done()
-    # Polars refuses a line with too many values, and fills one with too few by nulls from the last column on.
-    if form(path) == "csv" and (found[next(reversed(found))].nulls or text.quoted(file)):
-        _check_text(path, file, label)
+    if form(path) == "csv":
+        # Polars refuses a line with too many values, and fills one with too few by nulls from the last column on.
+        last = found[next(reversed(found))]
+        between = (last.rows + 1) * (len(found) - 1) if last.nulls else None
+        if not text.plain(file, text.separator(Path(path)), between):
+            _check_text(path, file, label)
     if form(path) == "lines" and found and next(iter(found.values())).rows > lines.ROWS:
         lines.require(file, f"{label}: {path}", kinds)
     return found

@@ -50,10 +50,24 @@ def check(file: Path, place: str, delimiter: str) -> None:
     _check_lines(file, len(header(file, place, delimiter)), place, delimiter)
 
 
-def quoted(file: Path) -> bool:
-    """Say whether there is a quotation mark in a file: values may hold delimiters then, or be quoted wrongly."""
+def plain(file: Path, delimiter: str, count: int | None = None) -> bool:
+    """Say whether a file has no quotation mark, so that no value holds a delimiter or is quoted wrongly.
+
+    Args:
+        file: to read.
+        delimiter: what parts its values.
+        count: so many of it there must be too.
+    """
+    import numpy as np  # noqa: PLC0415  (60 ms, and only when a CSV file changed)
+
+    found = 0
     with file.open("rb", buffering=0) as raw:
-        return any(b'"' in block for block in iter(lambda: raw.read(1 << 20), b""))
+        for block in iter(lambda: raw.read(1 << 20), b""):
+            if b'"' in block:
+                return False
+            if count is not None:  # bytes.count takes four times as long where there are many
+                found += int(np.count_nonzero(np.frombuffer(block, dtype=np.uint8) == ord(delimiter)))
+    return count is None or found == count
 
 
 def not_utf8(file: Path, place: str) -> DataError:

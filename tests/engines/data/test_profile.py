@@ -12,7 +12,7 @@ import polars as pl
 import pytest
 
 from mlops_local.domain.errors import DataError
-from mlops_local.engines.data import profile
+from mlops_local.engines.data import profile, text
 
 
 def _csv(root: Path, name: str, text: str) -> str:
@@ -214,6 +214,18 @@ def test_other_tables_are_read_as_the_steps_read_them(tmp_path: Path, name: str,
         ("n", "Int64", "1"),
         ("t", "String", "x,y"),
     ]
+
+
+@pytest.mark.parametrize("short", ["", "1\n", "1,2,3\n,\n", "\n"])
+def test_lines_are_looked_at_one_by_one_where_some_may_be_short(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, short: str
+) -> None:
+    """Missing values at the ends of whole lines cost nothing; where delimiters are fewer than they need, each line counts."""
+    looked: list[Path] = []
+    monkeypatch.setattr(text, "check", lambda file, *_: looked.append(file))
+    name = _csv(tmp_path, "a.csv", "a,b,c\n1,2,3\n4,5,\n,,\n" + short)
+    profile.read(tmp_path, [name], source="s")
+    assert looked == [tmp_path / name] * bool(short)
 
 
 def test_a_ragged_line_between_tabs_is_named(tmp_path: Path) -> None:
