@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -95,6 +96,9 @@ def test_a_rule_that_cannot_be_applied_is_said(project: Project) -> None:
     }.items():
         with pytest.raises(ConfigError, match=said):
             _found(project, text)
+    odd = replace(PEOPLE, time="kind")
+    with pytest.raises(ConfigError, match="the time column 'kind' is VARCHAR, not a time"):
+        checks.check(_rules(project, 'freshness = "2d"'), [odd], ["people"])
     (project.root / "mlops.toml").write_text('[data.peple.checks]\nnot_null = "id"\n')
     with pytest.raises(ConfigError) as caught:
         checks.of(find(project.root), SOURCES, {})

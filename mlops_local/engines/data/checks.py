@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import duckdb
 
 SAMPLES = 5
+_TIMES = ("TIMESTAMP", "DATE")
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,11 @@ def run(
     for check in checks:
         for column in check.columns:
             _known(column, kinds, check)
+        if check.kind == "freshness" and time in kinds and not kinds[time].startswith(_TIMES):
+            raise ConfigError(
+                f"the check `{check.text}`: the time column {time!r} is {kinds[time]}, not a time",
+                hint=f'schema={{"{time}": "Datetime"}} reads values as 2026-03-01 or 2026-03-01 12:30',
+            )
     rules = {check: bad for check in checks if (bad := _bad(check)) is not None}
     rows, counts = _counts(db, rules)
     found = [
@@ -212,7 +218,7 @@ def _within(value: int, bounds: tuple[int | None, int | None]) -> bool:
 
 
 def _newest(db: duckdb.DuckDBPyConnection, time: str, kinds: Mapping[str, str]) -> datetime | None:
-    if not time or not kinds.get(time, "").startswith(("TIMESTAMP", "DATE")):
+    if not time or not kinds.get(time, "").startswith(_TIMES):
         return None
     zoned = kinds[time] == "TIMESTAMP WITH TIME ZONE"
     column = f"max({name(time)})" + (" AT TIME ZONE 'UTC'" if zoned else "::TIMESTAMP")

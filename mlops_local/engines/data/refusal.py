@@ -126,7 +126,7 @@ def _misfit(place: str, line: int, value: str, column: str, kind: Any) -> DataEr
     """A value that its column's type, told from the first rows or declared, does not hold."""
     where = f"{place}, line {line}" if line else place
     shown = value if len(value) <= _LONGEST else value[: _LONGEST - 1] + "…"
-    be = f", which is read as {kind}" if kind is not None else ""
+    be = f", which is read as {str(kind).partition('(')[0]}" if kind is not None else ""
     return DataError(
         f"{where}: {shown!r} in column {column}{be}",
         hint=f"mend the value, or declare what the column is: schema={{{json.dumps(column, ensure_ascii=False)}: "
