@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 import re
-import shlex
-import subprocess
-import sys
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -17,13 +14,12 @@ import pytest
 
 from mlops_local.cli.context import Settings
 from mlops_local.cli.main import COMMANDS, SECTIONS, cli
-from tests.e2e.conftest import CORE
+from tests.conftest import MadeOnce
+from tests.reader import commands, follow_the_readme, run_in_order
 
 ROOT = Path(__file__).parents[1]
 REFERENCE = ROOT / "docs" / "cli.md"
 DOCUMENTS = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
-BLOCK = re.compile(r"^```console\n(.*?)^```", re.MULTILINE | re.DOTALL)
-EXIT = re.compile(r"\s+# exit (\d+)\b.*$")
 
 
 def _context() -> click.Context:
@@ -97,55 +93,6 @@ def test_no_document_points_into_nothing() -> None:
     assert broken == []
 
 
-def commands(document: Path) -> list[str]:
-    """The lines that start with `$ ` in a document's ```console blocks, in order."""
-    blocks = BLOCK.findall(document.read_text(encoding="utf-8"))
-    return [line.removeprefix("$ ") for block in blocks for line in block.splitlines() if line.startswith("$ ")]
-
-
-def run_in_order(lines: list[str], folder: Path) -> list[str]:
-    """Run a document's commands as one person would, one after the other; `cd` stays; `# exit N` expects that code.
-
-    Returns what each but `cd` printed.
-
-    Raises:
-        AssertionError: one ended otherwise, or with a traceback.
-    """
-    home = folder / ".home"
-    home.mkdir()
-    (home / ".gitconfig").write_text("[user]\n\tname = Reader\n\temail = reader@example.org\n[init]\n\tdefaultBranch = main\n")
-    programs = folder / ".bin"
-    programs.mkdir()
-    mlops = programs / "mlops"
-    mlops.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m mlops_local "$@"\n')
-    mlops.chmod(0o755)
-    kept = {key: value for key, value in os.environ.items() if not key.startswith(("MLOPS", "GIT_"))}
-    path = os.pathsep.join([str(programs), str(Path(sys.executable).parent), os.environ["PATH"]])
-    environment = {**kept, "HOME": str(home), "PATH": path, "PYTHONPATH": os.pathsep.join([str(CORE), str(ROOT)])}
-    place, printed = folder, []
-    for line in lines:
-        expected = int(found[1]) if (found := EXIT.search(line)) else 0
-        command = EXIT.sub("", line)
-        if command.startswith("cd "):
-            place = place / shlex.split(command)[1]
-            continue
-        ended = subprocess.run(
-            ["bash", "-c", command],
-            cwd=place,
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=900,
-            stdin=subprocess.DEVNULL,
-        )
-        assert ended.returncode == expected, (
-            f"$ {line}\nexit {ended.returncode}\n{ended.stdout[-2000:]}\n{ended.stderr[-2000:]}"
-        )
-        assert "Traceback" not in ended.stderr, f"$ {line}\n{ended.stderr[-2000:]}"
-        printed.append(ended.stdout + ended.stderr)
-    return printed
-
-
 def test_commands_are_found_in_console_blocks_only(tmp_path: Path) -> None:
     """Only lines after a `$ ` in ```console blocks are commands; their output and other blocks are not."""
     page = tmp_path / "page.md"
@@ -162,11 +109,19 @@ def test_a_shown_command_that_fails_is_noticed(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-def test_the_readmes_commands_run(tmp_path: Path) -> None:
+def test_the_readmes_commands_run(made_once: MadeOnce) -> None:
     """A reader who types the README's commands from top to bottom gets no error."""
-    lines = commands(ROOT / "README.md")
-    assert any(line.startswith("mlops train") for line in lines)
-    assert sum("Usage:" in text for text in run_in_order(lines, tmp_path)) == 0
+    assert any(line.startswith("mlops train") for line in commands(ROOT / "README.md"))
+    assert "Usage:" not in (made_once("readme", follow_the_readme) / "said").read_text()
+
+
+def _trained(folder: Path) -> None:
+    folder.mkdir()
+    rows = "\n".join(f"{number},{number % 7},{int(number % 3 == 0)}" for number in range(400))
+    (folder / "rows.csv").write_text(f"id,size,late\n{rows}\n")
+    prepare = ["mlops init scratch --template blank --data rows.csv --target late", "cd scratch", "mlops train"]
+    _, trained = run_in_order(prepare, folder)
+    assert "late@1" in trained
 
 
 @pytest.mark.slow
@@ -174,14 +129,10 @@ def test_the_readmes_commands_run(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "document", [path for path in DOCUMENTS if path.name != "README.md" and commands(path)], ids=lambda path: path.name
 )
-def test_the_other_documents_commands_run(document: Path, tmp_path: Path) -> None:
+def test_the_other_documents_commands_run(document: Path, tmp_path: Path, made_once: MadeOnce) -> None:
     """Every page's commands run in a small trained project of their own, or in the one that its first command makes."""
     lines = commands(document)
-    if lines[0].startswith("mlops init "):
-        assert len(run_in_order(lines, tmp_path)) == sum(not line.startswith("cd ") for line in lines)
-        return
-    rows = "\n".join(f"{number},{number % 7},{int(number % 3 == 0)}" for number in range(400))
-    (tmp_path / "rows.csv").write_text(f"id,size,late\n{rows}\n")
-    prepare = ["mlops init scratch --template blank --data rows.csv --target late", "cd scratch", "mlops train"]
-    _, trained, *printed = run_in_order([*prepare, *lines], tmp_path)
-    assert "late@1" in trained and len(printed) == sum(not line.startswith("cd ") for line in lines)
+    if not lines[0].startswith("mlops init "):
+        shutil.copytree(made_once("scratch", _trained), tmp_path, symlinks=True, dirs_exist_ok=True)
+        lines.insert(0, "cd scratch")
+    assert len(run_in_order(lines, tmp_path)) == sum(not line.startswith("cd ") for line in lines)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -123,6 +125,15 @@ def visits(rows: int, *, first_day: int = 1, days: int = 20, seed: int = 0, nois
     )
 
 
+def plain_environment() -> dict[str, str]:
+    """The variables of a process in a core installation, with nothing of ours or of git's."""
+    variables = {key: value for key, value in os.environ.items() if not key.startswith(("MLOPS_", "GIT_"))}
+    return {**variables, "PYTHONPATH": str(CORE)}
+
+
+LOOKED_UP = ("runs", "model", "sql")
+
+
 class Shop:
     """A project in a folder and the real `mlops` process."""
 
@@ -133,11 +144,10 @@ class Shop:
         self, *arguments: str, code: int | None = 0, timeout: float = 120, **environment: str
     ) -> subprocess.CompletedProcess[str]:
         """Run `mlops ARGUMENTS` here; unless `code` is None it must end with that exit code."""
-        variables = {key: value for key, value in os.environ.items() if not key.startswith(("MLOPS_", "GIT_"))}
         done = subprocess.run(
             [sys.executable, "-m", "mlops_local", *arguments],
             cwd=self.root,
-            env={**variables, "PYTHONPATH": str(CORE), **environment},
+            env={**plain_environment(), **environment},
             capture_output=True,
             text=True,
             timeout=timeout,
@@ -149,8 +159,15 @@ class Shop:
         return done
 
     def json(self, *arguments: str) -> Any:
-        """What `mlops ARGUMENTS --json` answers."""
-        return json.loads(self.mlops(*arguments, "--json").stdout)
+        """What `mlops ARGUMENTS --json` answers. Who only looks something up asks in this process, ten times as fast."""
+        if arguments[0] not in LOOKED_UP:
+            return json.loads(self.mlops(*arguments, "--json").stdout)
+        from mlops_local.cli import main
+
+        with redirect_stdout(io.StringIO()) as out, redirect_stderr(io.StringIO()) as said:
+            code = main.run(["-C", str(self.root), *arguments, "--json"])
+        assert code == 0, f"mlops {' '.join(arguments)}: exit {code}\n{said.getvalue()}"
+        return json.loads(out.getvalue())
 
     def edit(self, name: str, old: str, new: str) -> None:
         """Replace the one place `old` stands at in a file."""

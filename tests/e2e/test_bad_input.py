@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.conftest import Shop
+from tests.e2e.conftest import Shop, plain_environment
 
 
 def said(shop: Shop, *arguments: str, code: int) -> str:
@@ -172,7 +172,8 @@ def test_disk_full(shop: Shop) -> None:
         "sys.argv = ['mlops', 'train']\n"
         "main()\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], cwd=shop.root, capture_output=True, text=True, timeout=120, check=False)
+    command, core = [sys.executable, "-c", code], plain_environment()
+    done = subprocess.run(command, cwd=shop.root, env=core, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode in {1, 2}, done.stderr
     assert "error:" in done.stderr
     assert "Traceback" not in done.stderr
@@ -231,6 +232,7 @@ def test_interrupted(shop: Shop) -> None:
     process = subprocess.Popen(
         [sys.executable, "-m", "mlops_local", "train"],
         cwd=shop.root,
+        env=plain_environment(),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
@@ -257,7 +259,11 @@ def test_killed(shop: Shop) -> None:
         "    time.sleep(60)\n    return lgb.train(",
     )
     process = subprocess.Popen(
-        [sys.executable, "-m", "mlops_local", "train"], cwd=shop.root, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        [sys.executable, "-m", "mlops_local", "train"],
+        cwd=shop.root,
+        env=plain_environment(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
     )
     deadline = time.monotonic() + 60
     journal = shop.root / ".mlops" / "journal"

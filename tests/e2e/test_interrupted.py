@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import signal
 import subprocess
 import sys
@@ -15,7 +14,7 @@ from typing import Any
 import psutil
 import pytest
 
-from tests.e2e.conftest import Shop, visits
+from tests.e2e.conftest import Shop, plain_environment, visits
 
 PIPELINE = '''\
 """A network on made-up rows: dropout, shuffling, a scheduler and three random generators."""
@@ -88,11 +87,10 @@ def until(true: Callable[[], bool], what: str) -> None:
 def begin(shop: Shop, *arguments: str) -> subprocess.Popen[str]:
     """A training that has reached the fourth epoch and waits there."""
     (shop.root / "wait").touch()
-    variables = {key: value for key, value in os.environ.items() if not key.startswith(("MLOPS_", "GIT_"))}
     process = subprocess.Popen(
         [sys.executable, "-m", "mlops_local", "train", *arguments],
         cwd=shop.root,
-        env=variables,
+        env=plain_environment(),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

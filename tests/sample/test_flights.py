@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -18,7 +17,8 @@ import polars as pl
 import pytest
 
 import mlops_local as mlops
-from tests.e2e.conftest import CORE
+from tests.conftest import MadeOnce
+from tests.reader import follow_the_readme
 
 SAMPLE = Path(__file__).resolve().parents[2] / "sample_project"
 MODULES = ("pipeline", "features", "network")
@@ -142,26 +142,24 @@ def _labelled(pipeline: ModuleType, part: pl.DataFrame, states: tuple[Any, ...])
     return mlops.XY(pipeline.features(rows.lazy(), *states).collect(), (rows["arr_delay"] >= 15).cast(pl.Int8), rows)
 
 
-def _mlops(folder: Path, *words: str) -> str:
-    command = [sys.executable, "-m", "mlops_local", *words]
-    core = {**os.environ, "PYTHONPATH": str(CORE)}
-    done = subprocess.run(command, cwd=folder, env=core, capture_output=True, text=True, check=False, timeout=150)
-    assert done.returncode == 0, f"{words}: {done.stderr}"
-    return done.stdout
+def _json(folder: Path, *words: str) -> Any:
+    command = [sys.executable, "-m", "mlops_local", *words, "--json"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True, timeout=60)
+    return json.loads(done.stdout)
 
 
-def test_the_trees_reach_what_the_readme_says(tmp_path: Path) -> None:
-    """Init and train, as a newcomer does: AUC of at least 0.70 on September's flights, judged by days and by slices, and the
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_the_trees_reach_what_the_readme_says(made_once: MadeOnce) -> None:
+    """Init and train, as the README has it: AUC of at least 0.70 on September's flights, judged by days and by slices, and the
     flights without a label are counted."""
-    _mlops(tmp_path, "init", ".", "--template", "flights")
-    _mlops(tmp_path, "train")
-    version = json.loads(_mlops(tmp_path, "model", "show", "@champion", "--json"))["version"]
+    flights = made_once("readme", follow_the_readme) / "flights"
+    version = _json(flights, "model", "show", "@champion")["version"]
     assert version["candidate"] == "gbm" and version["metric"] == "auc"
     assert version["value"] >= 0.70 and version["low"] < version["value"] < version["high"]
     assert {"log_loss", "brier"} <= set(version["metrics"])
     query = "SELECT name, result->'report' AS report FROM step WHERE name IN ('delay.features', 'gbm.evaluate')"
-    rows = json.loads(_mlops(tmp_path, "sql", query, "--json"))["items"]
-    reports = {row["name"]: json.loads(row["report"]) for row in rows}
+    reports = {row["name"]: json.loads(row["report"]) for row in _json(flights, "sql", query)["items"]}
     assert reports["delay.features"]["dropped"] == {"train": 6_612, "valid": 571, "test": 564}
     assert reports["gbm.evaluate"]["rows"]["test"] == 27_010
     slices = reports["gbm.evaluate"]["slices"]

@@ -11,7 +11,7 @@ from mlops_local.engines.data import chunks
 
 _RANDOM = random.Random(7).randbytes(3 << 20)
 _ROWS = "".join(f"{n},{n * 7919 % 1000},{n * 31 % 7},open\n" for n in range(120_000)).encode()
-_FLAGS = ",".join(random.Random(3).choices("01", k=1_000_000)).encode()
+_FLAGS = ",".join(f"{random.Random(3).getrandbits(1_000_000):b}").encode()
 
 
 def _pieces(data: bytes) -> list[bytes]:
