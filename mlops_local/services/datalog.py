@@ -59,15 +59,12 @@ def log(project: Project, source: str, *, limit: int | None = 20) -> list[Entry]
     entries = []
     for place, item in enumerate(found[:limit]):
         before = found[place + 1] if place + 1 < len(found) else None
-        change = files(
-            {entry.path: entry.hash for entry in before.files} if before is not None else {},
-            {entry.path: entry.hash for entry in item.files},
-        )
+        change = files({} if before is None else before.listed.contents, item.listed.contents)
         entries.append(
             Entry(
                 item.id,
                 history.utc(created[item.id]),
-                item.rows if any(entry.rows is not None for entry in item.files) else None,
+                None if item.listed.rows is None else item.rows,
                 item.bytes,
                 len(item.files),
                 len(change.added),

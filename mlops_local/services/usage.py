@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from mlops_local.services.project import Project
-from mlops_local.store import history, objects, packs, projection
+from mlops_local.store import history, objects, packfiles, packs, projection
 from mlops_local.store.packfiles import Stretch
 
 Version = tuple[str, str]
@@ -69,9 +69,8 @@ def usage(project: Project) -> Usage:
     unique: Counter[Version] = Counter()
     sources: Counter[str] = Counter()
     total = 0
-    for length, versions in _segments(
-        {version: [at for hash in hashes for at in places.get(hash, ())] for version, hashes in contents.items()}
-    ):
+    for length, groups in _segments(_together(contents, places)):
+        versions = frozenset().union(*groups)
         total += length
         stored.update(dict.fromkeys(versions, length))
         if len(versions) == 1:
@@ -86,9 +85,23 @@ def usage(project: Project) -> Usage:
     return Usage(tuple(uses), total, dict(sources), max(0, index.bytes - sum(_packed(places.values()))))
 
 
+def _together(
+    contents: Mapping[Version, Iterable[str]], places: Mapping[str, tuple[Stretch, ...]]
+) -> dict[frozenset[Version], tuple[Stretch, ...]]:
+    """What the same versions hold, as few stretches as that makes: versions of many files have nearly all of them in common."""
+    holders: dict[str, list[Version]] = defaultdict(list)
+    for version, hashes in contents.items():
+        for hash in hashes:
+            holders[hash].append(version)
+    groups: dict[tuple[Version, ...], list[Stretch]] = defaultdict(list)
+    for hash, versions in holders.items():
+        groups[tuple(versions)].extend(places.get(hash, ()))
+    return {frozenset(versions): packfiles.joined(sorted(stretches)) for versions, stretches in groups.items()}
+
+
 def _packed(places: Iterable[tuple[Stretch, ...]]) -> Iterator[int]:
     """Lengths of what is needed of the packs, each byte once."""
-    held = {None: [at for stretches in places for at in stretches if len(at.pack) < 64]}
+    held = {None: packfiles.joined(sorted(at for stretches in places for at in stretches if len(at.pack) < 64))}
     return (length for length, _ in _segments(held))
 
 

@@ -213,7 +213,7 @@ class _Watcher:
 
     def _known(self, source: str) -> dict[str, str]:
         snapshot = cache.snapshot(self.project.layout, source)
-        return {entry.path: entry.hash for entry in snapshot.files} if snapshot is not None else {}
+        return {} if snapshot is None else snapshot.listed.contents
 
     def _sources(self, paths: Iterable[str]) -> set[str]:
         """The sources these files belong to, or whose queries name them."""

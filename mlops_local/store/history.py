@@ -231,7 +231,7 @@ def snapshot_heads(db: Db) -> list[Snapshot]:
 
 def snapshots(db: Db, source: str | None = None, id: str | None = None) -> list[Snapshot]:
     """Return snapshots whole, newest seen first."""
-    from mlops_local.domain.assets import FileEntry, Snapshot  # noqa: PLC0415  (as above)
+    from mlops_local.domain.assets import Files, Snapshot  # noqa: PLC0415  (as above)
 
     only = [source, source, id, id]
     where = "WHERE (? IS NULL OR source = ?) AND (? IS NULL OR snapshot = ?)"
@@ -240,10 +240,11 @@ def snapshots(db: Db, source: str | None = None, id: str | None = None) -> list[
         "ORDER BY seen DESC, snapshot",
         only,
     ).fetchall()
-    entries: dict[tuple[str, str], list[FileEntry]] = {}
-    files_sql = f"SELECT snapshot, source, path, hash, bytes, rows FROM snapshot_file {where} ORDER BY path"
-    for snapshot, name, *entry in db.execute(files_sql, only).fetchall():
-        entries.setdefault((snapshot, name), []).append(FileEntry(*entry))
+    files_sql = (
+        "SELECT snapshot, source, list(path ORDER BY path), list(hash ORDER BY path), list(bytes ORDER BY path), "
+        f"list(rows ORDER BY path) FROM snapshot_file {where} GROUP BY snapshot, source"
+    )
+    held = {(snapshot, name): Files(*listed) for snapshot, name, *listed in db.execute(files_sql, only).fetchall()}
     columns: dict[tuple[str, str], list[ColumnProfile]] = {}
     columns_sql = (
         'SELECT snapshot, source, name, type, nulls, "distinct", min, max, mean, coalesce(nans, 0), std, quantiles, bins, '
@@ -255,7 +256,7 @@ def snapshots(db: Db, source: str | None = None, id: str | None = None) -> list[
         Snapshot(
             key,
             name,
-            tuple(entries.get((key, name), ())),
+            held.get((key, name), ()),
             rows=count,
             bytes=size,
             columns=tuple(columns.get((key, name), ())),
