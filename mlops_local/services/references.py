@@ -23,7 +23,7 @@ from mlops_local.domain.records import dataclass
 from mlops_local.domain.runs import Run
 from mlops_local.services import git
 from mlops_local.services.project import Project
-from mlops_local.store import cache, history, projection, registry, seen
+from mlops_local.store import cache, history, projection, registry
 from mlops_local.store.registry import Registry
 
 Thing = TypeVar("Thing")
@@ -261,6 +261,8 @@ def exact(project: Project, snapshot: Snapshot) -> Snapshot:
     """Return the snapshot with paths as they were: tables show what is not UTF-8 by a sign, journals have it."""
     if not any("\ufffd" in entry.path for entry in snapshot.files):
         return snapshot
+    from mlops_local.store import seen  # noqa: PLC0415  (reads journals: only for names that are not UTF-8)
+
     newest = cache.snapshot(project.layout, snapshot.source)
     if newest is not None and newest.id == snapshot.id:
         return newest

@@ -12,7 +12,6 @@ import errno
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -194,6 +193,8 @@ def _kept(held: Mapping[str, Any] | None, kinds: Mapping[str, Any]) -> dict[str,
 
 
 def _sketch(path: str, file: Path, label: str, kinds: Mapping[str, Any]) -> dict[str, Sketch]:
+    from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415  (9 ms, with logging)
+
     import polars as pl  # noqa: PLC0415  (as in `scan`)
 
     from mlops_local.engines.data.columns import Columns  # noqa: PLC0415  (numpy, 60 ms: `scan` and `form` need none)
