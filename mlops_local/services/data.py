@@ -333,7 +333,9 @@ def _hash(project: Project, source: Source, before: Snapshot | None = None) -> _
     """
     now = _listing(project, source)
     hashes, hashed_at, begun = list(_remembered(project, source, now)), {}, {}
-    earlier = {entry.path: (entry.hash, entry.bytes) for entry in before.files} if before is not None and "" in hashes else {}
+    earlier: dict[str, tuple[str, int]] = {}
+    if before is not None and source.kind == "table" and "" in hashes:
+        earlier = dict(zip(before.listed.paths, zip(before.listed.hashes, before.listed.sizes, strict=True), strict=True))
     for place in [place for place, hash in enumerate(hashes) if not hash]:
         path = now.paths[place]
         held = earlier.get(path, ("", 0))
