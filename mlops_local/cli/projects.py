@@ -121,17 +121,20 @@ def data() -> None:
     """Sources and their snapshots: versions of the data by content."""
 
 
-@data.command(epilog="\b\nExamples:\n  mlops data snapshot\n  mlops data snapshot flights --json")
+@data.command(
+    epilog="\b\nExamples:\n  mlops data snapshot\n  mlops data snapshot flights --json\n  mlops data snapshot --rehash"
+)
 @_names
+@click.option("--rehash", is_flag=True, help="Read every file, also those whose size and times are as they were.")
 @json_option
 @click.pass_obj
-def snapshot(settings: Settings, names: tuple[str, ...]) -> None:
+def snapshot(settings: Settings, names: tuple[str, ...], rehash: bool) -> None:
     """Take a snapshot of the sources whose files changed. `mlops train` does this by itself."""
     from mlops_local.cli import output
     from mlops_local.services import data as service
 
     with settings.progress() as emit:
-        taken = [service.snapshot(settings.project(), source, emit=emit) for source in _sources(settings, names)]
+        taken = [service.snapshot(settings.project(), item, emit=emit, rehash=rehash) for item in _sources(settings, names)]
     if settings.json:
         output.items("snapshot", [_brief(item) for item in taken])
 

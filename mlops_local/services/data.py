@@ -54,7 +54,13 @@ _Describe = Callable[[_Now], Snapshot]
 
 
 def snapshot(
-    project: Project, source: Source, *, emit: Emit = ignore, run: str = "", reading: Callable[[], object] = lambda: None
+    project: Project,
+    source: Source,
+    *,
+    emit: Emit = ignore,
+    run: str = "",
+    rehash: bool = False,
+    reading: Callable[[], object] = lambda: None,
 ) -> Snapshot:
     """Take a snapshot of a source, or return the newest one when no byte differs from it.
 
@@ -63,11 +69,14 @@ def snapshot(
         source: what to read.
         emit: told in one line what was found.
         run: the run that asks, for the journal.
+        rehash: read every file, also those that look as they did when they were hashed.
         reading: called before files are read because some are new; whoever waits for that can begin something else.
 
     Raises:
         DataError: no file matches, a file is corrupt or does not fit, a declared column does not exist.
     """
+    if rehash:
+        stats.forget(project.layout, source.name)
     before = cache.snapshot(project.layout, source.name)
     now = _listing(project, source)
     known = _remembered(project, source, now)

@@ -42,6 +42,11 @@ def save(layout: Layout, source: str, value: Hashed) -> None:
         return
 
 
+def forget(layout: Layout, source: str) -> None:
+    """Believe nothing of a source's files any more."""
+    cache.at(layout, "stats", source, ".bin").unlink(missing_ok=True)
+
+
 def encoded(value: Hashed) -> bytes:
     """The columns as bytes."""
     paths = "\0".join(value.listing.paths).encode("utf-8", "surrogateescape")

@@ -83,6 +83,17 @@ def test_a_quiet_file_is_not_read_again(project: Project) -> None:
     assert data.current(project, SOURCE).id == files.identity([("data/people-1.csv", "1" * 64)])
 
 
+@pytest.mark.parametrize("kept", ["full", "reference"])
+def test_rehashing_believes_no_stat(project: Project, kept: str) -> None:
+    """Whoever distrusts a disk's times can have every file read; what was wrongly remembered is put right by that."""
+    source = replace(SOURCE, store=kept)
+    first = data.snapshot(project, source)
+    now = files.listing(project.root, SOURCE.pattern, source="people")
+    stats.save(project.layout, "people", Hashed(now, ["1" * 64]))
+    assert data.snapshot(project, source, rehash=True) == first
+    assert data.current(project, source).id == first.id
+
+
 def test_a_file_more_and_a_file_less_are_said(project: Project) -> None:
     """The line says what changed since the snapshot before; going back is the first id again."""
     first = data.snapshot(project, SOURCE)
