@@ -57,11 +57,38 @@ def net(rows: pl.DataFrame, *, epochs: int = 6) -> dict[str, list[float]]:
             total += loss.item()
         scheduler.step()
         mlops.log(epoch, loss=total, lr=scheduler.get_last_lr()[0])
-        if pathlib.Path("wait").exists() and epoch == 3:
-            pathlib.Path("reached").write_text(str(os.getpid()))
-            while pathlib.Path("wait").exists():
-                time.sleep(0.02)
+        hold(epoch)
     return {name: value.flatten().tolist() for name, value in made.state_dict().items()}
+'''
+HOLD = """
+
+def hold(epoch: int) -> None:
+    if pathlib.Path("wait").exists() and epoch == 3:
+        pathlib.Path("reached").write_text(str(os.getpid()))
+        while pathlib.Path("wait").exists():
+            time.sleep(0.02)
+"""
+WALK = '''\
+"""A random walk, as long as somebody says."""
+
+import os
+import pathlib
+import time
+
+import numpy as np
+
+import mlops_local as mlops
+
+
+@mlops.step
+def net(*, epochs: int = 6) -> float:
+    noise = np.random.default_rng(mlops.seed())
+    place = 0.0
+    for epoch in mlops.epochs(epochs, noise):
+        place += float(noise.normal())
+        mlops.log(epoch, loss=place)
+        hold(epoch)
+    return place
 '''
 CONFIG = '[project]\nname = "nets"\ntargets = ["net"]\n'
 
@@ -71,9 +98,17 @@ def nets(tmp_path: Path) -> Shop:
     """A project that trains a network."""
     (tmp_path / "nets").mkdir()
     visits(600).write_parquet(tmp_path / "nets" / "visits.parquet")
-    (tmp_path / "nets" / "pipeline.py").write_text(PIPELINE)
+    (tmp_path / "nets" / "pipeline.py").write_text(PIPELINE + HOLD)
     (tmp_path / "nets" / "mlops.toml").write_text(CONFIG)
     return Shop(tmp_path / "nets")
+
+
+@pytest.fixture
+def walk(tmp_path: Path) -> Shop:
+    """A project that has epochs and needs no library for them."""
+    (tmp_path / "pipeline.py").write_text(WALK + HOLD)
+    (tmp_path / "mlops.toml").write_text(CONFIG)
+    return Shop(tmp_path)
 
 
 def until(true: Callable[[], bool], what: str) -> None:
@@ -136,25 +171,25 @@ def test_a_killed_training_goes_on_as_if_nothing_had_happened(nets: Shop) -> Non
     assert curve(nets) == points and len(points) == 12
 
 
-def test_without_resume_it_starts_afresh_and_says_so(nets: Shop) -> None:
+def test_without_resume_it_starts_afresh_and_says_so(walk: Shop) -> None:
     """The checkpoint is offered in one line; other parameters or data find none, and a run goes on by name with its own."""
-    process = begin(nets, "-S", "net.epochs=5")
+    process = begin(walk, "-S", "net.epochs=5")
     process.send_signal(signal.SIGTERM)
     assert process.wait(30) == 143
     process.communicate()
-    release(nets)
-    assert "checkpoint" not in nets.mlops("train", "-S", "epochs=2", "--resume").stderr
-    assert "net: a checkpoint of epoch 2 is there: mlops train --resume" in nets.mlops("train", "-S", "epochs=5").stderr
-    assert [step for key, step, _ in curve(nets) if key == "loss"] == [0, 1, 2, 3, 4]
+    release(walk)
+    assert "checkpoint" not in walk.mlops("train", "-S", "epochs=2", "--resume").stderr
+    assert "net: a checkpoint of epoch 2 is there: mlops train --resume" in walk.mlops("train", "-S", "epochs=5").stderr
+    assert [step for key, step, _ in curve(walk) if key == "loss"] == [0, 1, 2, 3, 4]
 
 
-def test_a_run_is_gone_on_with_by_name(nets: Shop) -> None:
+def test_a_run_is_gone_on_with_by_name(walk: Shop) -> None:
     """`--resume RUN` takes the run's parameters too; a run that is no training is refused."""
-    process = begin(nets, "-S", "net.epochs=5")
+    process = begin(walk, "-S", "net.epochs=5")
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=30)
-    release(nets)
-    assert "goes on from its checkpoint of epoch 2" in nets.mlops("train", "--resume", "@latest").stderr
-    assert [step for key, step, _ in curve(nets) if key == "loss"] == [0, 1, 2, 3, 4]
-    nets.mlops("run", "true")
-    assert "is not a training run" in nets.mlops("train", "--resume", "@latest", code=2).stderr
+    release(walk)
+    assert "goes on from its checkpoint of epoch 2" in walk.mlops("train", "--resume", "@latest").stderr
+    assert [step for key, step, _ in curve(walk) if key == "loss"] == [0, 1, 2, 3, 4]
+    walk.mlops("run", "true")
+    assert "is not a training run" in walk.mlops("train", "--resume", "@latest", code=2).stderr
