@@ -22,7 +22,7 @@ _PACKED = (b"\x1f\x8b", b"\x28\xb5")
 
 
 def grown(
-    file: Path, size: int, before: Mapping[str, Sketch], kinds: Mapping[str, Any], form: str, delimiter: str
+    file: Path, size: int, before: Mapping[str, Sketch], kinds: Mapping[str, Any], *, form: str, delimiter: str
 ) -> dict[str, Sketch] | None:
     """Return the sketches of a file that has only grown, or None where all of it has to be looked at.
 
@@ -38,12 +38,12 @@ def grown(
 
     from mlops_local.engines.data import columns, spread  # noqa: PLC0415  (numpy, 60 ms)
 
-    with file.open("rb") as raw:
+    with columns.threads() as pool, file.open("rb") as raw:
         begins = raw.read(2)
         raw.seek(size - 1)
         if begins in _PACKED or raw.read(1) != b"\n":  # of the last line, more may have come
             return None
-        made = columns.Columns(kinds)
+        made = columns.Columns(kinds, pool)
         try:
             for stretch in _stretches(raw):
                 frame = _rows(stretch, kinds, form, delimiter)
@@ -52,8 +52,9 @@ def grown(
                 made.feed(frame)
         except pl.exceptions.PolarsError:
             return None
+        parts = made.done()
     found = {}
-    for name, part in made.done().items():
+    for name, part in parts.items():
         found[name] = sketch.add([before[name], part])
         found[name].points = spread.fewer(found[name].points)
     return found

@@ -179,7 +179,7 @@ def _grown(
     before = _kept(begun[0], kinds) if begun is not None else None
     if begun is None or before is None:
         return None
-    return appended.grown(file, begun[1], before, kinds, form(path), text.separator(Path(path)))
+    return appended.grown(file, begun[1], before, kinds, form=form(path), delimiter=text.separator(Path(path)))
 
 
 def _kept(held: Mapping[str, Any] | None, kinds: Mapping[str, Any]) -> dict[str, Sketch] | None:
@@ -193,13 +193,12 @@ def _kept(held: Mapping[str, Any] | None, kinds: Mapping[str, Any]) -> dict[str,
 
 
 def _sketch(path: str, file: Path, label: str, kinds: Mapping[str, Any]) -> dict[str, Sketch]:
-    from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415  (9 ms, with logging)
 
     import polars as pl  # noqa: PLC0415  (as in `scan`)
 
-    from mlops_local.engines.data.columns import Columns  # noqa: PLC0415  (numpy, 60 ms: `scan` and `form` need none)
+    from mlops_local.engines.data.columns import Columns, threads  # noqa: PLC0415  (numpy, 60 ms: `scan` and `form` need none)
 
-    with ThreadPoolExecutor(min(os.cpu_count() or 1, 8), "mlops-sketch") as pool:
+    with threads() as pool:
         columns = Columns(kinds, pool)
         try:
             for batch in opened(path, [file], kinds, every=True).collect_batches(chunk_size=BATCH, maintain_order=True):
