@@ -64,6 +64,15 @@ def test_a_folder_is_all_its_files(project: Project) -> None:
     assert [(source.name, source.kind) for source in sources] == [("raw", "table"), ("pics", "files"), ("one", "files")]
 
 
+def test_a_packed_table_is_kept_as_a_file_and_that_is_said(project: Project) -> None:
+    """Once, when it is added: as a source it is files, which is what it is then meant as."""
+    said: list[str] = []
+    for name in ("y.csv.gz", "y.csv.gz"):
+        (project.root / name).write_bytes(b"\x1f\x8b")
+        adding.add(find(project.root), project.root / name, "packed", emit=lambda event: said.append(event.text))
+    assert [text for text in said if "compressed" in text] == ["y.csv.gz is compressed, so packed has no rows: kept as files"]
+
+
 def test_what_cannot_be_added_is_said(project: Project) -> None:
     """Nothing is written then."""
     before = (project.root / "mlops.toml").read_bytes()
