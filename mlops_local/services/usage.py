@@ -56,7 +56,8 @@ def usage(project: Project) -> Usage:
     projection.fold(project.store)
     with project.store.reader() as db:
         heads = history.snapshot_heads(db)
-        contents = history.snapshot_contents(db)
+        held = history.snapshot_contents(db)
+    contents = {version: hashes for version, (_, hashes) in held.items()}
     index = packs.index(project.layout)
     places: dict[str, tuple[Stretch, ...]] = {}
     for hash in {hash for hashes in contents.values() for hash in hashes}:
@@ -81,7 +82,8 @@ def usage(project: Project) -> Usage:
     uses = []
     for head in heads:
         key = (head.source, head.id)
-        uses.append(Use(head.source, head.id, len(contents.get(key, ())), head.bytes, stored[key], unique[key], head.kept))
+        files, _ = held.get(key, (0, ()))
+        uses.append(Use(head.source, head.id, files, head.bytes, stored[key], unique[key], head.kept))
     return Usage(tuple(uses), total, dict(sources), max(0, index.bytes - sum(_packed(places.values()))))
 
 

@@ -275,10 +275,10 @@ def snapshots_of_file(db: Db, hash: str) -> list[tuple[str, str]]:
     return db.execute(sql, [hash]).fetchall()
 
 
-def snapshot_contents(db: Db) -> dict[tuple[str, str], list[str]]:
-    """Return (source, id) -> the hashes of its files, each once."""
-    sql = "SELECT source, snapshot, list(DISTINCT hash) FROM snapshot_file GROUP BY source, snapshot"
-    return {(source, id): hashes for source, id, hashes in db.execute(sql).fetchall()}
+def snapshot_contents(db: Db) -> dict[tuple[str, str], tuple[int, list[str]]]:
+    """Return (source, id) -> how many files it has, and the hashes of their contents, each once."""
+    sql = "SELECT source, snapshot, count(*), list(DISTINCT hash) FROM snapshot_file GROUP BY source, snapshot"
+    return {(source, id): (count, hashes) for source, id, count, hashes in db.execute(sql).fetchall()}
 
 
 def _column(*held: Any) -> ColumnProfile:

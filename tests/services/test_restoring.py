@@ -215,7 +215,10 @@ def test_the_commands_say_what_they_did(project: Project, monkeypatch: pytest.Mo
     runner = CliRunner()
     said = runner.invoke(cli, ["data", "restore", "rows", "--to", "out"]).stdout
     assert "1 file written under out" in said and (project.root / "out/data/a.csv").read_bytes() == b"id\n1\n"
-    assert "together" in runner.invoke(cli, ["data", "du"]).stdout
+    _write(project, a=b"id\n1\n", b=b"id\n1\n")
+    data.snapshot(project, TABLE)
+    listed = runner.invoke(cli, ["data", "du"]).stdout
+    assert "together" in listed and listed.splitlines()[1].split()[2] == "2"  # files, though their content is one
     assert runner.invoke(cli, ["data", "restore"]).exit_code == 2
 
 
