@@ -11,7 +11,7 @@ from tests.e2e.conftest import Shop, rebuilt_is_the_same, visits
 
 def test_first_train(shop: Shop) -> None:
     """Every step runs once, unlabelled rows are counted, the first version becomes champion, and mlops.lock says so."""
-    done = shop.mlops("train", "--json")
+    done = shop.mlops("train", "--json", PYTHONPATH="")  # with all that is installed: LightGBM brings scikit-learn and pandas
     result = json.loads(done.stdout)
     unknown = pl.read_parquet(shop.root / "data" / "visits-1.parquet")["spent"].null_count()
     assert f"{unknown} rows without a label left out" in done.stderr
