@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -12,7 +13,10 @@ from typing import Any
 
 import duckdb
 
-from mlops_local.store import zstd  # the library itself
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
 
 _SLACK_S = 2.0
 """A wait may be noticed this late on a busy machine."""
