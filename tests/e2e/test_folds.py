@@ -39,6 +39,7 @@ def folded(tmp_path: Path) -> Shop:
     return shop
 
 
+@pytest.mark.slow
 def test_folds_are_pooled_kept_one_by_one_and_moved_on(folded: Shop) -> None:
     """The evaluation is of held-out rows, each once; a parameter reruns every fold; new days rerun the newest fold alone."""
     done = folded.json("train", "-S", "leaves=5")

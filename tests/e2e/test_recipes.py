@@ -68,6 +68,7 @@ def points(shop: Shop) -> list[tuple[str, float, float]]:
     return sorted((item["key"], item["step"], item["value"]) for item in shop.json("sql", sql)["items"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("heading", RECIPES)
 def test_a_recipe_is_interrupted_and_stopped(heading: str, tmp_path: Path) -> None:
     """Killed in its third epoch it goes on to the weights and points of a straight training; asked to stop, it is kept."""

@@ -13,7 +13,7 @@ from tests.mutation.hand import by_hand
 from tests.mutation.oracle import Oracle, Version, outlined, sources_of
 from tests.mutation.shapes import SHAPES
 
-pytestmark = pytest.mark.timeout(600)  # whichever comes first runs every edit
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]  # whichever comes first runs every edit
 EVERY_NTH_MUTANT = 3
 """Of the mutants; all of them say the same and take twice as long."""
 
