@@ -384,11 +384,11 @@ class Server:
             tree.end(running.pid, signal.SIGKILL)
             running.kill_at = math.inf
         if now >= running.sample_at:
+            began = time.thread_time()  # what a look costs; on a busy machine it may take far longer
             others = tree.below(running.pid)
             if others:
                 running.peak = max(running.peak, sum(map(tree.memory, (running.pid, *others))))
-            after = time.monotonic()
-            running.sample_at = after + max(SAMPLE_S, 20 * (after - now))
+            running.sample_at = time.monotonic() + max(SAMPLE_S, 20 * (time.thread_time() - began))
 
     def _finish(self, running: _Child) -> None:
         """Take a dead child's answer and reply; end what it left running."""
