@@ -122,13 +122,34 @@ def test_frames_are_zstd(data: bytes) -> None:
     assert framing.content(framing.stored(memoryview(long))) == long
 
 
-def test_text_without_repetitions_gets_smaller() -> None:
-    """Digits that never repeat take less than half their bytes: the zstd in use codes what lies between matches."""
+@pytest.mark.parametrize("quick", [False, True])
+def test_text_without_repetitions_gets_smaller(quick: bool) -> None:
+    """Digits that never repeat take less than half their bytes: what lies between matches is coded either way."""
     digits = bytes(random.Random(1).choices(b"0123456789", k=30_000))
-    frame = framing.packed(memoryview(digits))
+    frame = framing.packed(memoryview(digits), quick=quick)
     assert frame is not None
     assert len(frame) < 0.5 * len(digits)
     assert framing.content(frame) == digits
+
+
+def test_the_quick_way_is_taken_where_it_costs_few_bytes(layout: Layout) -> None:
+    """Numbers as text are pressed the quick way, what repeats itself is not: either is about as small as it gets."""
+    chance = random.Random(2)
+    numbers = ",".join(f"{chance.gauss(0, 50):.4f}" for _ in range(150_000)).encode()
+    lines = "".join(
+        f'{{"customer": {chance.randrange(10**6)}, "paid": true, "at": "2026-10-01"}}\n' for _ in range(20_000)
+    ).encode()
+    sizes, least = {}, {}
+    for name, data in (("numbers.csv", numbers), ("lines.jsonl", lines)):
+        (layout.root / name).write_bytes(data)
+        with packing.writer(layout, chunks.cut) as writer:
+            writer.add(layout.root / name)
+            sizes[name] = writer.commit()
+        ends = chunks.cut(memoryview(data), final=True)
+        pieces = [memoryview(data)[start:end] for start, end in zip([0, *ends], ends, strict=False)]
+        least[name] = sum(len(framing.packed(piece) or b"") for piece in pieces)
+    assert sizes["lines.jsonl"] < 1.02 * least["lines.jsonl"]
+    assert 1.02 * least["numbers.csv"] < sizes["numbers.csv"] < 1.2 * least["numbers.csv"]
 
 
 def test_nothing_counts_before_commit(layout: Layout) -> None:
