@@ -10,6 +10,7 @@ from mlops_local.domain.assets import Snapshot
 from mlops_local.domain.graph import Source
 from mlops_local.domain.progress import Progress
 from mlops_local.engines.data import refusal
+from mlops_local.services.transfer import size
 
 UNPACK = 'tables are Parquet, CSV, TSV, JSON lines and Arrow: unpack or convert it, or say kind="files" where a file is meant'
 _FEW = 5
@@ -26,8 +27,8 @@ def noted(source: Source, before: Snapshot | None, made: Snapshot, fully: str) -
     """
     data = facts(made, new=True)
     if made.kept == "reference" and not source.store:
-        size = _size(made.bytes)
-        said = f"source {made.source} is {size}: kept by reference (hashes, not copies); its bytes would take up to {size}"
+        held = size(made.bytes)
+        said = f"source {made.source} is {held}: kept by reference (hashes, not copies); its bytes would take up to {held}"
         yield Progress("note", f"{said}: {fully}", data=data)
     if before is not None and (turned := _turned(source, before, made)):
         said = f"source {made.source}: not as in {before.short}: {turned}"
@@ -71,7 +72,7 @@ def line(held: Snapshot) -> str:
     """Say in one line what a snapshot holds."""
     count = len(held.files)
     rows = f"{held.rows:,} row{'' if held.rows == 1 else 's'}, " if held.listed.rows is not None else ""
-    return f"{held.source} {held.short}, {count} file{'' if count == 1 else 's'}, {rows}{_size(held.bytes)}"
+    return f"{held.source} {held.short}, {count} file{'' if count == 1 else 's'}, {rows}{size(held.bytes)}"
 
 
 def facts(held: Snapshot, *, new: bool) -> dict[str, Any]:
@@ -84,11 +85,3 @@ def facts(held: Snapshot, *, new: bool) -> dict[str, Any]:
         "bytes": held.bytes,
         "new": new,
     }
-
-
-def _size(count: float) -> str:
-    for unit in ("bytes", "kB", "MB"):
-        if count < 1000:
-            return f"{count:.0f} {unit}" if unit == "bytes" else f"{count:.1f} {unit}"
-        count /= 1000
-    return f"{count:.1f} GB"

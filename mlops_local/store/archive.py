@@ -15,8 +15,8 @@ from pathlib import Path
 
 from mlops_local.domain.errors import IntegrityError
 from mlops_local.store import files, journal
+from mlops_local.store.compression import zstd
 from mlops_local.store.layout import Layout
-from mlops_local.store.zstd import CompressionParameter, ZstdCompressor, ZstdError, ZstdFile, decompress, get_frame_info
 
 _SUFFIX = ".archive.zst"
 ARCHIVE_BYTES = 4 << 20
@@ -24,7 +24,7 @@ ARCHIVE_BYTES = 4 << 20
 _READ_BYTES = 1 << 20
 _HEADER_BYTES = 18
 """A frame's header, which says how long its content is, is no longer."""
-_OPTIONS: dict[int, int] = {CompressionParameter.compression_level: 1, CompressionParameter.checksum_flag: 1}
+_OPTIONS: dict[int, int] = {zstd.CompressionParameter.compression_level: 1, zstd.CompressionParameter.checksum_flag: 1}
 """Of journal lines the first level makes smaller files than the third, in half the time."""
 
 
@@ -49,8 +49,8 @@ class Kept:
         """Return how many bytes that is, without unpacking them; -1 where the file does not say."""
         if self.size >= 0:
             return self.size
-        with suppress(OSError, ZstdError), self.path.open("rb") as file:
-            size = get_frame_info(file.read(_HEADER_BYTES)).decompressed_size
+        with suppress(OSError, zstd.ZstdError), self.path.open("rb") as file:
+            size = zstd.get_frame_info(file.read(_HEADER_BYTES)).decompressed_size
             return -1 if size is None else size
         return -1
 
@@ -133,7 +133,7 @@ def put(layout: Layout, contents: Sequence[tuple[str, bytes]]) -> None:
 
 def put_file(layout: Layout, source: Path) -> None:
     """Put one journal away as `put` does, without having all of it in memory; two threads compress it."""
-    packer, made = ZstdCompressor(options=_OPTIONS | {CompressionParameter.nb_workers: 2}), []
+    packer, made = zstd.ZstdCompressor(options=_OPTIONS | {zstd.CompressionParameter.nb_workers: 2}), []
     packer.set_pledged_input_size(source.stat().st_size)
     with source.open("rb", buffering=0) as file:
         while data := file.read(_READ_BYTES):
@@ -159,22 +159,22 @@ def unpack(path: Path) -> bytes:
         IntegrityError: it is damaged.
     """
     try:
-        return decompress(path.read_bytes())
-    except ZstdError as error:
+        return zstd.decompress(path.read_bytes())
+    except zstd.ZstdError as error:
         raise _damaged(path, error) from error
 
 
 def _head(path: Path) -> bytes:
     """An archive's first line."""
     try:
-        with ZstdFile(path) as file:
+        with zstd.ZstdFile(path) as file:
             return file.readline()
-    except (EOFError, ZstdError) as error:
+    except (EOFError, zstd.ZstdError) as error:
         raise _damaged(path, error) from error
 
 
 def _frame(data: bytes) -> bytes:
-    return ZstdCompressor(options=_OPTIONS).compress(data, ZstdCompressor.FLUSH_FRAME)
+    return zstd.ZstdCompressor(options=_OPTIONS).compress(data, zstd.ZstdCompressor.FLUSH_FRAME)
 
 
 def _damaged(path: Path, error: Exception) -> IntegrityError:

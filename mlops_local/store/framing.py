@@ -9,7 +9,7 @@ import threading
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from mlops_local.store.zstd import ZstdCompressor
+    from mlops_local.store.compression import zstd
 
 LIMIT = 1 << 20
 """No chunk is longer; a frame that says it is was not written here."""
@@ -32,7 +32,7 @@ class _Own(threading.local):
     """Compressors, quick or not: none is to be used by two threads at once."""
 
     def __init__(self) -> None:
-        self.made: dict[bool, ZstdCompressor] = {}
+        self.made: dict[bool, zstd.ZstdCompressor] = {}
 
 
 _own = _Own()
@@ -62,7 +62,7 @@ def stored(data: memoryview) -> bytes:
 
 def content(frame: bytes | memoryview) -> bytes:
     """Return what a frame was made of. Raises ValueError when it is no such frame."""
-    from mlops_local.store import zstd  # noqa: PLC0415  (as in `_compressor`)
+    from mlops_local.store.compression import zstd  # noqa: PLC0415  (as in `_compressor`)
 
     try:
         size = zstd.get_frame_info(frame).decompressed_size
@@ -77,28 +77,23 @@ def content(frame: bytes | memoryview) -> bytes:
     return data
 
 
-def _compressor(quick: bool) -> ZstdCompressor:
-    from mlops_local.store.zstd import (  # noqa: PLC0415  (8 ms, and most commands store no data)
-        CompressionParameter,
-        Strategy,
-        ZstdCompressor,
-        ZstdError,
-    )
+def _compressor(quick: bool) -> zstd.ZstdCompressor:
+    from mlops_local.store.compression import zstd  # noqa: PLC0415  (8 ms, and most commands store no data)
 
     # Level 1 with a table that fits the first cache and matches of 7 bytes: a quarter less time for 1 % more bytes on tables
     # written as text. Quick has longer strides where no match is found; zstd then leaves what lies between matches as it is,
     # which makes half as much again, unless told to code it.
     chosen: dict[int, int] = {
-        CompressionParameter.window_log: 18,
-        CompressionParameter.hash_log: 12,
-        CompressionParameter.chain_log: 13,
-        CompressionParameter.search_log: 1,
-        CompressionParameter.min_match: 7,
-        CompressionParameter.strategy: Strategy.fast,
+        zstd.CompressionParameter.window_log: 18,
+        zstd.CompressionParameter.hash_log: 12,
+        zstd.CompressionParameter.chain_log: 13,
+        zstd.CompressionParameter.search_log: 1,
+        zstd.CompressionParameter.min_match: 7,
+        zstd.CompressionParameter.strategy: zstd.Strategy.fast,
     }
     if quick:
         try:
-            return ZstdCompressor(options=chosen | {CompressionParameter.target_length: 16, _LITERALS: _CODED})
-        except (ValueError, ZstdError):  # a later library numbers it otherwise
+            return zstd.ZstdCompressor(options=chosen | {zstd.CompressionParameter.target_length: 16, _LITERALS: _CODED})
+        except (ValueError, zstd.ZstdError):  # a later library numbers it otherwise
             pass
-    return ZstdCompressor(options=chosen)
+    return zstd.ZstdCompressor(options=chosen)

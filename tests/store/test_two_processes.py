@@ -15,7 +15,8 @@ from collections.abc import Callable
 import duckdb
 import pytest
 
-from mlops_local.store import history, projection, zstd  # (the last is the library itself)
+from mlops_local.store import history, projection
+from mlops_local.store.compression import zstd  # the library itself
 from mlops_local.store.database import Store
 from mlops_local.store.journal import Journal, new_id
 from mlops_local.store.layout import Layout
