@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import threading
 from pathlib import Path
 
 import polars as pl
@@ -31,21 +32,21 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
 
 
 def test_what_was_found_ahead_is_what_would_be_found_afterwards(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The snapshot is the same to the last figure, and each file's rows were looked at once."""
-    fed: list[int] = []
+    """The snapshot is the same to the last figure; each file's rows were looked at once, beside the reading of its bytes."""
+    fed: list[tuple[str, int]] = []
     feed = columns.Columns.feed
 
     def counted(self: columns.Columns, frame: pl.DataFrame) -> None:
-        fed.append(frame.height)
+        fed.append((threading.current_thread().name, frame.height))
         feed(self, frame)
 
     monkeypatch.setattr(columns.Columns, "feed", counted)
     made = data.snapshot(project, SOURCE)
-    assert (made.rows, fed) == (1000, [500, 500])
+    assert (made.rows, fed) == (1000, [("mlops-ahead", 500)] * 2)
     monkeypatch.setattr(ahead, "LEAST", 1_000_000)
     shutil.rmtree(project.layout.cache)
     assert data.current(project, SOURCE).columns == made.columns
-    assert len(fed) == 4
+    assert fed[2:] == [("MainThread", 500)] * 2
 
 
 def test_what_was_found_in_a_file_that_changed_is_forgotten(project: Project) -> None:
