@@ -164,8 +164,9 @@ def data(
     """Name an input of the pipeline.
 
     Args:
-        pattern: a path or glob relative to the project's root: Parquet, CSV, JSON lines. With `kind="files"`, names in braces
-            stand for a part of the paths: `photos/{split}/{label}/*.jpg` is a table of `path`, `split` and `label`.
+        pattern: a file, a glob, or a folder for all files below it, relative to the project's root: Parquet, CSV, JSON lines.
+            With `kind="files"`, names in braces stand for a part of the paths: `photos/{split}/{label}/*.jpg` is a table of
+            `path`, `split` and `label`.
         sql: instead of a pattern: a query in DuckDB's SQL over files, `SELECT … FROM 'data/*.parquet'`; asked anew when one
             of them changes.
         key: columns that identify a row.

@@ -351,8 +351,8 @@ class _Watcher:
         folders = {str(PurePosixPath(path).parent): False for path in (*paths, "src/x")}
         own = [pattern for source in self.graph.sources for pattern in (source.pattern, *pulled.named(source))]
         for pattern in (*own, *programs.code(self.graph)):
-            folder, deep = patterns.folder(pattern)
-            folders[folder] = folders.get(folder, False) or deep
+            for folder, deep in patterns.folders(pattern).items():
+                folders[folder] = folders.get(folder, False) or deep
         self.observer.look(folders)
 
     def _modules(self) -> set[str]:

@@ -44,7 +44,7 @@ def listing(root: Path, pattern: str, *, source: str) -> Listing:
         DataError: as `find`.
     """
     parts = PurePosixPath(pattern).parts
-    if not pattern or PurePosixPath(pattern).is_absolute() or ".." in parts:
+    if not parts or PurePosixPath(pattern).is_absolute() or ".." in parts or "\0" in pattern:
         raise DataError(
             f"source {source}: {pattern!r} is not a pattern inside the project's folder",
             hint="give a path relative to mlops.toml, as in data/flights-*.parquet; a link in the project may point elsewhere",
@@ -111,17 +111,23 @@ def stamps(root: Path, pattern: str, *, source: str) -> dict[str, list[int]]:
 
 
 def _matching(root: str, folder: str, parts: Sequence[str], *, hidden: bool) -> list[str]:
-    """Paths below a folder that match these parts, as `Path.glob` finds them; hidden names only where they are asked for."""
+    """Paths below a folder that match these parts; hidden names only where they are asked for.
+
+    As `Path.glob` finds them, and a folder, or `**` at the end, stands for all files below it.
+    """
     part, rest = parts[0], parts[1:]
     if not any(sign in part for sign in _MAGIC):
         path = folder + part
         if path == STATE:
             return []
+        if not rest and os.path.isdir(f"{root}/{path}"):  # noqa: PTH112  (as above)
+            rest = ("**", "*")
         return _matching(root, path + "/", rest, hidden=hidden) if rest else [path]
     if part == "**":
+        rest = rest or ("*",)
         below = [entry.name for entry in _entries(root, folder, hidden=hidden) if entry.is_dir(follow_symlinks=False)]
         deeper = [_matching(root, f"{folder}{name}/", parts, hidden=hidden) for name in below]
-        found = [*chain.from_iterable(deeper), *(_matching(root, folder, rest, hidden=hidden) if rest else ())]
+        found = [*chain.from_iterable(deeper), *_matching(root, folder, rest, hidden=hidden)]
         return list(set(found)) if "**" in rest else found  # several ways to the same file
     matches = re.compile(fnmatch.translate(part)).match
     if not rest:

@@ -1,7 +1,7 @@
 """Which paths a source's pattern means, told from the path alone: for staged trees, deleted files and folders to watch.
 
-Agrees with what `files.find` finds on disk. Where a pattern has names in braces (`photos/{label}/*.jpg`), what stands in their
-place in a path are the file's labels. Pure text.
+Agrees with what `files.find` finds on disk: a path without signs may be a folder, and then means all files below it. Where a
+pattern has names in braces (`photos/{label}/*.jpg`), what stands in their place in a path are the file's labels. Pure text.
 """
 
 from __future__ import annotations
@@ -22,15 +22,16 @@ def matches(pattern: str, path: str) -> bool:
     return not path.startswith(".mlops/") and _compiled(pattern).fullmatch(path) is not None
 
 
-def folder(pattern: str) -> tuple[str, bool]:
-    """Return the folder that holds everything the pattern can mean, and whether its subfolders may hold some too."""
+def folders(pattern: str) -> dict[str, bool]:
+    """Return the folders that hold everything the pattern can mean, and of each whether its subfolders may hold some too."""
     parts = [part for part in pattern.split("/") if part not in ("", ".")]
     fixed: list[str] = []
     for part in parts[:-1]:
         if not _MAGIC.isdisjoint(part):
             break
         fixed.append(part)
-    return "/".join(fixed) or ".", len(fixed) < len(parts) - 1
+    found = {"/".join(fixed) or ".": len(fixed) < len(parts) - 1 or parts[-1:] == ["**"]}
+    return found | {"/".join(parts): True} if parts and _MAGIC.isdisjoint(pattern) else found
 
 
 def names(pattern: str) -> tuple[str, ...]:
@@ -63,8 +64,10 @@ def expression(pattern: str, *, named: bool = True) -> str:
     text = ""
     for part in parts[:-1]:
         text += "(?:[^/]+/)*" if part == "**" else _segment(part, named) + "/"
-    # In pathlib a last `**` means folders only, so it names no file.
-    return text + ("(?!)" if not parts or parts[-1] == "**" else _segment(parts[-1], named))
+    if not parts or parts[-1] == "**":
+        return text + (".+" if parts else "(?!)")
+    below = "(?:/.+)?" if _MAGIC.isdisjoint(parts[-1]) and not _NAME.search(parts[-1]) else ""
+    return text + _segment(parts[-1], named) + below
 
 
 def _segment(part: str, named: bool) -> str:

@@ -44,7 +44,7 @@ def test_a_linked_folder_is_followed_by_its_own_name(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "pattern",
-    ["*.csv", "**/*.csv", "data/**/a.*", "data/*/*.csv", "*/*", "**", "data/**", "data/[ab].csv", "d?ta/a.csv", "**/x/**/*"],
+    ["*.csv", "**/*.csv", "data/**/a.*", "data/*/*.csv", "*/*", "**/*", "data/[ab].csv", "d?ta/a.csv", "**/x/**/*"],
 )
 def test_a_pattern_means_what_it_means_to_pathlib(tmp_path: Path, pattern: str) -> None:
     """Wildcards find the files `Path.glob` finds, through a linked folder only where it is named."""

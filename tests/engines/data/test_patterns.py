@@ -21,6 +21,8 @@ TREE = [
     "data/2023/01/a.csv",
     "data/2024/b.parquet",
     "data/.hidden.csv",
+    "data/.git/a.csv",
+    "data/2023/.b/a.csv",
     ".mlops/data/a.csv",
     "other/data/a.csv",
 ]
@@ -42,6 +44,12 @@ PATTERNS = [
     "data/ü*.csv",
     "data/nothing-*.csv",
     "data/**",
+    "**",
+    "data/2023",
+    "data/",
+    "*/2023",
+    "data/.git",
+    ".",
 ]
 
 
@@ -61,14 +69,16 @@ def test_a_pattern_means_the_same_as_on_disk(pattern: str, tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("pattern", "expected"),
     [
-        ("a.csv", (".", False)),
-        ("data/flights-*.parquet", ("data", False)),
-        ("data/2024/a.csv", ("data/2024", False)),
-        ("data/*/a.csv", ("data", True)),
-        ("data/**/*.csv", ("data", True)),
-        ("**/*.csv", (".", True)),
+        ("a.csv", {".": False, "a.csv": True}),
+        ("data/flights-*.parquet", {"data": False}),
+        ("data/2024/a.csv", {"data/2024": False, "data/2024/a.csv": True}),
+        ("./photos/", {".": False, "photos": True}),
+        ("data/*/a.csv", {"data": True}),
+        ("data/**/*.csv", {"data": True}),
+        ("data/**", {"data": True}),
+        ("**/*.csv", {".": True}),
     ],
 )
-def test_folder_holds_everything_a_pattern_can_mean(pattern: str, expected: tuple[str, bool]) -> None:
-    """The folder to watch is the pattern's fixed part; below it only if the pattern goes deeper."""
-    assert patterns.folder(pattern) == expected
+def test_folders_hold_everything_a_pattern_can_mean(pattern: str, expected: dict[str, bool]) -> None:
+    """To watch: the pattern's fixed part, below it only if the pattern goes deeper, and a path that may be a folder."""
+    assert patterns.folders(pattern) == expected
