@@ -1,7 +1,7 @@
 """Hold snapshots against the rules of mlops.toml: before a training, on request, and for the hook what is known already.
 
 What was found is kept by snapshot and rules, so that a training with nothing to do pays for reading one small file a source;
-only freshness, which the clock decides, is told anew each time.
+only freshness, which the clock decides, is told anew each time. What is another than was recorded last is recorded.
 """
 
 from __future__ import annotations
@@ -178,10 +178,14 @@ def _of(
             ],
             "newest": checked.newest.isoformat() if checked.newest is not None else None,
         }
-        _record(project, held, kept["broken"], run)
         cache.save_findings(project.layout, key, kept)
     found, newest = _kept(kept)
-    return [*found, *_stale(project, source, held, newest, now)]
+    stale = _stale(project, source, held, newest, now)
+    told = {"rules": key, "stale": [item.rule for item in stale]}
+    if cache.findings(project.layout, f"{source.name}-recorded") != told:
+        _record(project, held, [*kept["broken"], *map(checking.to_json, stale)], run)
+        cache.save_findings(project.layout, f"{source.name}-recorded", told)
+    return [*found, *stale]
 
 
 def _kept(value: Mapping[str, Any]) -> tuple[list[Finding], datetime | None]:

@@ -129,6 +129,22 @@ def test_findings_are_a_table(project: Project) -> None:
     ]
 
 
+def test_data_that_went_stale_are_in_the_table(project: Project) -> None:
+    """Freshness is recorded when it comes out otherwise, and so are rules that were taken back, with no row looked at again."""
+    text = 'not_null = "name"\nfreshness = "8d"'
+
+    def told(now: datetime, rules: str = text) -> list[str]:
+        checks.check(_rules(project, rules), SOURCES, ["people"], now=now)
+        return [row[0] for row in sql.sql(project, "SELECT rule FROM finding ORDER BY rule DESC").rows]
+
+    assert told(NOW) == ["not_null name"]
+    assert told(datetime(2026, 4, 1, tzinfo=UTC)) == ["not_null name", "freshness 8 d"]
+    assert told(NOW, 'not_null = "age"') == ["not_null age"]
+    assert told(NOW) == ["not_null name"]
+    before = sorted(project.layout.journal.iterdir())
+    assert told(NOW) == ["not_null name"] and sorted(project.layout.journal.iterdir()) == before
+
+
 def test_errors_stop_and_warnings_are_said(project: Project) -> None:
     """What is required names the first broken rule, how many more, and what shows rows; warnings are only said."""
     held = {"people": data.snapshot(project, PEOPLE)}
