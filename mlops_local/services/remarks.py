@@ -65,7 +65,9 @@ def difference(before: Snapshot, made: Snapshot) -> str:
     differ = sum(map(operator.ne, map(old.get, now), now.values()))
     counts = {"added": added, "removed": removed, "changed": differ - added}
     said = [f"{count} {'file' if count == 1 else 'files'} {verb}" for verb, count in counts.items() if count]
-    return f"{', '.join(said) or 'profiled again'} since {before.short}"
+    if not said and made.id == before.id:
+        return "its bytes are kept now" if made.kept == "full" else "by reference from now on"
+    return f"{', '.join(said) or 'read otherwise'} since {before.short}"
 
 
 def line(held: Snapshot) -> str:

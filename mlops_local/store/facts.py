@@ -87,7 +87,9 @@ class Rows:
             return False
         for table, rows in trial.tables.items():
             self.tables[table] += rows
-        self._snapshots.update(trial._snapshots)
+        for key, value in trial._snapshots.items():
+            if key not in self._snapshots or value.get("kept") != "reference":
+                self._snapshots[key] = value
         return True
 
     def insert(self, db: Db) -> None:
@@ -97,14 +99,18 @@ class Rows:
             append(db, table, superseding.supersede(db, table, rows) if table in superseding.KEYS else rows)
 
     def _new_snapshots(self, db: Db) -> None:
-        """A snapshot is kept once, however often it was seen."""
+        """A snapshot is kept once, however often it was seen; its bytes are stored once they were ever."""
         if not self._snapshots:
             return
-        known = set(db.execute("SELECT source, id FROM store.snapshot").fetchall())
+        known = {
+            (source, id): kept for source, id, kept in db.execute("SELECT source, id, kept FROM store.snapshot").fetchall()
+        }
         for key, value in self._snapshots.items():
-            if key in known:
-                continue
             source, snapshot = key
+            if key in known:
+                if known[key] == "reference" and value.get("kept") != "reference":
+                    db.execute("UPDATE store.snapshot SET kept = 'full' WHERE source = ? AND id = ?", [source, snapshot])
+                continue
             self.tables["snapshot"].append((snapshot, source, value["rows"], value["bytes"], clean(value.get("kept"))))
             self.tables["snapshot_file"] += [
                 (snapshot, source, clean(file["path"]), file["hash"], file["bytes"], file.get("rows"))

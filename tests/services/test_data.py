@@ -15,9 +15,9 @@ from mlops_local.domain.graph import Source
 from mlops_local.domain.listing import Hashed
 from mlops_local.domain.progress import Progress
 from mlops_local.engines.data import files, images, profile
-from mlops_local.services import data, init, verifying
+from mlops_local.services import data, init, usage, verifying
 from mlops_local.services.project import Project, find
-from mlops_local.store import cache, journal, packfiles, packs, stats
+from mlops_local.store import cache, journal, packfiles, packs, projection, stats
 
 SOURCE = Source("people", "data/people-*.csv", key=("id",), outcome=("left",))
 
@@ -171,6 +171,20 @@ def test_a_large_source_is_kept_by_reference(project: Project, monkeypatch: pyte
     assert not packs.contains(project.layout, taken.files[0].hash)
     assert any("kept by reference" in item.text for item in said)
     assert [check.state for check in verifying.verify(project, [SOURCE])] == ["ok"]
+
+
+def test_bytes_that_are_asked_for_later_are_kept(project: Project) -> None:
+    """The same snapshot, first by reference, then in full: that is said, and from then on its bytes are known to be stored."""
+    said: list[Progress] = []
+    taken = data.snapshot(project, replace(SOURCE, store="reference"))
+    assert [use.kept for use in usage.usage(project).versions] == ["reference"]
+    assert data.snapshot(project, SOURCE, emit=said.append).id == taken.id
+    assert said[-1].text.endswith(": its bytes are kept now")
+    data.snapshot(project, replace(SOURCE, store="reference"), emit=said.append)
+    assert said[-1].text.endswith(": by reference from now on")
+    assert [use.kept for use in usage.usage(project).versions] == ["full"]
+    projection.rebuild(project.store)
+    assert [use.kept for use in usage.usage(project).versions] == ["full"]
 
 
 @pytest.mark.parametrize("kept", ["full", "reference"])
