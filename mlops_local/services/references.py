@@ -233,6 +233,8 @@ def _tags(project: Project, source: str) -> dict[str, str]:
 def _locked(project: Project, source: str, revision: str) -> str:
     from mlops_local.store import lockfile  # noqa: PLC0415  (only this reference reads it)
 
+    if not git.commit(project.root, revision):
+        raise UsageError(f"{revision!r} is no commit of a git repository here", hint="see `git log -- mlops.lock`")
     content = git.file_at(project.root, revision, project.layout.lockfile.name)
     if content is None:
         raise UsageError(f"commit {revision!r} has no mlops.lock", hint="see `git log -- mlops.lock`")

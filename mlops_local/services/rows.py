@@ -20,7 +20,7 @@ from mlops_local.services.project import Project
 from mlops_local.store import layout
 from mlops_local.store.sealed import Extra
 
-_NAMED = re.compile(r"""\bdata\s*\.\s*(?:"((?:[^"]|"")+)"|([A-Za-z_]\w*))""", re.IGNORECASE)
+_NAMED = re.compile(r"""(?:\bdata|"data")\s*\.\s*(?:"((?:[^"]|"")+)"|([A-Za-z_]\w*))""", re.IGNORECASE)
 
 
 def extra(project: Project, text: str) -> Extra:

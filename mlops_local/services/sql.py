@@ -94,13 +94,13 @@ def _snapshots(project: Project, text: str) -> sealed.Extra:
 
 
 _NO_SNAPSHOT = re.compile(
-    r'Catalog Error: Table with name "data\.(?P<name>.+?)" does not exist because schema.*?(?P<place>\n.*)?', re.I | re.S
+    r'Catalog Error: Table with name (?:"data\.(?P<name>.+?)"|(?P<bare>\w+)) does not exist.*?(?P<place>\n.*)?', re.I | re.S
 )
 
 
 @contextmanager
 def _nearest(project: Project) -> Iterator[None]:
-    """Where a statement names `data.NAME` and there is none, say which there are: DuckDB knows only those that were found."""
+    """Where a statement names `data.NAME` and there is none, or NAME alone, say what there is: DuckDB knows only some."""
     try:
         yield
     except UsageError as error:
@@ -109,7 +109,13 @@ def _nearest(project: Project) -> Iterator[None]:
             raise
         with project.store.reader() as db:
             sources = list(dict.fromkeys(snapshot.source for snapshot in history.snapshot_heads(db)))
-        near = difflib.get_close_matches(found["name"], sources, n=1)
+        if found["bare"] is not None:
+            if found["bare"] not in sources:
+                raise
+            hint = f"the rows of source {found['bare']} are data.{found['bare']}"
+            raise UsageError(f"no table is called {found['bare']!r}{found['place'] or ''}", hint=hint) from error
+        same = [source for source in sources if source.lower() == found["name"].lower()]
+        near = same or difflib.get_close_matches(found["name"], sources, n=1)
         hint = f"did you mean data.{near[0]}?" if near else f"sources with snapshots: {', '.join(sources) or 'none'}"
         raise UsageError(f"no source with a snapshot is called {found['name']!r}{found['place'] or ''}", hint=hint) from error
 

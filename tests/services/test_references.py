@@ -181,8 +181,12 @@ def test_a_snapshot_of_a_commit_is_what_its_lock_file_says(story: Any, make_snap
         _git(root, "add", "mlops.lock")
         _git(root, "commit", "-q", "-m", identifier[:2])
     assert references.resolve(story.project, "flights@git:HEAD~1", "snapshot") == "aa" * 32
-    with pytest.raises(UsageError, match="has no mlops"):
+    with pytest.raises(UsageError, match="'HEAD~9' is no commit"):
         references.resolve(story.project, "flights@git:HEAD~9", "snapshot")
+    _git(root, "rm", "-q", "mlops.lock")
+    _git(root, "commit", "-q", "-m", "none")
+    with pytest.raises(UsageError, match="commit 'HEAD' has no mlops"):
+        references.resolve(story.project, "flights@git:HEAD", "snapshot")
 
 
 @pytest.mark.parametrize(

@@ -214,12 +214,16 @@ def test_rows_go_to_a_parquet_file_with_their_types(kept: Any, tmp_path: Path) -
 
 
 def test_a_mistyped_source_is_told_from_what_there_is(story: Any) -> None:
-    """`data.NAME` that is no source names the nearest one, or all; a table that is called `data` stays one."""
+    """`data.NAME` that is no source names the nearest one, or all, and so does NAME alone; a table called `data` stays one."""
     story.run("amber-fox", snapshots=(Snapshot("3f" * 32, "flights", (FileEntry("f.csv", "ab" * 32, 1),), rows=0, bytes=1),))
-    for name, hint in {"flihts": "did you mean data.flights?", '"zz z"': "sources with snapshots: flights"}.items():
+    hints = {"flihts": "did you mean data.flights?", "FLIGHTS": "did you mean data.flights?"}
+    for name, hint in {**hints, '"zz z"': "sources with snapshots: flights"}.items():
         with pytest.raises(
             UsageError, match=f"no source with a snapshot is called '{name.strip(chr(34))}'\n.*LINE 1"
         ) as raised:
             sql.sql(story.project, f"SELECT * FROM data.{name}")
         assert raised.value.hint == hint
+    with pytest.raises(UsageError, match=r"no table is called 'flights'\n.*LINE 1") as raised:
+        sql.sql(story.project, "SELECT * FROM flights")
+    assert raised.value.hint == "the rows of source flights are data.flights"
     assert sql.sql(story.project, "SELECT data.name FROM run data").rows == (("amber-fox",),)

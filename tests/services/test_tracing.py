@@ -41,7 +41,7 @@ def test_sql_sees_the_rows_of_every_snapshot(project: Project) -> None:
     (project.root / "data/1.csv").unlink()
     assert sql.sql(project, "SELECT sum(age) FROM data.people").rows == ((181,),)
     old = sql.sql(
-        project, 'SELECT n.id, o.age, n.age FROM data."people@~1" o JOIN data.people n USING (id) WHERE o.age <> n.age'
+        project, 'SELECT n.id, o.age, n.age FROM "data"."people@~1" o JOIN data.people n USING (id) WHERE o.age <> n.age'
     )
     assert old.rows == ((1, 30, 31),)
     assert sql.sql(project, "SELECT data.source FROM snapshot AS data LIMIT 1").rows == (("people",),)

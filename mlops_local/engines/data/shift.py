@@ -47,6 +47,8 @@ def psi(before: Sketch, after: Sketch) -> float | None:
     if not before.rows or not after.rows:
         return None
     old, new = spread.of(before), spread.of(after)
+    if (old is None) != (new is None) and all(held.nulls + held.nans < held.rows for held in (before, after)):
+        return None  # numbers on one side, other values on the other
     if old is not None:
         edges = np.unique([old.quantile(level / BINS) for level in range(BINS + 1)])
         parts = [_numbers(before, old, edges), _numbers(after, new, edges)]

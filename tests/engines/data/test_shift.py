@@ -59,3 +59,11 @@ def test_text_moves_by_its_frequent_values() -> None:
     assert found.psi == pytest.approx(expected) and found.ks is None
     assert (found.nulls_before, found.nulls_after) == (0, 0.1)
     assert shift.psi(_of(old), Sketch()) is None
+
+
+def test_numbers_and_text_are_not_compared() -> None:
+    """A column that became another type has no index; one that lost all its values has moved."""
+    numbers, text = _of(pl.Series([1.0, 2.0])), _of(pl.Series(["1", "2"]))
+    assert shift.psi(numbers, text) is None and shift.psi(text, numbers) is None
+    for lost in (pl.Series([None, None], dtype=pl.Float64), pl.Series([math.nan, math.nan])):
+        assert (shift.psi(numbers, _of(lost)) or 0) > 1
