@@ -13,6 +13,8 @@ from mlops_local.domain.errors import MlopsError
 
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 """What the system says when no more bytes fit."""
+_AT_ONCE = 128 << 10
+"""Longer writes get their pages in large pieces; a virtual machine has to ask its host for those, at ten times the cost."""
 _ERRNO = re.compile(r'"errno": ?"(\d+)"')
 
 
@@ -78,6 +80,14 @@ def write_all(descriptor: int, data: bytes | memoryview) -> None:
     view = memoryview(data)
     while view:
         view = view[os.write(descriptor, view) :]
+
+
+def write_at(descriptor: int, data: bytes | memoryview, at: int) -> None:
+    """Write every byte from a place on, or raise OSError; other processes may see part of it."""
+    view = memoryview(data)
+    while view:
+        done = os.pwrite(descriptor, view[:_AT_ONCE], at)
+        view, at = view[done:], at + done
 
 
 def append_lines(descriptor: int, data: bytes) -> None:

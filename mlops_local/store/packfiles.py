@@ -191,10 +191,7 @@ class Pack:
             MlopsError: the disk is full.
         """
         try:
-            view, at = memoryview(b"".join([frame for _, _, frame in chunks])), self._end
-            while view:
-                done = os.pwrite(self._descriptor, view, at)
-                view, at = view[done:], at + done
+            files.write_at(self._descriptor, b"".join([frame for _, _, frame in chunks]), self._end)
         except OSError as error:
             raise files.cannot_write(data(self._layout, self.name), error) from error
         places = []

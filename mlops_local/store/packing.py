@@ -29,6 +29,8 @@ WHOLE = 152 << 10
 """A file up to this long is one chunk."""
 _MANY = 512
 """Small files that one thread presses at a time."""
+_QUEUE = 3
+"""Batches that may wait for a thread: while one is pressed on the reading thread, the others do not run out of work."""
 _TRIES = 3
 _TELLING = 1 << 10
 """Of a chunk shorter than this nothing follows for others: next to nothing gets smaller."""
@@ -347,13 +349,13 @@ class Writer:
 
     def _send(self, pieces: list[_Piece], buffer: bytearray | None) -> None:
         """Press some chunks on another thread, or on this one while those have enough to do."""
-        if sum(not coming.done() for coming, _ in self._flying) <= self._workers:
+        if sum(not coming.done() for coming, _ in self._flying) <= self._workers + _QUEUE:
             coming: _Coming = self._pool.submit(self._press, pieces)
         else:
             coming = Future()
             coming.set_result(self._press(pieces))
         self._flying.append((coming, buffer))
-        while self._flying and (len(self._flying) > 2 * self._workers + 2 or self._flying[0][0].done()):
+        while self._flying and (len(self._flying) > 2 * (self._workers + _QUEUE) + 2 or self._flying[0][0].done()):
             self._drain()
 
     def _press(self, pieces: list[_Piece]) -> list[_Pressed]:

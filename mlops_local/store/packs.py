@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 import blake3
 
 from mlops_local.domain.errors import DataError, IntegrityError
-from mlops_local.store import framing, objects, packfiles
+from mlops_local.store import files, framing, objects, packfiles
 from mlops_local.store.layout import Layout
 from mlops_local.store.packfiles import Chunk, Kept, Stretch
 
@@ -249,8 +249,14 @@ def restore(
         descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
         try:
             hasher = blake3.blake3()
+            turn = threading.Lock()  # the system lets one write to a file at a time; who waits there keeps a core busy
+
+            def write(piece: memoryview, at: int) -> None:
+                with turn:
+                    files.write_at(descriptor, piece, at)
+
             # Closed before the descriptor is: no thread may write to it any more.
-            with closing(_pieces(layout, hash, lambda piece, at: _put(descriptor, piece, at))) as pieces:
+            with closing(_pieces(layout, hash, write)) as pieces:
                 for piece in pieces:
                     hasher.update(piece)
             _prove(hasher, hash)
@@ -380,9 +386,3 @@ def _unpacked(layout: Layout, group: Sequence[Chunk], buffer: bytearray, *, at: 
         ) from error
     put(piece, at)
     return buffer, piece
-
-
-def _put(descriptor: int, piece: memoryview, at: int) -> None:
-    while piece:
-        done = os.pwrite(descriptor, piece, at)
-        piece, at = piece[done:], at + done

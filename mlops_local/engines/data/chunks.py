@@ -46,9 +46,8 @@ def _length(data: memoryview) -> int:
 
     count = (MOST - LEAST) // _WORD
     # Row k: the words that end at LEAST + k, LEAST + k + 8, ...
-    hashes = np.empty((_WORD, count), np.uint64)
-    hashes[...] = np.ndarray((_WORD, count), "<u8", data, LEAST - _WORD, (1, _WORD))
-    hashes *= np.uint64(_MULTIPLIER)
+    words = np.ndarray((_WORD, count), "<u8", data, LEAST - _WORD, (1, _WORD))
+    hashes = np.multiply(words, np.uint64(_MULTIPLIER), out=np.empty((_WORD, count), np.uint64))
     largest = hashes.max(axis=1)
     best = largest.max()
     rows = np.flatnonzero(largest == best)
