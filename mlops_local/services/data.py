@@ -96,7 +96,7 @@ def snapshot(
     if before is not None and (made.id, made.kept) == (before.id, before.kept):
         emit(Progress("snapshot", f"{remarks.line(before)}: unchanged", data=remarks.facts(before, new=False)))
         return before
-    for event in remarks.noted(source, before, made, fully(project, source.name)):
+    for event in remarks.noted(source, before, made, fully(project, source.name), project.root):
         emit(event)
     journal(project, made, run)
     cache.save_snapshot(project.layout, made)

@@ -32,7 +32,7 @@ from mlops_local.engines.pipeline import fingerprint as fingerprints
 from mlops_local.engines.pipeline.plan import changes
 from mlops_local.engines.pipeline.runner import Workers
 from mlops_local.engines.pipeline.schedule import Machine, Place, Schedule, beyond
-from mlops_local.services import environment, leases, perfile
+from mlops_local.services import environment, leases, perfile, strays
 from mlops_local.services.inputs import Inputs
 from mlops_local.services.keeping import Keeping, Record
 from mlops_local.services.perfile import PerFile
@@ -323,7 +323,8 @@ class Execution:
         told = [] if one else [other.message for other in self.failed.values()]
         left = [f"not run, for what they need failed: {', '.join(self.not_run)}"] if self.not_run else []
         traces = [trace for other in self.failed.values() if (trace := getattr(other, "traceback", ""))]
-        hint = error.hint if one else f"their output: mlops logs {short_id(self.id)}"
+        hints = {other.hint for other in self.failed.values()}
+        hint = error.hint if len(hints) == 1 else f"their output: mlops logs {short_id(self.id)}"
         return StepFailed(text, hint=hint, traceback="\n".join(traces), problems=[text, *told, *left])
 
     # A step's own thread
@@ -457,9 +458,10 @@ class Execution:
 
     def _failure(self, job: StepJob, outcome: StepOutcome) -> StepFailed:
         tried = f" (attempt {outcome.attempts} of {outcome.attempts})" if outcome.attempts > 1 else ""
+        hints = strays.below(self.project, self.snapshots, job, outcome), outcome.hint
         return StepFailed(
             f"step {job.step.name} failed{tried}: {outcome.error}",
-            hint=outcome.hint or self.keeping.look_at(job),
+            hint="\n      ".join(filter(None, hints)) or self.keeping.look_at(job),
             traceback=outcome.traceback,
         )
 

@@ -1,22 +1,26 @@
-"""What is said of a snapshot that was taken: what it holds, what changed, and what nobody would expect. Pure."""
+"""What is said of a snapshot that was taken: what it holds, what changed, and what nobody would expect.
+
+Reads a file only to find the value that made text of a column.
+"""
 
 from __future__ import annotations
 
 import operator
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from mlops_local.domain.assets import Snapshot
 from mlops_local.domain.graph import Source
 from mlops_local.domain.progress import Progress
-from mlops_local.engines.data import refusal
+from mlops_local.engines.data import refusal, strays
 from mlops_local.services.transfer import size
 
 UNPACK = 'tables are Parquet, CSV, TSV, JSON lines and Arrow: unpack or convert it, or say kind="files" where a file is meant'
 _FEW = 5
 
 
-def noted(source: Source, before: Snapshot | None, made: Snapshot, fully: str) -> Iterator[Progress]:
+def noted(source: Source, before: Snapshot | None, made: Snapshot, fully: str, root: Path) -> Iterator[Progress]:
     """What is to be known of a new snapshot before it is used.
 
     Args:
@@ -24,20 +28,21 @@ def noted(source: Source, before: Snapshot | None, made: Snapshot, fully: str) -
         before: the one before, if there is one.
         made: the snapshot.
         fully: how to ask for its bytes to be kept.
+        root: the folder its files are relative to.
     """
     data = facts(made, new=True)
     if made.kept == "reference" and not source.store:
         held = size(made.bytes)
         said = f"source {made.source} is {held}: kept by reference (hashes, not copies); its bytes would take up to {held}"
         yield Progress("note", f"{said}: {fully}", data=data)
-    if before is not None and (turned := _turned(source, before, made)):
+    if before is not None and (turned := _turned(source, before, made, root)):
         said = f"source {made.source}: not as in {before.short}: {turned}"
         yield Progress("warning", f"{said}; schema={{…}} in its declaration says what a column is", data=data)
     if plain := no_table(source, made):
         yield Progress("warning", f"source {made.source}: {plain}: kept as a file, without rows; {UNPACK}", data=data)
 
 
-def _turned(source: Source, before: Snapshot, made: Snapshot) -> str:
+def _turned(source: Source, before: Snapshot, made: Snapshot, root: Path) -> str:
     """Say which columns are of another type or gone, where the declaration did not ask for it: the files' values did."""
     if source.kind != "table" or made.rows == 0 or before.rows == 0 or before.read_as != made.read_as:
         return ""
@@ -47,6 +52,9 @@ def _turned(source: Source, before: Snapshot, made: Snapshot) -> str:
     other = before.listed.contents
     fresh = [path for path, hash in made.listed.contents.items() if other.get(path) != hash]
     told = ", ".join(said[:_FEW]) + (f" and {len(said) - _FEW} more" if len(said) > _FEW else "")
+    text = [name for name, kind in was.items() if now.get(name) == "String" and kind != "String"]
+    if text and (odd := strays.find({path: root / path for path in made.listed.paths}, text)):
+        return f"{told}; {'; '.join(item.told(hidden=item.column in source.private) for item in odd)}"
     return f"{told}, with {fresh[0]}" if said and len(fresh) == 1 else told
 
 

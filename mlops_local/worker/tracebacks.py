@@ -13,6 +13,8 @@ LONGEST = 8000
 """Characters of a traceback that are kept: an error's text may be any size."""
 LONGEST_SENTENCE = 1000
 _MACHINERY = ("<frozen importlib", importlib.__file__)
+_POLARS = f"{os.sep}site-packages{os.sep}polars{os.sep}"
+"""Its frames in Python only hand a query on to what runs it."""
 OURS = str(Path(mlops_local.__file__).resolve().parent) + os.sep
 
 
@@ -29,6 +31,8 @@ def sentence(error: BaseException) -> str:
         text = str(error)
     except Exception:  # noqa: BLE001 - the user's own __str__
         text = "(its text cannot be had)"
+    if type(error).__module__.startswith("polars."):
+        text = text.partition("\n\n")[0]  # then comes the plan of the query, which the traceback has
     return bounded(f"{type(error).__name__}: {text}".strip().removesuffix(":"), LONGEST_SENTENCE)
 
 
@@ -52,7 +56,7 @@ def place(error: BaseException, root: Path) -> str:
 def _cut(shown: traceback.TracebackException, prefix: str) -> None:
     frames = []
     for frame in shown.stack:
-        if frame.filename.startswith((OURS, *_MACHINERY)):
+        if frame.filename.startswith((OURS, *_MACHINERY)) or _POLARS in frame.filename:
             continue
         if frame.filename.startswith(prefix):
             frame.filename = frame.filename.removeprefix(prefix)

@@ -349,7 +349,7 @@ def test_a_picture_that_changes_while_it_is_looked_into_is_an_error(project: Pro
 
 
 def test_a_column_that_turned_into_another_type_is_said(project: Project) -> None:
-    """A word among numbers makes a column of words in every file: said, with the file; not where types were declared."""
+    """A word among numbers makes a column of words in every file: said, with its line; not where types were declared."""
     said: list[str] = []
 
     def warned(source: Source, lines: str) -> str:
@@ -360,5 +360,10 @@ def test_a_column_that_turned_into_another_type_is_said(project: Project) -> Non
 
     assert warned(SOURCE, "3,50,0\n") == ""
     turned = warned(SOURCE, "3,old,0\n")
-    assert "age is String and was Int64, with data/people-2.csv; schema={…}" in turned
+    word = "data/people-2.csv, line 2: 'old' in column age, where 2 of 3 values are numbers"
+    assert f"age is String and was Int64; {word}; schema={{…}}" in turned
+    assert warned(SOURCE, "3,50,0\n").endswith(
+        "age is Int64 and was String, with data/people-2.csv; schema={…} in its declaration says what a column is"
+    )
+    assert "line 2: a value in column age," in warned(replace(SOURCE, private=("age",)), "3,old,0\n")
     assert warned(replace(SOURCE, schema={"age": "String"}), "3,older,0\n") == ""

@@ -105,12 +105,12 @@ def _csv(file: Path, place: str, delimiter: str, kinds: Mapping[str, Any], error
         return DataError(f"{place}: {first(error)}", hint=_MEND)
     said, column = found[1], found[2]
     value = said[1:-1].replace('""', '"') if len(said) > 1 and said[0] == said[-1] == '"' else said
-    line = _csv_line(file, delimiter, int(found[3]) - 1, value)
+    line = csv_line(file, delimiter, int(found[3]) - 1, value)
     return _misfit(place, line, value, column, kinds.get(column))
 
 
-def _csv_line(file: Path, delimiter: str, index: int, value: str) -> int:
-    """Where a column first has a value, as an editor counts lines; 0 where that is not found."""
+def csv_line(file: Path, delimiter: str, index: int, value: str) -> int:
+    """Return where a column first has a value, as an editor counts lines; 0 where that is not found."""
     with text.fields_of_any_length(), file.open(encoding="utf-8", errors="replace", newline="") as opened:
         reader = csv.reader(opened, delimiter=delimiter)
         next(reader, None)
@@ -122,10 +122,24 @@ def _csv_line(file: Path, delimiter: str, index: int, value: str) -> int:
     return 0
 
 
+def brief(value: str) -> str:
+    """A value as messages have room for it."""
+    return value if len(value) <= _LONGEST else value[: _LONGEST - 1] + "…"
+
+
+def rows(file: Path) -> Iterator[tuple[int, Any]]:
+    """The lines of a file of JSON lines, numbered from 1, up to the first that is none."""
+    try:
+        for number, line in _numbered(file):
+            yield number, json.loads(line)
+    except (ValueError, RecursionError):
+        return
+
+
 def _misfit(place: str, line: int, value: str, column: str, kind: Any) -> DataError:
     """A value that its column's type, told from the first rows or declared, does not hold."""
     where = f"{place}, line {line}" if line else place
-    shown = value if len(value) <= _LONGEST else value[: _LONGEST - 1] + "…"
+    shown = brief(value)
     be = f", which is read as {str(kind).partition('(')[0]}" if kind is not None else ""
     return DataError(
         f"{where}: {shown!r} in column {column}{be}",
