@@ -145,6 +145,8 @@ class Rows:
                 text(line.get("packages") or {}),
             )
         )
+        read = line.get("snapshots") or {}  # what it was given: no word on what the source's files are at that time
+        self.tables["snapshot_seen"] += [(id, clean(source), line["run"], time, number) for source, id in read.items()]
 
     def run_ended(self, journal: str, line: Mapping[str, Any], time: datetime, number: int) -> None:
         """A run ended by itself."""

@@ -146,6 +146,11 @@ def _leaks(db: Db) -> None:
     db.execute(f"CREATE OR REPLACE VIEW main.finding AS {views.VIEWS['finding']}")
 
 
+def _given(db: Db) -> None:
+    """Snapshots that a run was given are not what is newest."""
+    db.execute(f"CREATE OR REPLACE VIEW main.snapshot AS {views.VIEWS['snapshot']}")
+
+
 MIGRATIONS: tuple[tuple[str, Callable[[Db], None]], ...] = (
     ("first tables", _first),
     ("a run's interpreter and packages", _interpreters),
@@ -155,6 +160,7 @@ MIGRATIONS: tuple[tuple[str, Callable[[Db], None]], ...] = (
     ("resumed runs", _resumed),
     ("findings of checks and names of snapshots", _findings),
     ("findings on models", _leaks),
+    ("snapshots that runs were given", _given),
 )
 """Name and function; a migration's number is its place, from 1."""
 

@@ -129,7 +129,7 @@ def restore_cache(store: Store) -> None:
             "SELECT result FROM store.step_end WHERE state IN ('done', 'reused') AND result IS NOT NULL ORDER BY time, n"
         ).fetchall()
         seen = db.execute(
-            "SELECT s.source, max_by(s.id, (seen.time, seen.n)) FROM store.snapshot s "
+            "SELECT s.source, max_by(s.id, (seen.run = '', seen.time, seen.n)) FROM store.snapshot s "
             "JOIN store.snapshot_seen seen USING (source, id) GROUP BY s.source"
         ).fetchall()
         snapshots = [found for source, identity in seen for found in history.snapshots(db, source) if found.id == identity]

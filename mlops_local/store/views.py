@@ -59,7 +59,8 @@ VIEWS: dict[str, str] = {
     "snapshot": """
         SELECT s.id, s.source, s.rows, s.bytes, seen.first AS created, seen.last AS seen, coalesce(s.kept, 'full') AS kept
         FROM store.snapshot s
-        JOIN (SELECT id, source, min(time) AS first, max(time) AS last FROM store.snapshot_seen GROUP BY ALL) seen
+        JOIN (SELECT id, source, min(time) AS first, coalesce(max(time) FILTER (run = ''), max(time)) AS last
+            FROM store.snapshot_seen GROUP BY ALL) seen
             ON seen.id = s.id AND seen.source = s.source
         WHERE s.id NOT IN (SELECT subject FROM store.deleted)""",
     "snapshot_file": """

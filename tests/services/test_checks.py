@@ -17,7 +17,7 @@ from mlops_local.domain.checks import Finding
 from mlops_local.domain.errors import ConfigError, DataError
 from mlops_local.domain.graph import Source
 from mlops_local.domain.progress import Progress
-from mlops_local.services import checks, data, init, sql, train
+from mlops_local.services import checks, data, history, init, sql, train
 from mlops_local.services.project import Project, find
 from mlops_local.store import cache, projection
 
@@ -176,7 +176,9 @@ def test_a_training_does_not_begin_on_broken_data(project: Project) -> None:
     (project.root / "mlops.toml").write_text('[project]\nname = "p"\n' + suggested)
     passed = runner.invoke(cli, [*root, "data", "check"])
     assert passed.exit_code == 0 and "ok       people: every rule holds" in passed.output
-    assert train.train(find(project.root)).ran == ("count",)
+    done = train.train(find(project.root))
+    assert done.ran == ("count",)
+    assert list(history.detail(project, done.run).snapshots) == ["people"]  # also where it was there before
 
 
 def test_declared_types_make_another_snapshot(project: Project) -> None:

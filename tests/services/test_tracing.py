@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import closing
 from pathlib import Path
 
 import polars as pl
@@ -10,14 +11,16 @@ import pytest
 from click.testing import CliRunner
 
 from mlops_local.cli.main import cli
+from mlops_local.domain import events
 from mlops_local.domain.assets import FileEntry, Snapshot
 from mlops_local.domain.errors import UsageError
 from mlops_local.domain.graph import Source
 from mlops_local.domain.plan import Output, StepResult
 from mlops_local.engines.models import rows as naming
-from mlops_local.services import card, data, datalog, impact, init, lineage, planning, references, sql
+from mlops_local.services import card, data, datalog, history, impact, init, lineage, planning, references, sql
 from mlops_local.services.project import Project, find
-from mlops_local.store import cache, objects
+from mlops_local.store import cache, objects, projection
+from mlops_local.store.journal import Journal
 from tests.services.conftest import Story
 
 PEOPLE = Source("people", "data/*.csv", key=("id",), private=("name",))
@@ -153,6 +156,22 @@ def test_lineage_goes_both_ways(story: Story) -> None:
     assert [(step.kind, step.name) for step in back.sources] == [("run", "calm-otter"), ("snapshot", "rows aaaaaaaa")]
     shown = CliRunner().invoke(cli, ["-C", str(story.project.root), "lineage", "delay@1"]).stdout
     assert "version delay@1  new, auc 0.7\n\nmade from\n  run calm-otter" in shown
+
+
+def test_what_a_run_was_given_leads_to_it_and_is_not_the_newest(project: Project) -> None:
+    """A run that read a snapshot that was there before is what came of it; the files' newest snapshot stays the newest."""
+    before, newest = (references.snapshot(project, name).id for name in ("people@~1", "people"))
+    with closing(Journal.open(project.layout.journal)) as journal:
+        journal.state(events.RUN_STARTED, run="ab" * 16, name="amber-fox", kind="train", snapshots={"people": before})
+        journal.state(events.RUN_ENDED, run="ab" * 16, state="done", seconds=1.0)
+    assert [(item.kind, item.name) for item in lineage.lineage(project, "people@~1").results] == [("run", "amber-fox")]
+    assert history.detail(project, "ab" * 16).snapshots == {"people": before}
+    for _ in range(2):
+        assert references.snapshot(project, "people").id == newest
+        projection.rebuild(project.store)
+        projection.restore_cache(project.store)
+        held = cache.snapshot(project.layout, "people")
+        assert held is not None and held.id == newest
 
 
 def test_impact_counts_the_rows_each_version_saw(story: Story) -> None:
