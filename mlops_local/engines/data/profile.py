@@ -31,6 +31,8 @@ FORMS = {
 """Suffix -> how a table is read, as the worker does; anything else has no rows."""
 SCHEMA_ROWS = 10_000
 """Rows of text from which column types are taken, as the worker does."""
+_EARLY_ROWS = 100
+"""Rows that settle which columns hold words."""
 BATCH = 100_000
 """Rows looked at together: 5 million rows of 12 columns stay under 400 MB, a CSV of 40 columns under 500."""
 
@@ -223,7 +225,8 @@ def types(files: Mapping[str, Path], label: str, schema: Mapping[str, str] | Non
 
     try:
         wanted = {column: getattr(pl, kind) for column, kind in (schema or {}).items()}
-        return dict(opened(next(iter(files)), list(files.values()), wanted).collect_schema())
+        first, every = next(iter(files)), list(files.values())
+        return _csv_types(first, every, wanted) if form(first) == "csv" else dict(opened(first, every, wanted).collect_schema())
     except pl.exceptions.PolarsError as error:
         raise DataError(f"{label}: its files do not fit together: {refusal.first(error)}", hint=_FIT) from error
 
@@ -284,18 +287,45 @@ def opened(name: str, files: Sequence[Path], kinds: Mapping[str, Any] | None = N
             separator = text.separator(Path(name))
             return pl.scan_csv(list(files), glob=False, separator=separator, try_parse_dates=times, schema=dict(kinds))
         case "csv":
-            return pl.scan_csv(
-                list(files),
-                glob=False,
-                separator=text.separator(Path(name)),
-                try_parse_dates=True,
-                infer_schema_length=SCHEMA_ROWS,
-                schema_overrides=dict(kinds) if kinds else None,
-            )
+            return _told_csv(name, files, kinds)
         case "lines":
             return lines.scan(files, kinds, every=every)
         case _:
             return pl.scan_ipc(list(files), glob=False)
+
+
+def _told_csv(
+    name: str, files: Sequence[Path], kinds: Mapping[str, Any] | None, *, rows: int = SCHEMA_ROWS, times: bool = True
+) -> pl.LazyFrame:
+    """Text whose types are told from its first rows."""
+    import polars as pl  # noqa: PLC0415  (as in `scan`)
+
+    return pl.scan_csv(
+        list(files),
+        glob=False,
+        separator=text.separator(Path(name)),
+        try_parse_dates=times,
+        infer_schema_length=rows,
+        schema_overrides=dict(kinds) if kinds else None,
+    )
+
+
+def _csv_types(name: str, files: Sequence[Path], kinds: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """The types of text, as `opened` tells them.
+
+    Of each word all ways to write a time are tried: of six columns 0.5 s. A column with one word in it is text whatever else
+    there is, so a few rows settle it.
+    """
+    import polars as pl  # noqa: PLC0415  (as in `scan`)
+
+    plain = dict(_told_csv(name, files, kinds, times=False).collect_schema())
+    words = [column for column, kind in plain.items() if kind == pl.String]
+    if words:
+        early = _told_csv(name, files[:1], kinds, rows=_EARLY_ROWS).collect_schema()
+        there = text.filled(files[0], text.separator(Path(name)), _EARLY_ROWS // 2)
+        if any(early.get(column) != pl.String or column not in there for column in words):
+            return dict(_told_csv(name, files, kinds).collect_schema())
+    return plain
 
 
 def values(root: Path, path: str, column: str, *, most: int = 21) -> tuple[dict[Any, int], float]:
@@ -354,7 +384,7 @@ def _schema(path: str, file: Path, label: str) -> dict[str, Any]:
     elif not file.stat().st_size:
         raise refusal.empty(f"{label}: {path}")
     try:
-        return dict(opened(path, [file]).collect_schema())
+        return _csv_types(path, [file]) if form(path) == "csv" else dict(opened(path, [file]).collect_schema())
     except (pl.exceptions.PolarsError, OSError) as error:
         raise _refused(path, file, label, {}, error) from error
 

@@ -9,6 +9,7 @@ import csv
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 
 from mlops_local.domain.errors import DataError
@@ -114,6 +115,18 @@ def header(file: Path, place: str, delimiter: str) -> list[str]:
     if double is not None:
         raise DataError(f"{place}, line 1: two columns are called {double!r}", hint="rename one of them")
     return [name.removeprefix("﻿") for name in names]
+
+
+def filled(file: Path, delimiter: str, rows: int) -> set[str]:
+    """Return the columns that have a value in one of the first rows of a CSV file; none where those cannot be read."""
+    try:
+        with fields_of_any_length(), file.open(encoding="utf-8-sig", newline="") as text:
+            reader = csv.reader(text, delimiter=delimiter)
+            names = next(reader, [])
+            held = [dict(zip(names, values, strict=False)) for values in islice(reader, rows)]
+    except (csv.Error, UnicodeDecodeError):
+        return set()
+    return {name for row in held for name, value in row.items() if value}
 
 
 def _check_lines(file: Path, width: int, place: str, delimiter: str) -> None:
