@@ -38,6 +38,8 @@ def noted(source: Source, before: Snapshot | None, made: Snapshot, fully: str, r
     if before is not None and (turned := _turned(source, before, made, root)):
         said = f"source {made.source}: not as in {before.short}: {turned}"
         yield Progress("warning", f"{said}; schema={{…}} in its declaration says what a column is", data=data)
+    if apart := _parted(made):
+        yield Progress("warning", f"source {made.source}: {apart}", data=data)
     if plain := no_table(source, made):
         yield Progress("warning", f"source {made.source}: {plain}: kept as a file, without rows; {UNPACK}", data=data)
 
@@ -56,6 +58,15 @@ def _turned(source: Source, before: Snapshot, made: Snapshot, root: Path) -> str
     if text and (odd := strays.find({path: root / path for path in made.listed.paths}, text)):
         return f"{told}; {'; '.join(item.told(hidden=item.column in source.private) for item in odd)}"
     return f"{told}, with {fresh[0]}" if said and len(fresh) == 1 else told
+
+
+def _parted(made: Snapshot) -> str:
+    """Say where the values of a text table are probably parted by something else than it is read by; empty elsewhere."""
+    path = made.files[0].path if made.listed.rows is not None and len(made.columns) == 1 else ""
+    name = made.columns[0].name if path.lower().endswith((".csv", ".tsv")) else ""
+    if not any(sign in name for sign in ";|\t,"):
+        return ""
+    return f"the only column of {path} is called {name!r}: values are parted by commas in .csv and by tabs in .tsv files"
 
 
 def no_table(source: Source, held: Snapshot) -> str:

@@ -222,6 +222,8 @@ def _refused(error: duckdb.Error) -> UsageError:
     place = "".join(f"\n       {line}" for line in rest.splitlines()) if rest.startswith("LINE") else ""
     if "disabled by configuration" in message or "disabled through configuration" in message:
         return UsageError(_TABLES_ONLY, hint=_SEE)
+    if "out of range in timestamp conversion" in message:
+        return UsageError("a date beyond the year 9999 cannot be shown as one", hint="cast it, as in day::VARCHAR")
     if isinstance(error, duckdb.OutOfMemoryException):
         return UsageError(
             f"the query needs more than {MEMORY_MIB} MiB of memory and {SPILL} of disk", hint="ask for less at once"

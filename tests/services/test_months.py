@@ -111,6 +111,16 @@ def test_what_is_no_table_is_said_to_be_none(project: Project) -> None:
         data.snapshot(project, Source("packed", "a.csv.gz", key=("id",)))
 
 
+def test_values_that_are_parted_by_something_else_are_said(project: Project) -> None:
+    """A CSV of one column that is called like several is kept as it reads, with a warning; one that is called so is not."""
+    said: list[Progress] = []
+    for name, text in {"semi.csv": "a;b\n1;2\n", "one.csv": "a b\n1\n", "two.csv": "a;b,c\n1,2\n"}.items():
+        (project.root / name).write_text(text)
+        data.snapshot(project, Source(name[:-4], name), emit=said.append)
+    (warning,) = (item.text for item in said if item.kind == "warning")
+    assert warning.startswith("source semi: the only column of semi.csv is called 'a;b': values are parted by commas")
+
+
 def test_a_table_with_no_row_is_one(project: Project) -> None:
     """A header alone is a table of no rows, which can be compared with one that has some."""
     (project.root / "empty.csv").write_text("id,x\n")

@@ -74,7 +74,7 @@ def rows(
         raise _not_unique(db, tables)
     if to is not None:
         _write(db, found, to, common)
-    shown = _samples(db, found, casts, tables.key, samples)
+    shown = _readable(db, found, casts, tables.key, samples)
     return RowChanges(counts[0], counts[1], found.added, found.removed, found.changed, found.cells, shown)
 
 
@@ -143,6 +143,20 @@ def _not_unique(db: duckdb.DuckDBPyConnection, tables: Tables) -> DataError:
         f"the key ({', '.join(key)}) {said}",
         hint="give the columns that identify a row with --key, or --no-key to compare rows as wholes",
     )
+
+
+def _readable(
+    db: duckdb.DuckDBPyConnection, differing: Differing, casts: Mapping[str, str], key: Sequence[str], most: int
+) -> tuple[RowSample, ...]:
+    """Samples as Python's values. Raises DataError where it has no such value, as a date beyond the year 9999."""
+    import duckdb  # noqa: PLC0415  (loaded: there is a connection)
+
+    try:
+        return _samples(db, differing, casts, key, most)
+    except duckdb.ConversionException as error:
+        raise DataError(
+            f"the rows that differ cannot be shown: {str(error).splitlines()[0]}", hint="--stat counts them and shows none"
+        ) from error
 
 
 def _samples(

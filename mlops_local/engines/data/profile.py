@@ -142,6 +142,8 @@ def _sketches(
     _same_columns({path: {**held, **apart} for path, held in schemas.items()}, label)
     kinds = (seen or _typed(schemas[first])) if len(files) == 1 and not schema else {}
     kinds = kinds or types(files, label, schema)
+    if not kinds:
+        raise DataError(f"{label}: {first} has no column", hint="write it again, or move it out of the pattern")
     found = {}
     for path, file in files.items():
         made = _kept(before[path], kinds)

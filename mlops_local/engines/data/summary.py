@@ -12,6 +12,10 @@ TOP = 10
 _SHOWN = 60
 """Longest value kept, in characters."""
 _A_SECOND = {"ms": 1e3, "us": 1e6, "ns": 1e9}
+_YEAR_1, _YEAR_9999 = -719_162 + 1, 2_932_896 - 1
+"""Days since 1970 between which Python has dates, one less at either end for the sake of time zones."""
+_DAYS = 999_999_998
+"""Of the longest duration that Python has."""
 
 
 class Plain(NamedTuple):
@@ -70,11 +74,23 @@ def shown(value: Any, kind: Any) -> str:
     if value is None:
         return ""
     if kind.is_temporal():
-        import polars as pl  # noqa: PLC0415  (loaded where rows are read)
-
-        value = pl.Series([value]).cast(pl.Int32 if kind == pl.Date else pl.Int64).cast(kind).item()
+        value = _moment(value, kind)
     text = value.isoformat() if hasattr(value, "isoformat") else str(value)
     return text if len(text) <= _SHOWN else text[: _SHOWN - 1] + "…"
+
+
+def _moment(value: int, kind: Any) -> Any:
+    """What a physical value stands for, as Python has it; text where Python has no such date: polars panics there."""
+    import polars as pl  # noqa: PLC0415  (loaded where rows are read)
+
+    days = value if kind == pl.Date else value / _A_SECOND[getattr(kind, "time_unit", "ns")] / 86400
+    if kind.base_type() == pl.Duration and abs(days) > _DAYS:
+        return f"{value} {kind.time_unit}"
+    if kind.base_type() in (pl.Date, pl.Datetime) and not _YEAR_1 <= days <= _YEAR_9999:
+        import numpy as np  # noqa: PLC0415  (60 ms, and only for such a value)
+
+        return str(np.datetime64(value, "D" if kind == pl.Date else kind.time_unit))
+    return pl.Series([value]).cast(pl.Int32 if kind == pl.Date else pl.Int64).cast(kind).item()
 
 
 def _spread(sketch: Sketch, kind: Any) -> tuple[float | None, float | None, tuple[int, ...], tuple[float, ...]]:

@@ -100,6 +100,7 @@ def header(file: Path, place: str, delimiter: str) -> list[str]:
     try:
         with file.open(encoding="utf-8", newline="") as text:
             names = next(csv.reader(text, delimiter=delimiter), [])
+            ends = text.newlines
     except csv.Error as error:
         raise DataError(f"{place}, line 1: {error}", hint="its first line must name the columns") from error
     except UnicodeDecodeError as error:
@@ -111,6 +112,10 @@ def header(file: Path, place: str, delimiter: str) -> list[str]:
         raise not_utf8(file, place) from error
     if not any(names):
         raise DataError(f"{place}: the file is empty", hint="its first line must name the columns")
+    if ends == "\r":  # polars would see one line
+        raise DataError(
+            f"{place}: its lines end in carriage returns alone", hint="convert it: tr '\\r' '\\n' < FILE > table.csv"
+        )
     double = next((name for name in names if names.count(name) > 1), None)
     if double is not None:
         raise DataError(f"{place}, line 1: two columns are called {double!r}", hint="rename one of them")

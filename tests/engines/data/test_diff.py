@@ -112,6 +112,16 @@ def test_changed_cells_are_counted_by_column(tmp_path: Path) -> None:
     ]
 
 
+def test_rows_that_cannot_be_shown_are_counted(tmp_path: Path) -> None:
+    """A date beyond what Python has is an error only where the row is to be shown."""
+    far = pl.select(d=pl.Series([2**31 - 1], dtype=pl.Int32).cast(pl.Date))
+    with pytest.raises(DataError, match=r"the rows that differ cannot be shown") as caught:
+        _compare(tmp_path, far.clear(), far)
+    assert "--stat" in caught.value.hint
+    with relations.connect(tmp_path) as db:
+        assert diff.rows(db, diff.Tables([tmp_path / "before.parquet"], [tmp_path / "after.parquet"]), samples=0).added == 1
+
+
 def test_a_key_that_names_several_rows_is_said(tmp_path: Path) -> None:
     """Where rows differ and the key does not tell them apart, the side, a value and the ways out are named."""
     before = _frame([(1, ("a", 1.0, None)), (2, ("b", 1.0, None))])

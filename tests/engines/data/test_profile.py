@@ -94,6 +94,16 @@ def test_two_columns_of_one_name_are_refused(tmp_path: Path) -> None:
     assert "line 1: two columns are called 'a'" in _error(tmp_path, _csv(tmp_path, "a.csv", "a,a\n1,2\n")).message
 
 
+def test_a_table_without_lines_or_columns_is_refused(tmp_path: Path) -> None:
+    """Text whose lines end in carriage returns alone would be a header and no row; a Parquet file may have no column."""
+    (tmp_path / "old.csv").write_bytes(b"a,b\r1,2\r")
+    assert "its lines end in carriage returns alone" in _error(tmp_path, "old.csv").message
+    _csv(tmp_path, "quoted.csv", '"a\r",b\n1,2\n')
+    assert profile.read(tmp_path, ["quoted.csv"], source="s")[0] == {"quoted.csv": 1}
+    pl.DataFrame().write_parquet(tmp_path / "none.parquet")
+    assert "none.parquet has no column" in _error(tmp_path, "none.parquet").message
+
+
 def test_text_in_another_encoding_is_said(tmp_path: Path) -> None:
     """A CSV that is not UTF-8 is refused with the command that mends it."""
     (tmp_path / "a.csv").write_bytes(b"name\nM\xfcller\n")
