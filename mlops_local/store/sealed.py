@@ -223,7 +223,7 @@ def _refused(error: duckdb.Error) -> UsageError:
     if "disabled by configuration" in message or "disabled through configuration" in message:
         return UsageError(_TABLES_ONLY, hint=_SEE)
     if "out of range in timestamp conversion" in message:
-        return UsageError("a date beyond the year 9999 cannot be shown as one", hint="cast it, as in day::VARCHAR")
+        return UsageError("a time is too far away to be told", hint="leave the column out, or give its epoch_us()")
     if isinstance(error, duckdb.OutOfMemoryException):
         return UsageError(
             f"the query needs more than {MEMORY_MIB} MiB of memory and {SPILL} of disk", hint="ask for less at once"

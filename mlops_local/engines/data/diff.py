@@ -148,7 +148,7 @@ def _not_unique(db: duckdb.DuckDBPyConnection, tables: Tables) -> DataError:
 def _readable(
     db: duckdb.DuckDBPyConnection, differing: Differing, casts: Mapping[str, str], key: Sequence[str], most: int
 ) -> tuple[RowSample, ...]:
-    """Samples as Python's values. Raises DataError where it has no such value, as a date beyond the year 9999."""
+    """Samples as Python's values. Raises DataError where one cannot be told, as a time 290,000 years ago."""
     import duckdb  # noqa: PLC0415  (loaded: there is a connection)
 
     try:

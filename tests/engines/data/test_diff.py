@@ -113,8 +113,8 @@ def test_changed_cells_are_counted_by_column(tmp_path: Path) -> None:
 
 
 def test_rows_that_cannot_be_shown_are_counted(tmp_path: Path) -> None:
-    """A date beyond what Python has is an error only where the row is to be shown."""
-    far = pl.select(d=pl.Series([2**31 - 1], dtype=pl.Int32).cast(pl.Date))
+    """A time beyond what can be told is an error only where the row is to be shown."""
+    far = pl.select(t=pl.Series([-(2**63) + 5], dtype=pl.Int64).cast(pl.Datetime("us")))
     with pytest.raises(DataError, match=r"the rows that differ cannot be shown") as caught:
         _compare(tmp_path, far.clear(), far)
     assert "--stat" in caught.value.hint
