@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -173,10 +174,15 @@ def _by_column(read: Callable[[Any], Any]) -> Callable[[str, Any], list[Check]]:
 
 def _range(value: Any) -> tuple[Any, Any]:
     if isinstance(value, Mapping) and value and set(value) <= {"min", "max"}:
-        return value.get("min"), value.get("max")
-    if isinstance(value, list) and len(value) == 2:
-        return value[0], value[1]
-    raise _Wrong(f"expected [least, most] or {{min = …}} or {{max = …}}, got {value!r}")
+        low, high = value.get("min"), value.get("max")
+    elif isinstance(value, list) and len(value) == 2:
+        low, high = value
+    else:
+        raise _Wrong(f"expected [least, most] or {{min = …}} or {{max = …}}, got {value!r}")
+    with suppress(TypeError):  # bounds of two types: what the column says of them is for the check to find out
+        if low is not None and high is not None and low > high:
+            raise _Wrong(f"{low} is more than {high}: no value lies between")
+    return low, high
 
 
 def _count(kind: str, value: Any) -> list[Check]:

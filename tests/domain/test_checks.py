@@ -60,6 +60,8 @@ def test_every_kind_of_rule_is_read() -> None:
         ('notnull = ["a"]', "data.flights.checks.notnull: no such check, did you mean 'not_null'?"),
         ("not_null = 3", "data.flights.checks.not_null: expected names of columns, got 3"),
         ("range = [0, 1]", "data.flights.checks.range: expected a table of columns, as in [… .range], got [0, 1]"),
+        ("range.a = [5, 1]", "data.flights.checks.range: 5 is more than 1: no value lies between"),
+        ("row_count = { min = 3, max = 2 }", "data.flights.checks.row_count: 3 is more than 2: no value lies between"),
         ("range.a = [0]", "data.flights.checks.range: expected [least, most] or {min = …} or {max = …}, got [0]"),
         ('freshness = "soon"', "data.flights.checks.freshness: expected a duration, as 30min, 12h, 45d or 2w, got 'soon'"),
         ("row_count = -1", "data.flights.checks.row_count: expected numbers of rows, got -1"),

@@ -93,9 +93,12 @@ def test_a_rule_that_cannot_be_applied_is_said(project: Project) -> None:
         'sql = "age >"': "cannot be run",
         'no_overlap = "other"': "names no source",
         "range.kind = [0, 1]": "cannot be run",
+        "regex.kind = '[a'": "cannot be run",
     }.items():
-        with pytest.raises(ConfigError, match=said):
+        with pytest.raises(ConfigError, match=said) as caught:
             _found(project, text)
+        assert caught.value.hint
+    assert "RE2" in caught.value.hint
     odd = replace(PEOPLE, time="kind")
     with pytest.raises(ConfigError, match="the time column 'kind' is VARCHAR, not a time"):
         checks.check(_rules(project, 'freshness = "2d"'), [odd], ["people"])

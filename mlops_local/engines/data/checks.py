@@ -23,6 +23,11 @@ if TYPE_CHECKING:
 
 SAMPLES = 5
 _TIMES = ("TIMESTAMP", "DATE")
+_MEANT = {
+    "sql": "it is a condition in DuckDB's SQL that holds for every row",
+    "regex": "it is a regular expression in RE2's syntax that the whole value matches",
+}
+"""What the rules are that a person writes in a language."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +85,7 @@ def run(
                 hint=f'schema={{"{time}": "Datetime"}} reads values as 2026-03-01 or 2026-03-01 12:30',
             )
     rules = {check: bad for check in checks if (bad := _bad(check)) is not None}
-    rows, counts = _counts(db, rules)
+    rows, counts = _counts(db, rules, kinds)
     found = [
         Broken(
             check,
@@ -139,7 +144,9 @@ def _literal(value: Any) -> str:
     return quote(value.isoformat() if hasattr(value, "isoformat") else str(value))
 
 
-def _counts(db: duckdb.DuckDBPyConnection, rules: Mapping[Check, str]) -> tuple[int, dict[Check, int]]:
+def _counts(
+    db: duckdb.DuckDBPyConnection, rules: Mapping[Check, str], kinds: Mapping[str, str]
+) -> tuple[int, dict[Check, int]]:
     """How many rows there are, and how many break each rule."""
     import duckdb  # noqa: PLC0415  (loaded: there is a connection)
 
@@ -153,7 +160,7 @@ def _counts(db: duckdb.DuckDBPyConnection, rules: Mapping[Check, str]) -> tuple[
             except duckdb.Error as own:
                 raise ConfigError(
                     f"the check `{check.text}` cannot be run: {str(own).splitlines()[0]}",
-                    hint="it is a condition in DuckDB's SQL that holds for every row" if check.kind == "sql" else "",
+                    hint=_MEANT.get(check.kind, "") or f"{check.columns[0]} is {kinds[check.columns[0]]}",
                 ) from own
         raise ConfigError(f"the checks cannot be run: {str(error).splitlines()[0]}") from error
     return int(rows), dict(zip(rules, map(int, counts), strict=True))
