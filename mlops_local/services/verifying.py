@@ -90,9 +90,9 @@ def _stored(project: Project, held: Snapshot) -> dict[str, str]:
 def _state(project: Project, entry: FileEntry) -> str:
     """What is wrong with a working file."""
     file = project.root / entry.path
-    if not file.is_file():
-        return "missing"
     try:
+        if not file.is_file():
+            return "missing"
         return "ok" if files.digest(file) == entry.hash else "changed"
     except OSError:
         return "unreadable"

@@ -253,6 +253,8 @@ def open_pack(layout: Layout, *, without: Collection[str] = ()) -> Pack:
                 return pack
         except FileNotFoundError:
             continue
+        except OSError as error:
+            raise files.cannot_write(data(layout, name), error) from error
     while True:
         name = secrets.token_hex(4)
         try:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import Mock
 
 import polars as pl
 import pytest
 
 from mlops_local.domain import events
-from mlops_local.domain.errors import DataError, UsageError
+from mlops_local.domain.errors import DataError, MlopsError, UsageError
 from mlops_local.domain.graph import Source
 from mlops_local.domain.listing import Hashed
 from mlops_local.domain.progress import Progress
@@ -206,6 +208,28 @@ def test_of_a_file_that_grew_the_new_rows_alone_are_profiled(
     _csv(project.root, 1, "7" + lines + "20000,300,1\n")
     changed = data.snapshot(project, source)
     assert changed.columns[0].min == "1" and changed.columns[1].max == "300"
+
+
+def test_what_may_not_be_read_or_written_is_said(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A store that takes nothing is one error that names the file; a folder nobody may look into holds unreadable files."""
+    data.snapshot(project, SOURCE)
+    (pack,) = (project.layout.objects / "packs").glob("*.pack")
+    refused = PermissionError(errno.EACCES, "Permission denied")
+    opened = os.open
+
+    def no_pack(path: str | Path, *arguments: int) -> int:
+        if Path(path) == pack:
+            raise refused
+        return opened(path, *arguments)
+
+    _csv(project.root, 2, "3,50,0\n")
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", no_pack)
+        with pytest.raises(MlopsError, match=rf"cannot write {pack}: Permission denied"):
+            data.snapshot(project, SOURCE)
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "is_file", Mock(side_effect=refused))
+        assert [check.state for check in verifying.verify(project, [SOURCE])] == ["unreadable", "new"]
 
 
 def test_verify_tells_every_difference(project: Project) -> None:
