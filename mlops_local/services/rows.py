@@ -47,10 +47,9 @@ def extra(project: Project, text: str) -> Extra:
             continue
         declared = _declared(project) if declared is None else declared
         source = declared.get(snapshot.source, Source(snapshot.source, ""))
-        held = contents.of(project, snapshot)
         view = f"data.main.{sql.name(name)}"
-        if held.kind == "table":
-            paths = [str(path) for path in contents.tables(project, held).values()]
+        if snapshot.listed.rows is not None:
+            paths = [str(path) for path in contents.tables(project, contents.of(project, snapshot)).values()]
             listed = ", ".join(map(sql.quote, paths))
             chosen = _marked(project, snapshot, source.private)
             statements.append(f"CREATE VIEW {view} AS SELECT {chosen} FROM read_parquet([{listed}], hive_partitioning = false)")

@@ -59,7 +59,9 @@ def test_files_that_are_no_tables_are_rows_too(project: Project) -> None:
     """A source of pictures has its paths, sizes and hashes as rows."""
     (project.root / "a.png").write_bytes(b"12345")
     data.snapshot(project, Source("photos", "*.png", kind="files"))
+    (project.root / "a.png").unlink()
     assert sql.sql(project, "SELECT path, bytes FROM data.photos").rows == (("a.png", 5),)
+    assert not (project.layout.cache / "contents").exists()  # nothing is unpacked for that
 
 
 def test_labels_of_files_are_columns(project: Project) -> None:
