@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 @click.argument("names", nargs=-1, metavar="[SOURCE[@SNAPSHOT]]...")
 @click.option("--to", type=click.Path(path_type=Path, file_okay=False), help="Write under this folder instead.")
 @click.option("--lock", "locked", is_flag=True, help="The snapshots that mlops.lock names, of these sources or of all.")
-@click.option("-f", "--force", is_flag=True, help="Write over files that are something else now; they are snapshotted first.")
+@click.option("-f", "--force", is_flag=True, help="Write over files changed since the newest snapshot; one is taken first.")
 @json_option
 @click.pass_obj
 def restore(settings: Settings, names: tuple[str, ...], to: Path | None, locked: bool, force: bool) -> None:

@@ -1,14 +1,14 @@
 """Give a snapshot's files back, byte by byte.
 
-A file that is something else by now is never written over without `force`, and then what it holds is kept first, as a snapshot
-of its own. Files of the source that the snapshot does not have are left alone.
+A file that is neither that nor what the newest snapshot has is never written over without `force`, and then what it holds is
+kept first, as a snapshot of its own. Files of the source that the snapshot does not have are left alone.
 """
 
 from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -80,7 +80,7 @@ def restore(
         snapshot: which.
         source: the declaration of its source, if there is one.
         to: a folder to write to; the files' own places when None.
-        force: write over files in their own places that are something else now, which are snapshotted first.
+        force: write over files in their own places that changed since the newest snapshot, which are snapshotted first.
         emit: told what is being done.
 
     Raises:
@@ -99,13 +99,8 @@ def restore(
             f"something that is no file is in the place of {blocked}: {_what(places[blocked])}",
             hint="move it away, or --to DIR writes elsewhere",
         )
-    if over and not (force and to is None):
-        raise UsageError(
-            f"{_some(over)} would be written over: not what snapshot {snapshot.short} of {snapshot.source} has",
-            hint="--force keeps what is there as a snapshot first, or --to DIR writes elsewhere"
-            if to is None
-            else "name an empty folder",
-        )
+    if over and (to is not None or not force):
+        _require_kept(project, snapshot, {path: places[path] for path in over}, elsewhere=to is not None)
     kept = _keep(project, snapshot, source, over) if over else None
     if kept:
         emit(Progress("note", f"what is written over is kept: {snapshot.source}@{kept.short}"))
@@ -120,6 +115,22 @@ def restore(
     written = tuple(entry.path for entry in wanted)
     same = len(snapshot.files) - len(written)
     return Restored(snapshot.source, snapshot.id, written, same, kept.id if kept is not None else "", beside)
+
+
+def _require_kept(project: Project, snapshot: Snapshot, over: Mapping[str, Path], *, elsewhere: bool) -> None:
+    """Refuse to write over files, but where each is as the source's newest snapshot has it, with a copy."""
+    newest = cache.snapshot(project.layout, snapshot.source) if not elsewhere else None
+    held = {entry.path: entry for entry in newest.files if entry.path in over} if newest is not None else {}
+    same = {path: entry.hash for path, entry in held.items() if _has(over[path], entry)}
+    gone = set(packs.missing(project.layout, list(same.values())))
+    changed = [path for path in over if path not in same or same[path] in gone]
+    if changed:
+        raise UsageError(
+            f"{_some(changed)} would be written over: not what snapshot {snapshot.short} of {snapshot.source} has",
+            hint="name an empty folder"
+            if elsewhere
+            else "--force keeps what is there as a snapshot first, or --to DIR writes elsewhere",
+        )
 
 
 def _write(project: Project, entry: FileEntry, place: Path, kept: str) -> None:

@@ -149,6 +149,26 @@ def test_what_mlops_lock_names_is_restored(project: Project) -> None:
         restoring.named(project, ["flights"], locked=True)
 
 
+def test_what_the_newest_snapshot_keeps_may_be_written_over(project: Project) -> None:
+    """There and back without force while nothing would be lost; not where the newest keeps no bytes, nor somewhere else."""
+    _write(project, a=b"id\n1\n", b=b"id\n3\n")
+    first = data.snapshot(project, TABLE)
+    _write(project, a=b"id\n2\n", b=b"id\n4\n")
+    second = data.snapshot(project, TABLE)
+    for there, back in ((first, second), (second, first)):
+        done = restoring.restore(project, there, TABLE)
+        assert len(done.written) == 2 and done.kept == back.id
+    _write(project, a=b"id\n9\n")
+    with pytest.raises(UsageError, match=r"^data/a\.csv would be written over") as caught:
+        restoring.restore(project, first, TABLE)
+    data.snapshot(project, replace(TABLE, store="reference"))
+    with pytest.raises(UsageError, match=r"^data/a\.csv would be written over"):
+        restoring.restore(project, first, TABLE)
+    with pytest.raises(UsageError, match="would be written over") as caught:
+        restoring.restore(project, first, TABLE, to=project.root)
+    assert caught.value.hint == "name an empty folder"
+
+
 def test_a_source_by_reference_says_that_its_bytes_are_not_there(project: Project) -> None:
     """What was never stored is not a damage: the message says why, and `full` stores the same bytes from then on."""
     _write(project, a=b"id\n1\n")
