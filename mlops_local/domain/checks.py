@@ -228,7 +228,7 @@ _KINDS: dict[str, Callable[[str, Any], list[Check]]] = {
 def seconds(value: Any) -> float:
     """Read a duration: `90s`, `30min`, `12h`, `45d`, `2w`. Raises ValueError."""
     found = re.fullmatch(r"(\d+(?:\.\d+)?) ?(s|min|h|d|w)", value) if isinstance(value, str) else None
-    if found is None:
+    if found is None or not float(found[1]):
         raise _Wrong(f"expected a duration, as 30min, 12h, 45d or 2w, got {value!r}")
     return float(found[1]) * _UNITS[found[2]]
 

@@ -13,7 +13,7 @@ from typing import Any
 from mlops_local.domain.assets import Snapshot
 from mlops_local.domain.graph import Source
 from mlops_local.domain.progress import Progress
-from mlops_local.engines.data import refusal, strays
+from mlops_local.engines.data import profile, refusal, strays
 from mlops_local.services.transfer import size
 
 UNPACK = 'tables are Parquet, CSV, TSV, JSON lines and Arrow: unpack or convert it, or say kind="files" where a file is meant'
@@ -36,8 +36,8 @@ def noted(source: Source, before: Snapshot | None, made: Snapshot, fully: str, r
         said = f"source {made.source} is {held}: kept by reference (hashes, not copies); its bytes would take up to {held}"
         yield Progress("note", f"{said}: {fully}", data=data)
     if before is not None and (turned := _turned(source, before, made, root)):
-        said = f"source {made.source}: not as in {before.short}: {turned}"
-        yield Progress("warning", f"{said}; schema={{…}} in its declaration says what a column is", data=data)
+        told = "; schema={…} in its declaration says what a column is" if _is_text(made) else ""
+        yield Progress("warning", f"source {made.source}: not as in {before.short}: {turned}{told}", data=data)
     if apart := _parted(made):
         yield Progress("warning", f"source {made.source}: {apart}", data=data)
     if plain := no_table(source, made):
@@ -60,10 +60,15 @@ def _turned(source: Source, before: Snapshot, made: Snapshot, root: Path) -> str
     return f"{told}, with {fresh[0]}" if said and len(fresh) == 1 else told
 
 
+def _is_text(held: Snapshot) -> bool:
+    """Whether its files do not say themselves what their columns are."""
+    return profile.form(held.files[0].path) in ("csv", "lines")
+
+
 def _parted(made: Snapshot) -> str:
     """Say where the values of a text table are probably parted by something else than it is read by; empty elsewhere."""
     path = made.files[0].path if made.listed.rows is not None and len(made.columns) == 1 else ""
-    name = made.columns[0].name if path.lower().endswith((".csv", ".tsv")) else ""
+    name = made.columns[0].name if path and profile.form(path) == "csv" else ""
     if not any(sign in name for sign in ";|\t,"):
         return ""
     return f"the only column of {path} is called {name!r}: values are parted by commas in .csv and by tabs in .tsv files"

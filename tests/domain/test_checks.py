@@ -64,6 +64,7 @@ def test_every_kind_of_rule_is_read() -> None:
         ("row_count = { min = 3, max = 2 }", "data.flights.checks.row_count: 3 is more than 2: no value lies between"),
         ("range.a = [0]", "data.flights.checks.range: expected [least, most] or {min = …} or {max = …}, got [0]"),
         ('freshness = "soon"', "data.flights.checks.freshness: expected a duration, as 30min, 12h, 45d or 2w, got 'soon'"),
+        ('freshness = "0s"', "data.flights.checks.freshness: expected a duration, as 30min, 12h, 45d or 2w, got '0s'"),
         ("row_count = -1", "data.flights.checks.row_count: expected numbers of rows, got -1"),
         ('not_null = ["a"]\nwarn = ["range"]', "data.flights.checks.warn: there is no check 'range' here"),
     ],

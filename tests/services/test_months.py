@@ -121,6 +121,16 @@ def test_values_that_are_parted_by_something_else_are_said(project: Project) -> 
     assert warning.startswith("source semi: the only column of semi.csv is called 'a;b': values are parted by commas")
 
 
+def test_a_column_that_is_gone_is_said_where_files_say_their_types(project: Project) -> None:
+    """Of Parquet the warning has no word on declaring types, which only text is read by."""
+    said: list[Progress] = []
+    for columns in ({"a": [1], "b": [2]}, {"a": [1.5]}):
+        pl.DataFrame(columns).write_parquet(project.root / "t.parquet")
+        data.snapshot(project, Source("t", "t.parquet"), emit=said.append)
+    (warning,) = (item.text for item in said if item.kind == "warning")
+    assert warning.endswith(": a is Float64 and was Int64, b is gone, with t.parquet")
+
+
 def test_a_table_with_no_row_is_one(project: Project) -> None:
     """A header alone is a table of no rows, which can be compared with one that has some."""
     (project.root / "empty.csv").write_text("id,x\n")
