@@ -20,6 +20,8 @@ from mlops_local.services.project import Project
 
 LEAST = 32_000_000
 """Bytes of a source from which on it saves time."""
+MOST = 64
+"""Files of which all that is found out is held until it can be kept."""
 
 
 class Ahead:
@@ -64,7 +66,7 @@ def prepare(source: Source, now: Listing) -> None:
 
 def _worth(source: Source, now: Listing) -> bool:
     tables = source.kind == "table" and all(profile.form(path) != "opaque" for path in now.paths)
-    return tables and sum(now.sizes) >= LEAST
+    return tables and sum(now.sizes) >= LEAST and len(now.paths) <= MOST
 
 
 def begin(project: Project, source: Source, now: Listing) -> Ahead | None:

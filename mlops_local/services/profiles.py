@@ -1,12 +1,16 @@
 """What was found out about a file's content, by its hash: a table's sketches one file each, the sizes of pictures together.
 
+Of a source of many tables, groups of them are kept added up too.
+
 All of it can be deleted: the next snapshot reads the files again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 from mlops_local.domain.errors import DataError
@@ -44,7 +48,18 @@ def known(project: Project, source: Source, hashes: Mapping[str, str], begun: Be
         if now != before:
             cache.save_pictures(project.layout, source.name, now)
         return
-    yield by_content(project, hashes, begun)
+    yield replace(
+        by_content(project, hashes, begun),
+        group=lambda number, paths: cache.group(project.layout, source.name, number, _together(hashes, paths)),
+        save_group=lambda number, paths, value: cache.save_group(
+            project.layout, source.name, number, _together(hashes, paths), value
+        ),
+    )
+
+
+def _together(hashes: Mapping[str, str], paths: Sequence[str]) -> str:
+    """What the bytes of some files are called together."""
+    return hashlib.sha256(" ".join([profile.version(), *(hashes[path] for path in paths)]).encode()).hexdigest()
 
 
 def by_content(project: Project, hashes: Mapping[str, str], begun: Begun | None = None) -> Known:

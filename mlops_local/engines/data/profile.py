@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlops_local.domain.assets import ColumnProfile
 from mlops_local.domain.errors import DataError
-from mlops_local.engines.data import appended, images, lines, patterns, refusal, sketch, summary, text
+from mlops_local.engines.data import appended, groups, images, lines, patterns, refusal, sketch, summary, text, told
 from mlops_local.engines.data.sketch import Sketch
 
 if TYPE_CHECKING:
@@ -29,10 +29,6 @@ FORMS = {
     ".arrow": "arrow", ".ipc": "arrow", ".feather": "arrow",
 }  # fmt: skip
 """Suffix -> how a table is read, as the worker does; anything else has no rows."""
-SCHEMA_ROWS = 10_000
-"""Rows of text from which column types are taken, as the worker does."""
-_EARLY_ROWS = 100
-"""Rows that settle which columns hold words."""
 BATCH = 100_000
 """Rows looked at together: 5 million rows of 12 columns stay under 400 MB, a CSV of 40 columns under 500."""
 
@@ -45,6 +41,9 @@ class Known:
     save: Callable[[str, Mapping[str, Any]], None] = lambda path, value: None
     begun: Callable[[str], tuple[Mapping[str, Any], int] | None] = lambda path: None
     """What a file that has only grown since was found to hold, and how many bytes that were."""
+    group: Callable[[int, Sequence[str]], Mapping[str, Any] | None] = lambda number, paths: None
+    """What files of the same bytes, in this order, were found to hold together."""
+    save_group: Callable[[int, Sequence[str], Mapping[str, Any]], None] = lambda number, paths, value: None
 
 
 def load() -> None:
@@ -96,9 +95,12 @@ def read(
         about = {**images.about(root, paths, sizes or {}, known.load, known.save), **patterns.labels(labels, paths)}
         return {path: None for path in paths}, tuple(_of_files(name, values) for name, values in about.items())
     there = {path: root / path for path in paths}
-    found, kinds = _sketches(there, f"source {source}", known, schema)
-    rows = {path: next(iter(columns.values())).rows if columns else 0 for path, columns in found.items()}
-    whole = {name: sketch.add(columns[name] for columns in found.values()) for name in kinds}
+    if len(paths) >= 2 * groups.FILES and form(paths[0]) != "lines":
+        rows, kinds, whole = _many(there, f"source {source}", known, schema)
+    else:
+        found = _sketches(there, f"source {source}", known, schema)
+        kinds, rows = found.kinds, {path: next(iter(held.values())).rows if held else 0 for path, held in found.files.items()}
+        whole = {name: sketch.add(columns[name] for columns in found.files.values()) for name in kinds}
     return dict(rows), tuple(summary.column(name, kinds[name], whole[name]) for name in kinds)
 
 
@@ -116,13 +118,56 @@ def sketches(
     Raises:
         DataError: as `read`.
     """
-    return _sketches(files, label, known, schema)[0]
+    return dict(_sketches(files, label, known, schema).files)
 
 
-def _sketches(
+@dataclass(frozen=True)
+class _Found:
+    """Files that were looked into."""
+
+    files: Mapping[str, dict[str, Sketch]]
+    schemas: Mapping[str, Mapping[str, str]]
+    """The types that were told of each."""
+    kinds: Mapping[str, Any]
+    """Those they were read as."""
+
+
+def _many(
     files: Mapping[str, Path], label: str, known: Known, schema: Mapping[str, str] | None
-) -> tuple[dict[str, dict[str, Sketch]], dict[str, Any]]:
-    """The sketches, and the types the columns were read as."""
+) -> tuple[dict[str, int], Mapping[str, Any], dict[str, Sketch]]:
+    """Rows of each file, types, and the sketch of each column, a group of files at a time."""
+    _same_suffix(files, label)
+    first, file = next(iter(files.items()))
+    like = {first: _told(known.load(first), None) or _text(_schema(first, file, label))}
+    try:
+        kinds = types(files, label, schema)
+    except DataError:
+        _same_columns({path: _schema(path, file, label) for path, file in files.items()}, label)  # that one says which file
+        raise
+    _some_columns(kinds, first, label)
+    rows: dict[str, int] = {}
+    sums = {name: sketch.Sum() for name in kinds}
+    for number, paths in enumerate(groups.split(list(files))):
+        group = groups.from_json(known.group(number, paths), _text(kinds), len(paths)) if paths else None
+        if group is not None:
+            _same_columns({**like, **{paths[place]: held for place, held in group.schemas.items()}}, label)
+        elif paths:
+            found = _sketches({path: files[path] for path in paths}, label, known, schema, kinds=kinds, like=like)
+            group = groups.gathered(found.schemas.values(), found.files.values(), kinds)
+            known.save_group(number, paths, groups.to_json(group, _text(kinds)))
+        if group is not None:
+            rows.update(zip(paths, group.rows, strict=True))
+            for name, total in sums.items():
+                total.take(group.columns[name])
+    return {path: rows[path] for path in files}, kinds, {name: total.done() for name, total in sums.items()}
+
+
+def _some_columns(kinds: Mapping[str, Any], first: str, label: str) -> None:
+    if not kinds:
+        raise DataError(f"{label}: {first} has no column", hint="write it again, or move it out of the pattern")
+
+
+def _same_suffix(files: Mapping[str, Path], label: str) -> None:
     first = next(iter(files))
     odd = next((path for path in files if Path(path).suffix.lower() != Path(first).suffix.lower()), None)
     if odd is not None:
@@ -130,6 +175,29 @@ def _sketches(
             f"{label}: {odd} is not of the same kind as {first}",
             hint="one source is one table: narrow the pattern and declare a second source",
         )
+
+
+def _sketches(
+    files: Mapping[str, Path],
+    label: str,
+    known: Known,
+    schema: Mapping[str, str] | None,
+    *,
+    kinds: Mapping[str, Any] | None = None,
+    like: Mapping[str, Mapping[str, str]] | None = None,
+) -> _Found:
+    """Look into files one by one.
+
+    Args:
+        files: as `sketches`, and so the next three.
+        label: of them.
+        known: about them.
+        schema: of text.
+        kinds: the types they are read as, where these are some of more files.
+        like: the first of those, and its types.
+    """
+    _same_suffix(files, label)
+    first = next(iter(files))
     before = {path: known.load(path) for path in files}
     begun = {path: known.begun(path) for path in files if before[path] is None and form(path) in ("csv", "lines")}
     schemas, seen = {}, {}
@@ -139,11 +207,11 @@ def _sketches(
             seen = _schema(path, file, label)
         schemas[path] = told or _text(seen)
     apart = schema if schema and form(first) == "lines" else {}  # fields that not every file need have in its first rows
-    _same_columns({path: {**held, **apart} for path, held in schemas.items()}, label)
-    kinds = (seen or _typed(schemas[first])) if len(files) == 1 and not schema else {}
-    kinds = kinds or types(files, label, schema)
-    if not kinds:
-        raise DataError(f"{label}: {first} has no column", hint="write it again, or move it out of the pattern")
+    _same_columns({**(like or {}), **{path: {**held, **apart} for path, held in schemas.items()}}, label)
+    if kinds is None:
+        kinds = (seen or _typed(schemas[first])) if len(files) == 1 and not schema else {}
+    kinds = dict(kinds or types(files, label, schema))
+    _some_columns(kinds, first, label)
     found = {}
     for path, file in files.items():
         made = _kept(before[path], kinds)
@@ -156,14 +224,14 @@ def _sketches(
         empty = all(columns[name].nulls == columns[name].rows for columns in found.values())
         if empty and not any(name in lines.fields(file) for file in files.values()):
             del kinds[name]  # no line has it: it is no column, and who declared it is told so
-    return found, kinds
+    return _Found(found, schemas, kinds)
 
 
 def _told(held: Mapping[str, Any] | None, begun: tuple[Mapping[str, Any], int] | None) -> dict[str, str]:
     """The types of a file's columns, as they were told before from the rows that still tell them; nothing otherwise."""
     if held is None and begun is not None:
         first: Mapping[str, Any] = next(iter(begun[0].get("columns", {}).values()), {})
-        held = begun[0] if first.get("rows", 0) >= SCHEMA_ROWS else None
+        held = begun[0] if first.get("rows", 0) >= told.ROWS else None
     return dict(held["schema"]) if held and isinstance(held.get("schema"), dict) else {}
 
 
@@ -227,10 +295,16 @@ def types(files: Mapping[str, Path], label: str, schema: Mapping[str, str] | Non
 
     try:
         wanted = {column: getattr(pl, kind) for column, kind in (schema or {}).items()}
-        first, every = next(iter(files)), list(files.values())
-        return _csv_types(first, every, wanted) if form(first) == "csv" else dict(opened(first, every, wanted).collect_schema())
+        return _types(next(iter(files)), list(files.values()), wanted)
     except pl.exceptions.PolarsError as error:
         raise DataError(f"{label}: its files do not fit together: {refusal.first(error)}", hint=_FIT) from error
+
+
+def _types(name: str, files: Sequence[Path], kinds: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """The types of the columns, as `opened` tells them."""
+    if form(name) == "csv":
+        return told.types(files, text.separator(Path(name)), kinds)
+    return dict(opened(name, files, kinds).collect_schema())
 
 
 def convert(path: str, file: Path, kinds: Mapping[str, Any], to: Path, label: str) -> None:
@@ -289,45 +363,11 @@ def opened(name: str, files: Sequence[Path], kinds: Mapping[str, Any] | None = N
             separator = text.separator(Path(name))
             return pl.scan_csv(list(files), glob=False, separator=separator, try_parse_dates=times, schema=dict(kinds))
         case "csv":
-            return _told_csv(name, files, kinds)
+            return told.scan(files, text.separator(Path(name)), kinds)
         case "lines":
             return lines.scan(files, kinds, every=every)
         case _:
             return pl.scan_ipc(list(files), glob=False)
-
-
-def _told_csv(
-    name: str, files: Sequence[Path], kinds: Mapping[str, Any] | None, *, rows: int = SCHEMA_ROWS, times: bool = True
-) -> pl.LazyFrame:
-    """Text whose types are told from its first rows."""
-    import polars as pl  # noqa: PLC0415  (as in `scan`)
-
-    return pl.scan_csv(
-        list(files),
-        glob=False,
-        separator=text.separator(Path(name)),
-        try_parse_dates=times,
-        infer_schema_length=rows,
-        schema_overrides=dict(kinds) if kinds else None,
-    )
-
-
-def _csv_types(name: str, files: Sequence[Path], kinds: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """The types of text, as `opened` tells them.
-
-    Of each word all ways to write a time are tried: of six columns 0.5 s. A column with one word in it is text whatever else
-    there is, so a few rows settle it.
-    """
-    import polars as pl  # noqa: PLC0415  (as in `scan`)
-
-    plain = dict(_told_csv(name, files, kinds, times=False).collect_schema())
-    words = [column for column, kind in plain.items() if kind == pl.String]
-    if words:
-        early = _told_csv(name, files[:1], kinds, rows=_EARLY_ROWS).collect_schema()
-        there = text.filled(files[0], text.separator(Path(name)), _EARLY_ROWS // 2)
-        if any(early.get(column) != pl.String or column not in there for column in words):
-            return dict(_told_csv(name, files, kinds).collect_schema())
-    return plain
 
 
 def values(root: Path, path: str, column: str, *, most: int = 21) -> tuple[dict[Any, int], float]:
@@ -386,7 +426,7 @@ def _schema(path: str, file: Path, label: str) -> dict[str, Any]:
     elif not file.stat().st_size:
         raise refusal.empty(f"{label}: {path}")
     try:
-        return _csv_types(path, [file]) if form(path) == "csv" else dict(opened(path, [file]).collect_schema())
+        return _types(path, [file])
     except (pl.exceptions.PolarsError, OSError) as error:
         raise _refused(path, file, label, {}, error) from error
 

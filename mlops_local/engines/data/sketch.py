@@ -106,18 +106,33 @@ class Sketch:
             self.average(total, mean, _sum(apart * apart * count for apart, count in distances))
 
 
+class Sum:
+    """What several parts of a column amount to, taken one after the other."""
+
+    def __init__(self) -> None:
+        self._total = Sketch(counts={})
+        self._hashes: set[int] = set()
+
+    def take(self, part: Sketch) -> None:
+        """Add a part; it is not changed."""
+        _add(self._total, part)
+        self._hashes.update(part.hashes)
+        if len(self._hashes) > _MANY * HASHES:  # put in order only then: after each of 2,000 files it took most of the time
+            self._hashes = set(sorted(self._hashes)[:HASHES])
+
+    def done(self) -> Sketch:
+        """Return the sum; nothing is added after that."""
+        self._total.hashes = sorted(self._hashes)[:HASHES]
+        self._total.often = _most(self._total.often)
+        return self._total
+
+
 def add(sketches: Iterable[Sketch]) -> Sketch:
     """Return what several parts of a column amount to."""
-    total = Sketch(counts={})
-    hashes: set[int] = set()
+    total = Sum()
     for part in sketches:
-        _add(total, part)
-        hashes.update(part.hashes)
-        if len(hashes) > _MANY * HASHES:  # put in order only then: after each of 2,000 files it took most of the time
-            hashes = set(sorted(hashes)[:HASHES])
-    total.hashes = sorted(hashes)[:HASHES]
-    total.often = _most(total.often)
-    return total
+        total.take(part)
+    return total.done()
 
 
 def _add(total: Sketch, part: Sketch) -> None:

@@ -81,6 +81,14 @@ def fewer(points: Sequence[tuple[float, list[float]]]) -> list[tuple[float, list
     return held
 
 
+def together(sketch: Sketch) -> list[tuple[float, list[float]]]:
+    """Return the quantiles of a column's parts as those of one; nothing where it holds no finite number."""
+    found = of(sketch) if sketch.points else None
+    if found is None:
+        return []
+    return [(sum(weight for weight, _ in sketch.points), [found.quantile(level) for level in LEVELS])]
+
+
 def _mixed(parts: Sequence[tuple[float, Spread]]) -> Spread:
     """The distribution of several parts together, each of so many values."""
     if len(parts) == 1:
