@@ -14,6 +14,10 @@ import psutil
 import pytest
 from hypothesis import HealthCheck, settings
 
+# Importing numpy starts a thread a core, and each spins for a while before it sleeps: half of what importing it costs, in every
+# process of every test. Set before anything imports it.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 # The machine may be busy: how long an example takes says nothing about the code.
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("patient")

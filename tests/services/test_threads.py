@@ -7,6 +7,8 @@ import os
 import textwrap
 from pathlib import Path
 
+import pytest
+
 from mlops_local.services import history
 from mlops_local.services.machine import cores
 from mlops_local.services.project import find
@@ -49,6 +51,12 @@ PIPELINE = """
     def whole():
         pools("whole.json")
 """
+
+
+@pytest.fixture(autouse=True)
+def nothing_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the environment says of threads stands over what a step declares: here it says nothing."""
+    monkeypatch.delenv("OPENBLAS_NUM_THREADS")
 
 
 def test_threads_are_what_a_step_declares(tmp_path: Path) -> None:
