@@ -10,6 +10,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mlops_local.domain.errors import DataError
 from mlops_local.domain.sql import quote
 
 if TYPE_CHECKING:
@@ -26,6 +27,9 @@ def connect(scratch: Path, *, memory: str = MEMORY) -> Iterator[duckdb.DuckDBPyC
     Args:
         scratch: an existing folder; what is spilled is gone when the connection closes.
         memory: how much before it spills.
+
+    Raises:
+        DataError: what is asked for needs more than that and cannot be spilled.
     """
     import duckdb  # noqa: PLC0415  (87 ms, and only for who compares or checks rows)
 
@@ -41,7 +45,13 @@ def connect(scratch: Path, *, memory: str = MEMORY) -> Iterator[duckdb.DuckDBPyC
     )
     with closing(db):
         db.execute("SET TimeZone = 'UTC'")
-        yield db
+        try:
+            yield db
+        except duckdb.OutOfMemoryException as error:  # what cannot be spilled, as a row of thousands of columns
+            raise DataError(
+                f"the rows need more than {memory} of memory",
+                hint="compare or check fewer columns, as a source of its own: mlops.data(sql='SELECT id, a, b FROM …')",
+            ) from error
 
 
 def table(files: Sequence[Path]) -> str:

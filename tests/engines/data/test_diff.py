@@ -161,3 +161,12 @@ def test_what_does_not_fit_into_memory_goes_to_disk(tmp_path: Path) -> None:
         found = diff.rows(db, diff.Tables([tmp_path / "a.parquet"], [tmp_path / "b.parquet"], ["k"]), samples=1)
     assert (found.changed, found.cells) == (150_000, {"t": 150_000}) and list(scratch.iterdir()) == []
     assert_frame_equal(pl.read_parquet(tmp_path / "a.parquet"), before)
+
+
+def test_what_cannot_go_to_disk_is_one_error(tmp_path: Path) -> None:
+    """A value that memory does not hold ends in words of ours, with the limit."""
+    with (
+        pytest.raises(DataError, match="the rows need more than 30MB of memory"),
+        relations.connect(tmp_path, memory="30MB") as db,
+    ):
+        db.execute("SELECT len(list(row)) FROM range(5000000) made(row)").fetchall()
