@@ -147,8 +147,9 @@ def _leaks(db: Db) -> None:
 
 
 def _given(db: Db) -> None:
-    """Snapshots that a run was given are not what is newest."""
-    db.execute(f"CREATE OR REPLACE VIEW main.snapshot AS {views.VIEWS['snapshot']}")
+    """Snapshots that a run was given are not what is newest, and those of a removed run lead nowhere."""
+    for name in ("snapshot", "lineage"):
+        db.execute(f"CREATE OR REPLACE VIEW main.{name} AS {views.VIEWS[name]}")
 
 
 MIGRATIONS: tuple[tuple[str, Callable[[Db], None]], ...] = (

@@ -99,7 +99,7 @@ VIEWS: dict[str, str] = {
         FROM store.gate_result""",
     "lineage": """
         SELECT 'run' AS kind, run AS id, 'snapshot' AS from_kind, id AS from_id, source AS name
-            FROM store.snapshot_seen WHERE run <> ''
+            FROM store.snapshot_seen WHERE run <> '' AND run NOT IN (SELECT subject FROM store.deleted)
         UNION SELECT 'version', id, 'run', run, candidate FROM store.version
         UNION SELECT 'version', version, 'snapshot', snapshot, source FROM store.version_snapshot
         UNION SELECT 'object', object, 'run', run, step || '.' || output FROM store.step_output

@@ -17,7 +17,7 @@ from mlops_local.domain.errors import UsageError
 from mlops_local.domain.graph import Source
 from mlops_local.domain.plan import Output, StepResult
 from mlops_local.engines.models import rows as naming
-from mlops_local.services import card, data, datalog, history, impact, init, lineage, planning, references, sql
+from mlops_local.services import card, data, datalog, history, impact, init, life, lineage, planning, references, sql
 from mlops_local.services.project import Project, find
 from mlops_local.store import cache, objects, projection
 from mlops_local.store.journal import Journal
@@ -174,6 +174,10 @@ def test_what_a_run_was_given_leads_to_it_and_is_not_the_newest(project: Project
         projection.restore_cache(project.store)
         held = cache.snapshot(project.layout, "people")
         assert held is not None and held.id == newest
+    life.remove(project, ["amber-fox"])
+    assert lineage.lineage(project, "people@~1").results == ()
+    life.take_back(project, ["amber-fox"])
+    assert [item.name for item in lineage.lineage(project, "people@~1").results] == ["amber-fox"]
 
 
 def test_impact_counts_the_rows_each_version_saw(story: Story) -> None:
