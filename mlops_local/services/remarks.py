@@ -1,6 +1,6 @@
 """What is said of a snapshot that was taken: what it holds, what changed, and what nobody would expect.
 
-Reads a file only to find the value that made text of a column.
+Reads a file only to find the value that made text of a column, and rows that hold nothing.
 """
 
 from __future__ import annotations
@@ -38,6 +38,8 @@ def noted(source: Source, before: Snapshot | None, made: Snapshot, fully: str, r
     if before is not None and (turned := _turned(source, before, made, root)):
         told = "; schema={…} in its declaration says what a column is" if _is_text(made) else ""
         yield Progress("warning", f"source {made.source}: not as in {before.short}: {turned}{told}", data=data)
+    if empty := _blank(before, made, root):
+        yield Progress("warning", f"source {made.source}: {empty}", data=data)
     if apart := _parted(made):
         yield Progress("warning", f"source {made.source}: {apart}", data=data)
     if plain := no_table(source, made):
@@ -51,8 +53,7 @@ def _turned(source: Source, before: Snapshot, made: Snapshot, root: Path) -> str
     was, now = ({column.name: column.type for column in held.columns} for held in (before, made))
     said = [f"{name} is {now[name]} and was {kind}" for name, kind in was.items() if name in now and now[name] != kind]
     said += [f"{name} is gone" for name in was if name not in now]
-    other = before.listed.contents
-    fresh = [path for path, hash in made.listed.contents.items() if other.get(path) != hash]
+    fresh = _fresh(before, made)
     told = ", ".join(said[:_FEW]) + (f" and {len(said) - _FEW} more" if len(said) > _FEW else "")
     text = [name for name, kind in was.items() if now.get(name) == "String" and kind != "String"]
     if text and (odd := strays.find({path: root / path for path in made.listed.paths}, text)):
@@ -63,6 +64,21 @@ def _turned(source: Source, before: Snapshot, made: Snapshot, root: Path) -> str
 def _is_text(held: Snapshot) -> bool:
     """Whether its files do not say themselves what their columns are."""
     return profile.form(held.files[0].path) in ("csv", "lines")
+
+
+def _fresh(before: Snapshot | None, made: Snapshot) -> list[str]:
+    """The files that are not as the snapshot before has them."""
+    other = before.listed.contents if before is not None else {}
+    return [path for path, hash in made.listed.contents.items() if other.get(path) != hash]
+
+
+def _blank(before: Snapshot | None, made: Snapshot, root: Path) -> str:
+    """Say which new file has rows without any value; only looked for where there can be some: every column lacks values."""
+    if len(made.columns) < 2 or not all(column.nulls for column in made.columns) or profile.form(made.files[0].path) != "csv":
+        return ""
+    path, count = strays.blank({path: root / path for path in _fresh(before, made)})
+    rows = "1 row holds" if count == 1 else f"{count:,} rows hold"
+    return f"{path}: {rows} no value at all: an empty line is a row too" if count else ""
 
 
 def _parted(made: Snapshot) -> str:

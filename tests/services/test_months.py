@@ -121,6 +121,22 @@ def test_values_that_are_parted_by_something_else_are_said(project: Project) -> 
     assert warning.startswith("source semi: the only column of semi.csv is called 'a;b': values are parted by commas")
 
 
+def test_empty_lines_are_said(project: Project) -> None:
+    """They are rows to what reads the file: said with the new file that has them; in a single column they are nulls."""
+    said: list[str] = []
+    source = Source("t", "t*.csv")
+    for name, text in {"t1.csv": "a,b\n,2\n1,\n", "t2.csv": 'a,b\n1,"x\n\ny"\n\n3,4\n\n', "t3.csv": "a,b\n1,2\n"}.items():
+        (project.root / name).write_text(text)
+        data.snapshot(project, source, emit=lambda event: said.append(event.text) if event.kind == "warning" else None)
+    assert [item for item in said if "no value" in item] == [
+        "source t: t2.csv: 2 rows hold no value at all: an empty line is a row too"
+    ]
+    said.clear()
+    (project.root / "one.csv").write_text("a\n1\n\n3\n")
+    data.snapshot(project, Source("one", "one.csv"), emit=lambda event: said.append(event.text))
+    assert len(said) == 1 and "no value" not in said[0]
+
+
 def test_a_column_that_is_gone_is_said_where_files_say_their_types(project: Project) -> None:
     """Of Parquet the warning has no word on declaring types, which only text is read by."""
     said: list[Progress] = []

@@ -1,4 +1,4 @@
-"""Find the few values that make text of a column whose others are numbers or dates.
+"""Find the few values that make text of a column whose others are numbers or dates, and rows without any value.
 
 A step that adds such a column up fails, and what it says names neither the file nor the line. Looked for when something has
 gone wrong or changed already; never changes a file.
@@ -68,6 +68,24 @@ def find(files: Mapping[str, Path], columns: Sequence[str]) -> list[Stray]:
         return _find(files, columns)
     except (pl.exceptions.PolarsError, OSError):
         return []  # it cannot be read by now, which is said elsewhere
+
+
+def blank(files: Mapping[str, Path]) -> tuple[str, int]:
+    """Return the first CSV file with rows in which no column has a value, as an empty line is one, and how many; else nothing.
+
+    Args:
+        files: path as it is called -> where to read it.
+    """
+    import polars as pl  # noqa: PLC0415  (as in `profile`)
+
+    try:
+        for path, file in files.items() if sum(file.stat().st_size for file in files.values()) <= _MOST_BYTES else ():
+            rows = profile.opened(path, [file]).select(pl.all_horizontal(pl.all().is_null()).sum())
+            if count := rows.collect(engine="streaming").item():
+                return path, int(count)
+    except (pl.exceptions.PolarsError, OSError):
+        pass  # as in `find`
+    return "", 0
 
 
 def _find(files: Mapping[str, Path], columns: Sequence[str]) -> list[Stray]:
