@@ -6,7 +6,6 @@ are measured a stretch at a time that stays in the processor's cache. Never open
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
@@ -58,7 +57,8 @@ class Columns:
 
     def done(self) -> dict[str, Sketch]:
         """Return the sketches of all rows that were fed."""
-        found = self._each(lambda column, _: column.done(), self._columns, rows=len(self._places))
+        left = self._left()
+        found = self._each(lambda column, _: column.done(left), self._columns, rows=len(self._places))
         return dict(zip(self._schema, found, strict=True))
 
     def _each(self, act: Callable[[_Column, Any], _Made], given: Sequence[Any], *, rows: int) -> list[_Made]:
@@ -80,16 +80,23 @@ class Columns:
         places = _scatter(np.arange(self._rows, self._rows + rows, dtype=np.uint64))
         self._rows += rows
         chosen = np.arange(rows)
-        if len(self._places) == SAMPLE:
-            chosen = np.flatnonzero(places < self._places.max())
+        if len(self._places) >= SAMPLE:
+            chosen = np.flatnonzero(places < np.partition(self._places, SAMPLE - 1)[SAMPLE - 1])
         elif rows > SAMPLE:  # no other row of these can be among all the smallest
             chosen = np.sort(np.argpartition(places, SAMPLE)[:SAMPLE])
         self._places = np.concatenate([self._places, places[chosen]])
+        left = self._left() if len(self._places) > 2 * SAMPLE else None  # seldom: it costs as much as half a batch
+        return pl.Series(chosen, dtype=pl.UInt32), left
+
+    def _left(self) -> pl.Series | None:
+        """Leave the smallest places, and return which they were; None: all."""
+        import polars as pl  # noqa: PLC0415  (as in `_draw`)
+
         if len(self._places) <= SAMPLE:
-            return pl.Series(chosen, dtype=pl.UInt32), None
+            return None
         left = np.sort(np.argpartition(self._places, SAMPLE)[:SAMPLE])
         self._places = self._places[left]
-        return pl.Series(chosen, dtype=pl.UInt32), pl.Series(left, dtype=pl.UInt32)
+        return pl.Series(left, dtype=pl.UInt32)
 
 
 class _Column:
@@ -136,7 +143,7 @@ class _Column:
         found = self._found
         if found.counts is None:
             return False
-        if not found.counts and there.head(_PROBE).n_unique() >= HASHES:
+        if not found.counts and len(there) >= HASHES and there.head(_PROBE).n_unique() >= HASHES:
             found.counts = None
             return False
         for value, count in _counts(there):
@@ -185,8 +192,8 @@ class _Column:
         if fresh:
             self._hashes = _smallest(np.concatenate([self._hashes, *fresh]))
 
-    def done(self) -> Sketch:
-        """Return the sketch; nothing is fed after that."""
+    def done(self, left: pl.Series | None) -> Sketch:
+        """Return the sketch, with what is left of the sample (None: all); nothing is fed after that."""
         import polars as pl  # noqa: PLC0415
 
         found = self._found
@@ -194,10 +201,13 @@ class _Column:
             found.tell(found.counts, numbers=self._numbers)
             self._hash(pl.Series(list(found.counts), dtype=self._kind))
             if self._kind.is_numeric():
-                real = sorted((value, count) for value, count in found.counts.items() if math.isfinite(value))
-                self._spread(np.array([value for value, _ in real], dtype=np.float64), [count for _, count in real], 1.0)
+                values = np.fromiter(found.counts, dtype=np.float64, count=len(found.counts))
+                counts = np.fromiter(found.counts.values(), dtype=np.int64, count=len(values))
+                real = np.argsort(values)[: np.count_nonzero(values < np.inf)]
+                real = real[np.count_nonzero(values == -np.inf) :]
+                self._spread(values[real], counts[real], 1.0)
         elif found.counts is None and self._sample is not None:
-            self._estimate(self._sample.drop_nulls())
+            self._estimate((self._sample if left is None else self._sample[left]).drop_nulls())
         found.hashes = self._hashes.tolist()
         return found
 
@@ -247,7 +257,8 @@ def _counts(there: pl.Series) -> Iterable[tuple[Any, int]]:
         if high - low < _RANGE and low >= -(2**63) and high < 2**63:
             counts = np.bincount(there.cast(pl.Int64).to_numpy() - low)
             return ((int(value) + low, int(counts[value])) for value in np.flatnonzero(counts))
-    return there.value_counts().iter_rows()
+    told = there.alias("value").value_counts()
+    return zip(told["value"].to_list(), told["count"].to_list(), strict=True)
 
 
 def comparable(kind: Any) -> bool:

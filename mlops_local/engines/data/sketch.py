@@ -99,11 +99,13 @@ class Sketch:
             together = sum(map(operator.mul, lengths, counts.values()))
             self.stretch(min(lengths), max(lengths), together)
         elif numbers:
-            held = [(value, count) for value, count in counts.items() if math.isfinite(value)]
-            total = sum(count for _, count in held)
-            mean = _sum(value * count for value, count in held) / max(total, 1)
-            distances = ((value - mean, count) for value, count in held)
-            self.average(total, mean, _sum(apart * apart * count for apart, count in distances))
+            if not (math.isfinite(self.low) and math.isfinite(self.high)):
+                counts = {value: count for value, count in counts.items() if math.isfinite(value)}
+            total = sum(counts.values())
+            mean = _sum(map(operator.mul, counts, counts.values())) / max(total, 1)
+            distances = [value - mean for value in counts]
+            squares = map(operator.mul, distances, distances)
+            self.average(total, mean, _sum(map(operator.mul, squares, counts.values())))
 
 
 class Sum:
@@ -191,17 +193,15 @@ def to_json(sketch: Sketch) -> dict[str, Any]:
         **{key: value for key, value in vars(sketch).items() if key not in ("hashes", "counts", "often", "low", "high")},
         "low": _plain(sketch.low),
         "high": _plain(sketch.high),
-        "hashes": base64.b64encode(b"".join(value.to_bytes(8, "big") for value in sketch.hashes)).decode(),
-        "counts": None if sketch.counts is None else [[_plain(value), count] for value, count in sketch.counts.items()],
+        "hashes": base64.b64encode(_swapped(array("Q", sketch.hashes)).tobytes()).decode(),
+        "counts": None if sketch.counts is None else _plain_counts(sketch),
         "often": [[_plain(value), about] for value, about in sketch.often.items()],
     }
 
 
 def from_json(value: Mapping[str, Any]) -> Sketch:
     """Back from `to_json`. Raises KeyError, TypeError, ValueError where it is no sketch."""
-    hashes = array("Q", base64.b64decode(value["hashes"]))
-    if sys.byteorder == "little":
-        hashes.byteswap()
+    hashes = _swapped(array("Q", base64.b64decode(value["hashes"])))
     return Sketch(
         **{
             **value,
@@ -213,6 +213,21 @@ def from_json(value: Mapping[str, Any]) -> Sketch:
             "points": [(count, points) for count, points in value["points"]],
         }
     )
+
+
+def _swapped(hashes: array[int]) -> array[int]:
+    """To the byte order they are kept in, or back from it."""
+    if sys.byteorder == "little":
+        hashes.byteswap()
+    return hashes
+
+
+def _plain_counts(sketch: Sketch) -> list[Any]:
+    """Pairs of value and count; between two finite ones, none needs a look."""
+    counts = (sketch.counts or {}).items()
+    if _plain(sketch.low) is sketch.low and _plain(sketch.high) is sketch.high:
+        return list(counts)
+    return [[_plain(value), count] for value, count in counts]
 
 
 def _plain(value: Any) -> Any:
