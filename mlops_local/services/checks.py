@@ -9,11 +9,9 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
-import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlops_local.domain import checks as checking
@@ -26,6 +24,7 @@ from mlops_local.domain.progress import Emit, Progress, ignore
 from mlops_local.services import data
 from mlops_local.services.project import Project
 from mlops_local.store import cache
+from mlops_local.store import files as stored
 from mlops_local.store.journal import Journal
 
 if TYPE_CHECKING:
@@ -219,8 +218,8 @@ def _look(project: Project, source: Source, held: Snapshot, others: Mapping[str,
             )
     files = list(contents.tables(project, whole).values())
     with (
-        tempfile.TemporaryDirectory(prefix="checks-", dir=project.layout.tmp) as scratch,
-        relations.connect(Path(scratch)) as db,
+        stored.scratch(project.layout.tmp, "checks") as scratch,
+        relations.connect(scratch) as db,
     ):
         try:
             return checks.run(db, files, wanted, key=source.key, time=source.time, private=source.private, others=beside)

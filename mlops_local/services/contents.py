@@ -158,8 +158,8 @@ def _used(path: Path) -> bool:
     """Whether a copy is there; `mlops gc` leaves what was used within a week."""
     try:
         os.utime(path)
-    except FileNotFoundError:
-        return False
+    except OSError:  # nothing is there, or a folder that takes nothing
+        return path.exists()
     return True
 
 

@@ -6,7 +6,6 @@ Files that both sides have are not read: between two months one month is compare
 from __future__ import annotations
 
 import difflib
-import tempfile
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
@@ -21,6 +20,7 @@ from mlops_local.services import contents, profiles, references
 from mlops_local.services.contents import Held
 from mlops_local.services.project import Project
 from mlops_local.services.sql import put
+from mlops_local.store import files as stored
 
 HIDDEN = "(private)"
 """Shown in place of a private column's value."""
@@ -154,8 +154,7 @@ def _schema(before: Held, after: Held) -> tuple[SchemaChange, ...]:
 def _rows(project: Project, tables: diff.Tables, to: Path | None, samples: int) -> RowChanges:
     if to is not None and not to.parent.is_dir():
         raise UsageError(f"cannot write {to}: there is no folder {to.parent}", hint="name a file in a folder you may write to")
-    with tempfile.TemporaryDirectory(prefix="diff-", dir=project.layout.tmp) as folder:
-        scratch = Path(folder)
+    with stored.scratch(project.layout.tmp, "diff") as scratch:
         draft = scratch / "changes.parquet" if to is not None else None
         with relations.connect(scratch) as db:
             found = diff.rows(db, tables, to=draft, samples=samples)

@@ -7,7 +7,6 @@ that the file does not have.
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ from mlops_local.services import contents
 from mlops_local.services.contents import Held
 from mlops_local.services.project import Project
 from mlops_local.store import cache, history, objects, projection, registry
+from mlops_local.store import files as stored
 
 if TYPE_CHECKING:
     import polars as pl
@@ -109,10 +109,10 @@ def _rows(project: Project, held: Held, name: str, where: str) -> pl.DataFrame:
     if not where:
         return pl.read_parquet(file)
     with (
-        tempfile.TemporaryDirectory(prefix="impact-", dir=project.layout.tmp) as scratch,
-        relations.connect(Path(scratch)) as db,
+        stored.scratch(project.layout.tmp, "impact") as scratch,
+        relations.connect(scratch) as db,
     ):
-        chosen = Path(scratch) / "rows.parquet"
+        chosen = scratch / "rows.parquet"
         try:
             db.execute(
                 f"COPY (SELECT * FROM {relations.table([file])} WHERE ({where})) TO {quote(str(chosen))} (FORMAT parquet)"

@@ -151,3 +151,16 @@ def searched(folder: Path) -> Iterator[str]:
         yield f"/proc/self/fd/{descriptor}"
     finally:
         os.close(descriptor)
+
+
+@contextmanager
+def scratch(folder: Path, what: str) -> Iterator[Path]:
+    """A folder for what is worked out, gone afterwards: in `folder`, or where the system has one if that takes nothing."""
+    import tempfile  # noqa: PLC0415  (5 ms, and only for who compares or checks rows)
+
+    try:
+        made = tempfile.TemporaryDirectory(prefix=f"{what}-", dir=folder)
+    except OSError:
+        made = tempfile.TemporaryDirectory(prefix=f"mlops-{what}-")
+    with made as name:
+        yield Path(name)

@@ -19,7 +19,7 @@ from typing import NamedTuple
 import blake3
 
 from mlops_local.domain.errors import DataError, IntegrityError
-from mlops_local.store import framing, lock, packfiles, packs
+from mlops_local.store import files, framing, lock, packfiles, packs
 from mlops_local.store.layout import Layout
 from mlops_local.store.packfiles import Kept, Pack, Stretch
 
@@ -244,7 +244,11 @@ class Writer:
         if lines:
             self._packs[-1].list(lines)
         for name in self._relied:  # gc leaves alone what is young
-            os.utime(packfiles.listing(self._layout, name))
+            listing = packfiles.listing(self._layout, name)
+            try:
+                os.utime(listing)
+            except OSError as error:
+                raise files.cannot_write(listing, error) from error
         self._committed.update(self._entries)
         self._entries = {}
         return written

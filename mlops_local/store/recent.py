@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from mlops_local.domain.errors import MlopsError
 from mlops_local.domain.runs import Run, RunState
 from mlops_local.store import files, history, projection
 from mlops_local.store.database import Store
@@ -34,7 +36,8 @@ def newest(store: Store, limit: int) -> tuple[list[Run], int]:
             pass
     with store.reader() as db:
         runs, total = history.page(db, limit=KEPT)
-    files.replace(path, json.dumps({"state": state, "total": total, "runs": [_plain(run) for run in runs]}).encode())
+    with suppress(MlopsError):  # it only spares work: a folder that takes nothing is no reason to answer nothing
+        files.replace(path, json.dumps({"state": state, "total": total, "runs": [_plain(run) for run in runs]}).encode())
     return runs[:limit], total
 
 

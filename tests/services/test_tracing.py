@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
+import shutil
 from contextlib import closing
 from pathlib import Path
+from unittest.mock import Mock
 
 import polars as pl
 import pytest
@@ -17,7 +21,7 @@ from mlops_local.domain.errors import UsageError
 from mlops_local.domain.graph import Source
 from mlops_local.domain.plan import Output, StepResult
 from mlops_local.engines.models import rows as naming
-from mlops_local.services import card, data, datalog, history, impact, init, life, lineage, planning, references, sql
+from mlops_local.services import card, data, datadiff, datalog, history, impact, init, life, lineage, planning, references, sql
 from mlops_local.services.project import Project, find
 from mlops_local.store import cache, objects, projection
 from mlops_local.store.journal import Journal
@@ -219,3 +223,16 @@ def test_impact_counts_the_rows_each_version_saw(story: Story) -> None:
         impact.impact(project, project.root / "data/other.csv")
     shown = CliRunner().invoke(cli, ["-C", str(project.root), "impact", "data/rows.csv"]).stdout
     assert "4 rows of data/rows.csv, which is in rows" in shown and "not known" in shown
+
+
+def test_a_project_that_takes_nothing_can_be_looked_at(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows of versions that were read before, and differences, from a file system that nothing can be written to."""
+    kept = sql.sql(project, 'SELECT count(*) FROM data."people@~1"').rows
+    refused = OSError(errno.EROFS, "Read-only file system")
+    sides = datadiff.sides(project, [PEOPLE], "people@~1", "people", here=project.root)
+    before = datadiff.compare(project, *sides, key=["id"])
+    monkeypatch.setattr(os, "utime", Mock(side_effect=refused))
+    shutil.rmtree(project.layout.tmp)
+    assert sql.sql(project, 'SELECT count(*) FROM data."people@~1"').rows == kept == ((2,),)
+    assert datadiff.compare(project, *sides, key=["id"]) == before and before.rows is not None and before.rows.added == 2
+    assert not project.layout.tmp.exists()
