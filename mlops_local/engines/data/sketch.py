@@ -8,6 +8,7 @@ physical form (times as whole numbers). `columns` makes sketches of frames; here
 from __future__ import annotations
 
 import base64
+import bisect
 import math
 import operator
 import sys
@@ -114,13 +115,16 @@ class Sum:
     def __init__(self) -> None:
         self._total = Sketch(counts={})
         self._hashes: set[int] = set()
+        self._most = math.inf
+        """No hash from here on is among the smallest."""
 
     def take(self, part: Sketch) -> None:
         """Add a part; it is not changed."""
         _add(self._total, part)
-        self._hashes.update(part.hashes)
-        if len(self._hashes) > _MANY * HASHES:  # put in order only then: after each of 2,000 files it took most of the time
-            self._hashes = set(sorted(self._hashes)[:HASHES])
+        self._hashes.update(part.hashes[: bisect.bisect_left(part.hashes, self._most)])
+        if len(self._hashes) > 2 * HASHES:  # put in order only then: after each of 2,000 files it took most of the time
+            least = sorted(self._hashes)[:HASHES]
+            self._hashes, self._most = set(least), least[-1]
 
     def done(self) -> Sketch:
         """Return the sum; nothing is added after that."""

@@ -151,3 +151,12 @@ def test_one_value_is_spread_as_many_are(value: int, count: int) -> None:
     assert found is not None
     assert (said.bins_from, said.bins_to, said.bins) == spread.histogram(found, count, whole=True)
     assert said.quantiles == tuple(found.quantile(level) for level in said.LEVELS)
+
+
+def test_the_smallest_hashes_of_all_parts_are_kept() -> None:
+    """However many parts come, and in whatever order, their sum has exactly the smallest hashes of all of them."""
+    chance = random.Random(3)
+    parts = [Sketch(hashes=sorted(chance.sample(range(20_000), chance.choice([0, 5, sketch.HASHES])))) for _ in range(30)]
+    expected = sorted({value for part in parts for value in part.hashes})[: sketch.HASHES]
+    for order in (parts, parts[::-1], sorted(parts, key=lambda part: part.hashes[-1:])):
+        assert sketch.add(order).hashes == expected
