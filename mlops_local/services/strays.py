@@ -10,7 +10,7 @@ from mlops_local.domain.jobs import StepJob, StepOutcome
 from mlops_local.engines.pipeline import plan
 from mlops_local.services.project import Project
 
-_OF_TEXT = re.compile(r"\b(str|string|utf8|object|dtypes?)\b|could not convert", re.IGNORECASE)
+_OF_TEXT = re.compile(r"\b(str|string|utf8|object_?|dtypes?)\b|could not convert", re.IGNORECASE)
 
 
 def below(project: Project, snapshots: Mapping[str, Snapshot], job: StepJob, outcome: StepOutcome) -> str:

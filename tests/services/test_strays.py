@@ -47,8 +47,8 @@ def test_a_training_that_fails_on_a_word_names_it(tmp_path: Path) -> None:
         train.train(find(tmp_path), ["total", "mean"], keep_going=True)
     number, refused = "where 3 of 4 values are numbers: mend it; schema", "of source rows refuses such a file"
     assert caught.value.hint.splitlines() == [
-        f'data/a.csv, line 4: \'oops\' in column v, {number}={{"v": "Float64"}} {refused}',
-        f'      data/a.csv, line 4: a value in column secret, {number}={{"secret": "Float64"}} {refused}',
+        f'data/a.csv, line 4: \'oops\' in column v, {number}={{"v": "Int64"}} {refused}',
+        f'      data/a.csv, line 4: a value in column secret, {number}={{"secret": "Int64"}} {refused}',
     ]
     assert len(caught.value.problems) == 3 and not any("\n" in line for line in caught.value.problems)
     assert "pipeline.py" in caught.value.traceback and "site-packages/polars/" not in caught.value.traceback

@@ -36,13 +36,13 @@ class Stray:
     """How many of its values are as `kind` says."""
     values: int
     kind: str
-    """Float64 or Date."""
+    """Int64, Float64 or Date."""
 
     def told(self, *, hidden: bool = False) -> str:
         """In words; without the value where it is `hidden`."""
         where = f"{self.path}, line {self.line}" if self.line else self.path
         what = "a value" if hidden else repr(refusal.brief(self.value))
-        kind = "numbers" if self.kind == "Float64" else "dates"
+        kind = "dates" if self.kind == "Date" else "numbers"
         return f"{where}: {what} in column {self.column}, where {self.others:,} of {self.values:,} values are {kind}"
 
     @property
@@ -63,9 +63,7 @@ def find(files: Mapping[str, Path], columns: Sequence[str]) -> list[Stray]:
     import polars as pl  # noqa: PLC0415  (as in `profile`)
 
     try:
-        if sum(file.stat().st_size for file in files.values()) > _MOST_BYTES:
-            return []
-        return _find(files, columns)
+        return [] if _large(files) else _find(files, columns)
     except (pl.exceptions.PolarsError, OSError):
         return []  # it cannot be read by now, which is said elsewhere
 
@@ -79,13 +77,19 @@ def blank(files: Mapping[str, Path]) -> tuple[str, int]:
     import polars as pl  # noqa: PLC0415  (as in `profile`)
 
     try:
-        for path, file in files.items() if sum(file.stat().st_size for file in files.values()) <= _MOST_BYTES else ():
+        if _large(files):
+            return "", 0
+        for path, file in files.items():
             rows = profile.opened(path, [file]).select(pl.all_horizontal(pl.all().is_null()).sum())
             if count := rows.collect(engine="streaming").item():
                 return path, int(count)
     except (pl.exceptions.PolarsError, OSError):
         pass  # as in `find`
     return "", 0
+
+
+def _large(files: Mapping[str, Path]) -> bool:
+    return sum(file.stat().st_size for file in files.values()) > _MOST_BYTES
 
 
 def _find(files: Mapping[str, Path], columns: Sequence[str]) -> list[Stray]:
@@ -98,10 +102,11 @@ def _find(files: Mapping[str, Path], columns: Sequence[str]) -> list[Stray]:
     found: list[Stray] = []
     for place, name in enumerate(columns):
         values = seen[f"{place}"]
-        kind = next((kind for kind in _wrong(name) if 0 < seen[f"{place} {kind}"] * 2 < values), "")
-        if kind and len(found) < _MOST:
+        wrong = {kind: seen[f"{place} {kind}"] for kind in _wrong(name)}
+        kind = min(wrong, key=wrong.__getitem__)
+        if 0 < wrong[kind] * 2 < values and len(found) < _MOST:
             path, line, value = _first(files, name, kind)
-            found.append(Stray(path, line, name, value, values - seen[f"{place} {kind}"], values, kind))
+            found.append(Stray(path, line, name, value, values - wrong[kind], values, kind))
     return found
 
 
@@ -117,7 +122,8 @@ def _wrong(name: str) -> dict[str, pl.Expr]:
 
     held = pl.col(name)
     day = held.str.slice(0, 10).str.to_date("%Y-%m-%d", strict=False)
-    return {
+    return {  # of two that hold as many values the first
+        "Int64": held.is_not_null() & held.cast(pl.Int64, strict=False).is_null(),
         "Float64": held.is_not_null() & held.cast(pl.Float64, strict=False).is_null(),
         "Date": held.is_not_null() & day.is_null(),
     }

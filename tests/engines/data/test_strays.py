@@ -26,7 +26,7 @@ def test_json_lines_and_dates_are_looked_into_too(tmp_path: Path) -> None:
     """A word among numbers in JSON lines, and a word among dates; a column that is mostly text has no stray values."""
     files = _write(tmp_path, "a.jsonl", '{"v": 1, "s": "a"}\n\n{"v": "x", "s": "1"}\n{"v": 3, "s": "b"}\n')
     (found,) = strays.find(files, ["v", "s"])
-    assert (found.line, found.column, found.value, found.others, found.values) == (3, "v", "x", 2, 3)
+    assert (found.line, found.column, found.value, found.others, found.values, found.kind) == (3, "v", "x", 2, 3, "Int64")
     files = _write(tmp_path, "d.csv", "day,zip\n2026-01-01,01234\n2026-01-02 10:00:00,00501\nsoon,10001\n")
     (found,) = strays.find(files, ["day", "zip"])
     assert found.told() == "data/d.csv, line 4: 'soon' in column day, where 2 of 3 values are dates"
