@@ -69,7 +69,15 @@ class ConfigError(UsageError):
 
 
 class DataError(UsageError):
-    """A source matches no file, cannot be read, or lacks a column."""
+    """A source matches no file, cannot be read, or lacks a column.
+
+    Where its message has a value of a `column`, `hidden` is the message without it.
+    """
+
+    def __init__(self, message: str, *, hint: str = "", column: str = "", hidden: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.column = column
+        self.hidden = hidden
 
 
 class AmbiguousReference(UsageError):

@@ -374,6 +374,10 @@ def _read(project: Project, source: Source, identity: str, now: _Now) -> Snapsho
                 labels=source.labels,
                 sizes=dict(zip(found.paths, found.sizes, strict=True)),
             )
+    except DataError as error:
+        if error.column in source.private:
+            raise DataError(error.hidden, hint=error.hint) from None
+        raise
     except OSError as error:  # it went, or was emptied, since its bytes were read
         raise DataError(
             f"source {source.name}: a file cannot be read: {error}", hint="run the command again when the writer is done"

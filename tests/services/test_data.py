@@ -210,6 +210,17 @@ def test_of_a_file_that_grew_the_new_rows_alone_are_profiled(
     assert changed.columns[0].min == "1" and changed.columns[1].max == "300"
 
 
+def test_a_private_value_that_does_not_fit_is_not_shown(project: Project) -> None:
+    """The file, the line and the column are said, and of a private column not the value."""
+    _csv(project.root, 2, "3,Ann,0\n")
+    typed = replace(SOURCE, schema={"age": "Int64"})
+    with pytest.raises(DataError, match=r"data/people-2\.csv, line 2: 'Ann' in column age, which is read as Int64$"):
+        data.snapshot(project, typed)
+    with pytest.raises(DataError, match=r"data/people-2\.csv, line 2: a value in column age, which") as caught:
+        data.snapshot(project, replace(typed, private=("age",)))
+    assert "Ann" not in caught.value.message + caught.value.hint and caught.value.__cause__ is None
+
+
 def test_what_may_not_be_read_or_written_is_said(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     """A store that takes nothing is one error that names the file; a folder nobody may look into holds unreadable files."""
     data.snapshot(project, SOURCE)

@@ -143,6 +143,8 @@ def _misfit(place: str, line: int, value: str, column: str, kind: Any) -> DataEr
     be = f", which is read as {str(kind).partition('(')[0]}" if kind is not None else ""
     return DataError(
         f"{where}: {shown!r} in column {column}{be}",
+        column=column,
+        hidden=f"{where}: a value in column {column}{be}",
         hint=f"mend the value, or declare what the column is: schema={{{json.dumps(column, ensure_ascii=False)}: "
         f'"{_wider(value, kind)}"}}',
     )
