@@ -85,7 +85,7 @@ class Columns:
         elif rows > SAMPLE:  # no other row of these can be among all the smallest
             chosen = np.sort(np.argpartition(places, SAMPLE)[:SAMPLE])
         self._places = np.concatenate([self._places, places[chosen]])
-        left = self._left() if len(self._places) > 2 * SAMPLE else None  # seldom: it costs as much as half a batch
+        left = self._left() if len(self._places) > SAMPLE * 5 // 4 else None  # seldom: it costs as much as half a batch
         return pl.Series(chosen, dtype=pl.UInt32), left
 
     def _left(self) -> pl.Series | None:
