@@ -199,8 +199,15 @@ async def shows(pilot: Pilot[None], *texts: str) -> str:
     """Wait until all the texts are on the screen; return the screen."""
     app = pilot.app
     assert isinstance(app, MlopsApp)
-    await until(pilot, lambda: all(text in seen(app) for text in texts), what=repr(texts))
-    return seen(app)
+    screen = ""
+
+    def there() -> bool:
+        nonlocal screen
+        screen = seen(app)
+        return all(text in screen for text in texts)
+
+    await until(pilot, there, what=repr(texts))
+    return screen
 
 
 def toasts(app: MlopsApp) -> list[str]:
