@@ -58,7 +58,6 @@ def snapshot(
     source: Source,
     *,
     emit: Emit = ignore,
-    run: str = "",
     rehash: bool = False,
     reading: Callable[[], object] = lambda: None,
 ) -> Snapshot:
@@ -68,7 +67,6 @@ def snapshot(
         project: where the files and the store are.
         source: what to read.
         emit: told in one line what was found.
-        run: the run that asks, for the journal.
         rehash: read every file, also those that look as they did when they were hashed.
         reading: called before files are read because some are new; whoever waits for that can begin something else.
 
@@ -98,7 +96,7 @@ def snapshot(
         return before
     for event in remarks.noted(source, before, made, fully(project, source.name), project.root):
         emit(event)
-    journal(project, made, run)
+    journal(project, made)
     cache.save_snapshot(project.layout, made)
     change = remarks.difference(before, made) if before is not None else "new"
     emit(Progress("snapshot", f"{remarks.line(made)}: {change}", data=remarks.facts(made, new=True)))
@@ -186,11 +184,11 @@ def _described(
     return _read(project, source, identity, found)
 
 
-def journal(project: Project, made: Snapshot, run: str = "") -> None:
+def journal(project: Project, made: Snapshot) -> None:
     """Say that a source's files are, or were, what a snapshot has."""
     writer = Journal.open(project.layout.journal)
     try:
-        writer.state(events.SNAPSHOT, run=run, snapshot=cache.snapshot_to_json(made))
+        writer.state(events.SNAPSHOT, run="", snapshot=cache.snapshot_to_json(made))
     finally:
         writer.close()
 
