@@ -120,7 +120,11 @@ def test_frames_are_zstd(data: bytes) -> None:
     assert zstd.decompress(framing.stored(memoryview(long))) == framing.content(framing.stored(memoryview(long))) == long
     for quick in (False, True):
         frame = framing.packed(memoryview(long), quick=quick)
-        assert frame is None if not data else frame is not None and zstd.decompress(frame) == framing.content(frame) == long
+        if data:
+            assert frame is not None
+            assert zstd.decompress(frame) == framing.content(frame) == long
+        else:
+            assert frame is None
 
 
 @pytest.mark.parametrize("quick", [False, True])
@@ -358,7 +362,7 @@ def _age(layout: Layout) -> None:
 
 def test_collecting_removes_what_is_not_kept_and_nothing_else(layout: Layout) -> None:
     """What no kept file needs goes, shared chunks stay; a dry run only says so; what is kept is whole afterwards."""
-    both, old = _keep(layout, _TEXT + _NOISE, _TEXT + _NOISE[:500_000])
+    both, _ = _keep(layout, _TEXT + _NOISE, _TEXT + _NOISE[:500_000])
     (small,) = _keep(layout, b"small")
     _age(layout)
     before = _bytes(layout)
@@ -368,7 +372,6 @@ def test_collecting_removes_what_is_not_kept_and_nothing_else(layout: Layout) ->
     assert done == said and before - _bytes(layout) == said.bytes
     assert sorted(packs.every(layout)) == sorted([both, small])
     assert _content(layout, both) == _TEXT + _NOISE and _content(layout, small) == b"small"
-    assert old not in set(packs.every(layout))
     assert sweeping.collect(layout, set(), dry=False).files == 0  # what was moved just now is young
     _age(layout)
     sweeping.collect(layout, set(), dry=False)
@@ -425,7 +428,8 @@ def test_a_full_disk_leaves_what_was_there(layout: Layout, monkeypatch: pytest.M
 
 
 def test_a_long_file_is_put_in_place_by_several_threads_or_not_at_all(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
-    """All pieces of a file are where they were; when the disk is full before the last, the target stays what it was."""
+    """All pieces of a file are where they were, however few bytes the system takes at a time; when the disk is full before the
+    last, the target stays what it was."""
     import errno
 
     long = _LONG * 5
@@ -436,12 +440,12 @@ def test_a_long_file_is_put_in_place_by_several_threads_or_not_at_all(layout: La
     def full(descriptor: int, data: memoryview, offset: int) -> int:
         if offset + len(data) == len(long):
             raise OSError(errno.ENOSPC, "no space left on device")
-        return write(descriptor, data[:700_000], offset)
+        return write(descriptor, data[:70_000], offset)
 
     monkeypatch.setattr(os, "pwrite", full)
     with pytest.raises(DataError, match="no space left"):
         packs.restore(layout, hash, target)
     assert target.read_bytes() == b"mine" and not list(layout.root.glob(".mlops.*"))
-    monkeypatch.setattr(os, "pwrite", lambda descriptor, data, offset: write(descriptor, data[:700_000], offset))
+    monkeypatch.setattr(os, "pwrite", lambda descriptor, data, offset: write(descriptor, data[:70_000], offset))
     packs.restore(layout, hash, target)
     assert target.read_bytes() == long
