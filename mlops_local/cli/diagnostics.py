@@ -61,6 +61,11 @@ class _Talk:
 _talk = _Talk()
 
 
+def begin() -> None:
+    """Talk as nobody asked otherwise yet."""
+    _talk.quiet, _talk.verbose, _talk.color = False, 0, None
+
+
 def configure(*, quiet: bool | None = None, verbose: int | None = None, color: bool | None = None) -> None:
     """Set how this process talks; what is not given stays."""
     if quiet is not None:

@@ -93,6 +93,13 @@ COMMANDS = {name: entry for section in SECTIONS.values() for name, entry in sect
 class LazyGroup(click.Group):
     """Commands by section, each imported when it is called."""
 
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
+    ) -> click.Context:
+        """Begin one command line: it talks as it says itself, whatever another in this process said before."""
+        diagnostics.begin()
+        return super().make_context(info_name, args, parent, **extra)
+
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Names in the order of the help."""
         return list(COMMANDS)

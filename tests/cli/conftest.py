@@ -57,7 +57,7 @@ def here(
     environment: dict[str, str], folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Mlops:
     """The same in this process, for what is no matter of processes: starting one takes ten times as long as answering."""
-    from mlops_local.cli import diagnostics, main
+    from mlops_local.cli import main
 
     for name in os.environ.keys() - environment.keys():
         monkeypatch.delenv(name)
@@ -66,7 +66,6 @@ def here(
     monkeypatch.chdir(folder)
 
     def call(*arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
-        monkeypatch.setattr(diagnostics, "_talk", diagnostics._Talk())  # a process knows nothing of the one before
         monkeypatch.setattr(sys, "stdin", io.StringIO(stdin))
         code = main.run(list(arguments))
         shown = capsys.readouterr()

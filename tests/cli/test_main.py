@@ -167,6 +167,14 @@ def test_global_options_work_before_and_after_the_command(environment: dict[str,
         assert (child.returncode, stdout) == (0, "True 1 True 0.0 .\n"), stderr
 
 
+def test_one_command_line_does_not_silence_the_next(here: Mlops, folder: Path) -> None:
+    """-q holds for the line it is written in, also where one process runs several."""
+    (folder / "mlops.toml").write_text('[project]\nname = "late"\n')
+    command = ["sql", "select 1 as one", "--parquet", "one.parquet"]
+    assert here(*command, "-q").stderr == ""
+    assert "1 row" in here(*command).stderr
+
+
 def test_environment_variables_stand_under_flags(environment: dict[str, str], folder: Path) -> None:
     """MLOPS_WAIT counts unless --wait is given."""
     body = "import click\nprint(click.get_current_context().obj.wait_s)"
