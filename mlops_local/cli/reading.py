@@ -79,7 +79,7 @@ def show(settings: Settings, ref: str, plots: tuple[str, ...]) -> None:
         except ConfigError as error:
             sources = None
             diagnostics.warn(f"no values are shown, as which columns are private is not known: {error.message}")
-        answer = data.shown(answer, sources)
+        answer = data.shown(settings.project(), answer, sources)
     output.fields(kind, answer) if settings.json else views.show(kind, answer)
 
 

@@ -72,7 +72,7 @@ def diff(
         old,
         new,
         key=[] if no_key else chosen,
-        private=[name for source in declared for name in source.private],
+        private=service.private(project, sources, old, new),
         to=settings.directory / to if to else None,
         samples=0 if stat else limit,
     )

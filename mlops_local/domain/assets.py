@@ -142,6 +142,8 @@ class Snapshot:
     """Column -> polars type that was declared for text; the rest is told from the values."""
     labels: str = ""
     """The pattern with names in braces that says what the files' paths tell."""
+    private: Sequence[str] = ()
+    """Columns that the source declared private; as journals and the newest one have it, tables do not."""
 
     @property
     def short(self) -> str:

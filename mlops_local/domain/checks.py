@@ -37,7 +37,7 @@ class Check:
             case "range" | "row_count":
                 return f"{self.kind} {named + ' ' if named else ''}{_bounds(self.value)}"
             case "in":
-                return f"in {named} {', '.join(map(str, self.value))}"
+                return f"in {named} {', '.join(str(item) or repr(item) for item in self.value)}"
             case "freshness":
                 return f"freshness {duration(self.value)}"
             case "sql" | "no_overlap" | "regex":
@@ -208,8 +208,14 @@ def _freshness(kind: str, value: Any) -> list[Check]:
     return [Check(kind, (), seconds(value))]
 
 
-def _texts(kind: str, value: Any) -> list[Check]:
-    return [Check(kind, (), text) for text in _columns(value)]
+def _texts(expected: str) -> Callable[[str, Any], list[Check]]:
+    def checks(kind: str, value: Any) -> list[Check]:
+        texts = value if isinstance(value, list) and value else [value]
+        if not all(isinstance(text, str) and text.strip() for text in texts):
+            raise _Wrong(f"expected {expected}, got {value!r}")
+        return [Check(kind, (), text) for text in texts]
+
+    return checks
 
 
 _KINDS: dict[str, Callable[[str, Any], list[Check]]] = {
@@ -220,8 +226,8 @@ _KINDS: dict[str, Callable[[str, Any], list[Check]]] = {
     "regex": _by_column(_pattern),
     "row_count": _count,
     "freshness": _freshness,
-    "no_overlap": _texts,
-    "sql": _texts,
+    "no_overlap": _texts("names of sources"),
+    "sql": _texts("conditions in SQL"),
 }
 
 

@@ -24,7 +24,7 @@ def card(project: Project, sources: Sequence[Source], reference: str) -> str:
     parts = [
         f"# {held.source}\n",
         _about(source, held),
-        _columns(data.shown(held, sources).columns),
+        _columns(data.shown(project, held, sources).columns),
         _rules(project, held),
         _history(project, held),
         _uses(project, held),

@@ -145,8 +145,13 @@ def _others(
     found = {}
     for item in rules(project, name):
         if item.kind == "no_overlap":
-            if item.value not in declared:
-                raise ConfigError(f"the check `{item.text}` of {name} names no source", hint=f"sources: {', '.join(declared)}")
+            other = declared.get(item.value)
+            tables = ", ".join(source.name for source in declared.values() if source.kind == "table" and source.name != name)
+            if other is None or item.value == name or other.kind != "table":
+                wrong = "no source" if other is None else "itself" if item.value == name else "files that are no table"
+                raise ConfigError(
+                    f"the check `{item.text}` of {name} names {wrong}", hint=f"the other tables: {tables or 'none'}"
+                )
             found[item.value] = current.get(item.value) or data.snapshot(project, declared[item.value])
     return found
 

@@ -91,16 +91,24 @@ def snapshot(
     else:
         _require(source, before)
         made = before
+    made = replace(made, private=source.private)
     if before is not None and (made.id, made.kept) == (before.id, before.kept):
+        if tuple(before.private) != source.private:
+            _keep(project, made)
         emit(Progress("snapshot", f"{remarks.line(before)}: unchanged", data=remarks.facts(before, new=False)))
         return before
     for event in remarks.noted(source, before, made, fully(project, source.name), project.root):
         emit(event)
-    journal(project, made)
-    cache.save_snapshot(project.layout, made)
+    _keep(project, made)
     change = remarks.difference(before, made) if before is not None else "new"
     emit(Progress("snapshot", f"{remarks.line(made)}: {change}", data=remarks.facts(made, new=True)))
     return made
+
+
+def _keep(project: Project, made: Snapshot) -> None:
+    """Make it the source's newest."""
+    journal(project, made)
+    cache.save_snapshot(project.layout, made)
 
 
 def _lost(project: Project, held: Snapshot) -> bool:
@@ -257,15 +265,22 @@ def show(project: Project, sources: Sequence[Source], name: str) -> Snapshot:
     found = cache.snapshot(project.layout, name) if name in known else _referred(project, name, list(known))
     if found is None:
         raise DataError(f"source {name} has no snapshot yet", hint=f"run `mlops data snapshot {name}` or `mlops train`")
-    return shown(found, sources)
+    return shown(project, found, sources)
 
 
-def shown(held: Snapshot, sources: Sequence[Source] | None) -> Snapshot:
+def shown(project: Project, held: Snapshot, sources: Sequence[Source] | None) -> Snapshot:
     """Return a snapshot without the values of columns that its source declares private; of none where sources are not known."""
-    private = [column.name for column in held.columns]
-    if sources is not None:
-        private = next((list(source.private) for source in sources if source.name == held.source), [])
-    return replace(held, columns=tuple(item.without_values() if item.name in private else item for item in held.columns))
+    hidden = [column.name for column in held.columns] if sources is None else private(project, sources, held.source)
+    return replace(held, columns=tuple(item.without_values() if item.name in hidden else item for item in held.columns))
+
+
+def private(project: Project, sources: Iterable[Source], name: str) -> Sequence[str]:
+    """Return the columns of a source whose values are not shown: those it declares, or declared when it was there last."""
+    declared = next((source for source in sources if source.name == name), None)
+    if declared is not None:
+        return declared.private
+    newest = cache.snapshot(project.layout, name)
+    return newest.private if newest is not None else ()
 
 
 def _referred(project: Project, name: str, sources: Sequence[str]) -> Snapshot:

@@ -6,6 +6,7 @@ Files that both sides have are not read: between two months one month is compare
 from __future__ import annotations
 
 import difflib
+import os
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
@@ -16,10 +17,11 @@ from mlops_local.domain.errors import AmbiguousReference, UsageError
 from mlops_local.domain.graph import Source
 from mlops_local.engines.data import diff, profile, relations, shift, sketch
 from mlops_local.engines.data.sketch import Sketch
-from mlops_local.services import contents, profiles, references
+from mlops_local.services import contents, data, profiles, references
 from mlops_local.services.contents import Held
 from mlops_local.services.project import Project
 from mlops_local.services.sql import put
+from mlops_local.store import cache
 from mlops_local.store import files as stored
 
 HIDDEN = "(private)"
@@ -67,6 +69,21 @@ def _side(project: Project, names: Collection[str], text: str, here: Path) -> He
         hint = profile.near(text, sorted(names), "sources") if names else "see `mlops data ls`"
         raise UsageError(f"{text!r} is no source, snapshot, file or folder", hint=hint) from error
     return contents.of(project, named)
+
+
+def private(project: Project, sources: Sequence[Source], *held: Held) -> list[str]:
+    """Return the columns whose values are not shown: of the sources these are versions of, or that have such a file."""
+    named = {item.source for item in held if item.source}
+    given = {os.path.realpath(path) for item in held if not item.source for path in item.files.values()}
+    if given:
+        named |= {source.name for source in sources if source.private and given & _places(project, source)}
+    return list(dict.fromkeys(column for name in sorted(named) for column in data.private(project, sources, name)))
+
+
+def _places(project: Project, source: Source) -> set[str]:
+    """Where the files of a source's newest snapshot are."""
+    newest = cache.snapshot(project.layout, source.name)
+    return {os.path.realpath(project.root / path) for path in newest.listed.paths} if newest is not None else set()
 
 
 def compare(

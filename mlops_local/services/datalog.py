@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from mlops_local.domain import events, sql
 from mlops_local.domain.errors import UsageError
 from mlops_local.domain.graph import Source
-from mlops_local.services import references
+from mlops_local.services import data, references
 from mlops_local.services import sql as queries
 from mlops_local.services.datadiff import HIDDEN, files
 from mlops_local.services.project import Project
@@ -117,8 +117,8 @@ def head(project: Project, sources: tuple[Source, ...], reference: str, *, rows:
         rows: how many.
     """
     held = references.snapshot(project, reference)
-    private = next((source.private for source in sources if source.name == held.source), ())
-    hidden = ", ".join(f"'{HIDDEN}' AS {sql.name(name)}" for name in private if name in {item.name for item in held.columns})
+    private = [name for name in data.private(project, sources, held.source) if name in {item.name for item in held.columns}]
+    hidden = ", ".join(f"'{HIDDEN}' AS {sql.name(name)}" for name in private)
     star = f"* REPLACE ({hidden})" if hidden else "*"
     return queries.sql(project, f"SELECT {star} FROM data.{sql.name(f'{held.source}@{held.id}')} LIMIT {rows}")
 

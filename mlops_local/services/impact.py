@@ -16,7 +16,7 @@ from mlops_local.domain.assets import ModelVersion, Snapshot
 from mlops_local.domain.errors import DataError, UsageError
 from mlops_local.domain.plan import StepResult
 from mlops_local.domain.sql import quote
-from mlops_local.services import contents
+from mlops_local.services import contents, data
 from mlops_local.services.contents import Held
 from mlops_local.services.project import Project
 from mlops_local.store import cache, history, objects, projection, registry
@@ -72,7 +72,8 @@ def impact(project: Project, path: Path, *, where: str = "") -> Impact:
         found = [item for item in history.snapshots(db) if any(entry.path == name for entry in item.files)]
     if not found:
         raise UsageError(f"no snapshot holds {name}", hint="paths start at the project's folder: see `mlops data show SOURCE`")
-    frame = _rows(project, _held(project, path, name, found[0]), name, where)
+    private = [column for item in found for column in data.private(project, (), item.source)]
+    frame = _rows(project, _held(project, path, name, found[0]), name, where, private)
     ids = {item.id for item in found}
     known = registry.load(project.layout)
     versions = [item for item in known.versions.values() if ids & set(item.snapshots.values())]
@@ -96,7 +97,7 @@ def _held(project: Project, path: Path, name: str, newest: Snapshot) -> Held:
     return contents.of(project, Snapshot(newest.id, newest.source, entries, newest.rows, newest.bytes, newest.columns))
 
 
-def _rows(project: Project, held: Held, name: str, where: str) -> pl.DataFrame:
+def _rows(project: Project, held: Held, name: str, where: str, private: Sequence[str]) -> pl.DataFrame:
     """The rows that are asked about, every column."""
     import duckdb  # noqa: PLC0415  (90 ms: only where rows are read)
     import polars as pl  # noqa: PLC0415  (likewise)
@@ -119,7 +120,8 @@ def _rows(project: Project, held: Held, name: str, where: str) -> pl.DataFrame:
             )
         except duckdb.Error as error:
             raise UsageError(
-                f"--where cannot be read: {str(error).splitlines()[0]}", hint="as in \"carrier = 'UA'\""
+                f"--where cannot be read: {relations.told(error, list(dict.fromkeys(private)))}",
+                hint="as in \"carrier = 'UA'\"",
             ) from error
         return pl.read_parquet(chosen)
 

@@ -209,7 +209,7 @@ def _ask(project: Project, source: Source, target: Path) -> None:
             if isinstance(error, duckdb.IOException) and scratch in str(error):  # the answer, or what is spilled on the way
                 raise stored.cannot_write(target, stored.told(error)) from error
             raise DataError(
-                f"source {source.name}: its query cannot be answered: {str(error).splitlines()[0]}",
+                f"source {source.name}: its query cannot be answered: {relations.told(error, source.private)}",
                 hint="it is one SELECT in DuckDB's SQL; paths start at the project's folder",
             ) from error
         _place(project, made, target)

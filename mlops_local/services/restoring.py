@@ -109,6 +109,7 @@ def restore(
         _write(project, entry, places[entry.path], held.get(entry.path, ""))
     beside = _beside(project, snapshot, source) if to is None else ()
     if to is None and wanted:  # the source's newest is what its files are now
+        snapshot = replace(snapshot, private=data.private(project, (), snapshot.source))
         data.journal(project, snapshot)
         if not beside:
             cache.save_snapshot(project.layout, snapshot)

@@ -15,16 +15,19 @@ from mlops_local.domain.assets import Snapshot
 from mlops_local.domain.errors import UsageError
 from mlops_local.domain.graph import Source
 from mlops_local.engines.data import patterns
-from mlops_local.services import contents, planning, references
+from mlops_local.services import contents, data, planning, references
 from mlops_local.services.project import Project
-from mlops_local.store import layout
+from mlops_local.store import history, layout
 from mlops_local.store.sealed import Extra
 
+_PROFILE = "column_profile"
+_COUNTS = ("snapshot", "source", "position", "name", "type", "nulls", "distinct", "nans")
+"""What its profile says of a private column."""
 _NAMED = re.compile(r"""(?:\bdata|"data")\s*\.\s*(?:"((?:[^"]|"")+)"|([A-Za-z_]\w*))""", re.IGNORECASE)
 
 
 def extra(project: Project, text: str) -> Extra:
-    """Return the views over snapshots that a statement names, and the files they read.
+    """Return the views over snapshots and their profiles that a statement names, and the files they read.
 
     Args:
         project: the project.
@@ -47,18 +50,22 @@ def extra(project: Project, text: str) -> Extra:
             continue
         declared = _declared(project) if declared is None else declared
         source = declared.get(snapshot.source, Source(snapshot.source, ""))
+        private = data.private(project, declared.values(), snapshot.source)
         view = f"data.main.{sql.name(name)}"
         if snapshot.listed.rows is not None:
             paths = [str(path) for path in contents.tables(project, contents.of(project, snapshot)).values()]
             listed = ", ".join(map(sql.quote, paths))
-            chosen = _marked(project, snapshot, source.private)
+            chosen = _marked(project, snapshot, private)
             statements.append(f"CREATE VIEW {view} AS SELECT {chosen} FROM read_parquet([{listed}], hive_partitioning = false)")
             files += paths
         else:
             which = f"snapshot = {sql.quote(snapshot.id)} AND source = {sql.quote(snapshot.source)}"
             columns = ", ".join(_file_columns(source.labels))
             statements.append(f"CREATE VIEW {view} AS SELECT {columns} FROM project.main.snapshot_file WHERE {which}")
-    return Extra(("ATTACH ':memory:' AS data", *statements), tuple(files)) if statements else Extra()
+    views = ["ATTACH ':memory:' AS data", *statements] if statements else []
+    if _PROFILE in text.lower():
+        views.append(_profiles(project, (_declared(project) if declared is None else declared).values()))
+    return Extra(tuple(views), tuple(files))
 
 
 def _declared(project: Project) -> dict[str, Source]:
@@ -67,6 +74,20 @@ def _declared(project: Project) -> dict[str, Source]:
     if not (config.sources or config.steps or (project.root / config.pipeline).exists()):
         return {}
     return {source.name: source for source in planning.read_code(project).graph.sources}
+
+
+def _profiles(project: Project, declared: Collection[Source]) -> str:
+    """The view over profiles without the values of private columns."""
+    with project.store.reader() as db:
+        names = {snapshot.source for snapshot in history.snapshot_heads(db)}
+    hidden = [(name, column) for name in sorted(names) for column in data.private(project, declared, name)]
+    pairs = ", ".join(f"({sql.quote(name)}, {sql.quote(column)})" for name, column in hidden) or "('', '')"
+    counts = ", ".join(map(sql.name, _COUNTS))
+    return (
+        f"CREATE TEMP VIEW {_PROFILE} AS FROM project.main.{_PROFILE} WHERE (source, name) NOT IN ({pairs}) UNION ALL BY NAME "
+        f"SELECT {counts}, '' AS min, '' AS max, '[]' AS top FROM project.main.{_PROFILE} WHERE (source, name) IN ({pairs}) "
+        "ORDER BY source, snapshot, position"
+    )
 
 
 def _marked(project: Project, snapshot: Snapshot, private: Collection[str]) -> str:

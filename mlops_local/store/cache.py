@@ -259,6 +259,7 @@ def _snapshot(value: Snapshot, listed: Any) -> dict[str, Any]:
         "kept": value.kept,
         "schema": dict(value.read_as),
         **({"labels": value.labels} if value.labels else {}),
+        **({"private": list(value.private)} if value.private else {}),
     }
 
 
@@ -274,6 +275,7 @@ def snapshot_from_json(value: Mapping[str, Any]) -> Snapshot:
         kept=value.get("kept", "full"),
         read_as=value.get("schema", {}),
         labels=value.get("labels", ""),
+        private=tuple(value.get("private", ())),
     )
 
 

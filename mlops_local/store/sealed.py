@@ -32,6 +32,8 @@ _FUNCTIONS = frozenset(
     "generate_series range unnest repeat repeat_row json_each json_tree summary histogram histogram_values show_tables".split()
 )
 """What may stand where a table stands; DuckDB's own lists (`duckdb_…`, `pragma_…`) too."""
+_SHADOWED = ("column_profile", "evaluation")
+"""Views that a statement sees in another form than the file has them: by their bare names."""
 _OPENING = ("read_", "parquet_", "sniff_", "glob", "query", "getenv")
 _SEE = "`mlops schema` lists the tables and their columns"
 _TABLES_ONLY = "`mlops sql` reads the project's tables only, no other file and nothing over the network"
@@ -200,6 +202,9 @@ def _opening(node: dict[str, Any]) -> str:
         return "" if called in _FUNCTIONS or called.startswith(("duckdb_", "pragma_")) else called
     if node.get("type") == "BASE_TABLE":
         table = str(node.get("table_name", ""))
+        schema = str(node.get("schema_name", "")).lower()
+        if schema == "store" or (table.lower() in _SHADOWED and (schema or node.get("catalog_name"))):
+            return f"{schema or node.get('catalog_name')}.{table} is for the program itself"
         return table if "/" in table or table.lower().endswith((".duckdb", ".db", ".wal")) else ""
     return ""
 

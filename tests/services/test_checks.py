@@ -23,7 +23,8 @@ from mlops_local.store import cache, projection
 
 PEOPLE = Source("people", "data/people.csv", key=("id",), time="seen", private=("name",))
 OTHERS = Source("others", "data/others.csv", key=("id",))
-SOURCES = (PEOPLE, OTHERS)
+PHOTOS = Source("photos", "*.png", kind="files")
+SOURCES = (PEOPLE, OTHERS, PHOTOS)
 NOW = datetime(2026, 3, 10, tzinfo=UTC)
 
 
@@ -35,6 +36,7 @@ def project(tmp_path: Path) -> Project:
         "id,name,age,kind,seen\n1,Ann,30,a,2026-03-01\n2,,200,b,2026-03-02\n3,Eve,-1,zz,2026-03-03\n3,Bob,,a,\n"
     )
     (tmp_path / "data/others.csv").write_text("id,age\n2,1\n9,1\n")
+    (tmp_path / "a.png").write_bytes(b"")
     return find(tmp_path)
 
 
@@ -45,6 +47,24 @@ def _rules(project: Project, text: str) -> Project:
 
 def _found(project: Project, text: str) -> dict[str, Finding]:
     return {item.rule: item for item in checks.check(_rules(project, text), SOURCES, ["people"], now=NOW)}
+
+
+def test_what_is_said_against_a_rule_shows_no_private_value(project: Project) -> None:
+    """An expression that fails on a value of a row names the value only where no column is private."""
+    for text in ('sql = "name::INT > 3"', "in.name = [3]", "sql = \"error(name || 'x')\""):
+        with pytest.raises(ConfigError, match="not shown: name is private") as caught:
+            _found(project, text)
+        assert "Ann" not in str(caught.value)
+    with pytest.raises(ConfigError, match="Could not convert string 'a'"):
+        checks.check(_rules(project, 'sql = "kind::INT > 3"'), [replace(PEOPLE, private=())], ["people"])
+    assert _found(project, 'sql = "age < 300 -- as they are"') == {}
+
+
+def test_columns_that_cannot_be_compared_are_named(project: Project) -> None:
+    """A key that is a number here and text there is no row in common, and no crash: types are said."""
+    (project.root / "data/others.csv").write_text("id,age\nx,1\n")
+    with pytest.raises(ConfigError, match=r"values of these columns cannot be compared: id \(BIGINT and VARCHAR\)"):
+        _found(project, 'no_overlap = "others"')
 
 
 def test_rows_that_break_rules_are_counted_and_shown(project: Project) -> None:
@@ -91,7 +111,11 @@ def test_a_rule_that_cannot_be_applied_is_said(project: Project) -> None:
     for text, said in {
         'not_null = "nam"': "names a column 'nam'",
         'sql = "age >"': "cannot be run",
+        'sql = "age > 0) or (1 = 1"': "cannot be run",
+        'sql = " "': "expected conditions in SQL",
         'no_overlap = "other"': "names no source",
+        'no_overlap = "people"': "names itself",
+        'no_overlap = "photos"': "names files that are no table",
         "range.kind = [0, 1]": "cannot be run",
         "regex.kind = '[a'": "cannot be run",
     }.items():

@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -21,7 +22,21 @@ from mlops_local.domain.errors import UsageError
 from mlops_local.domain.graph import Source
 from mlops_local.domain.plan import Output, StepResult
 from mlops_local.engines.models import rows as naming
-from mlops_local.services import card, data, datadiff, datalog, history, impact, init, life, lineage, planning, references, sql
+from mlops_local.services import (
+    card,
+    contents,
+    data,
+    datadiff,
+    datalog,
+    history,
+    impact,
+    init,
+    life,
+    lineage,
+    planning,
+    references,
+    sql,
+)
 from mlops_local.services.project import Project, find
 from mlops_local.store import cache, objects, projection
 from mlops_local.store.journal import Journal
@@ -91,6 +106,39 @@ def test_private_values_are_marks_in_sql(project: Project) -> None:
     assert len(found.rows) == 5 and found.rows[4] == (None, None)
     assert all(new == old and new.startswith("(private ") for new, old in found.rows[:4])
     assert len({new for new, _ in found.rows}) == 5
+
+
+def test_profiles_in_sql_have_no_private_values(project: Project) -> None:
+    """Of a private column SQL sees type and counts, and no other way to the same table is open."""
+    (project.root / "pipeline.py").write_text(
+        'import mlops_local as mlops\npeople = mlops.data("data/*.csv", key="id", private="name")\n'
+    )
+    found = sql.sql(project, "FROM column_profile")
+    assert found.columns == sql.sql(project, "FROM (FROM column_profile) WHERE false").columns
+    about = [dict(zip(found.columns, row, strict=True)) for row in found.rows]
+    hidden = [row for row in about if row["name"] == "name"]
+    assert sorted((row["type"], row["distinct"], row["min"], row["top"], row["lengths"]) for row in hidden) == [
+        ("String", 2, "", "[]", None),
+        ("String", 4, "", "[]", None),
+    ]
+    assert "Ann" not in str(found.rows) and {row["max"] for row in about if row["name"] == "age"} == {"40", "60"}
+    for around in ("store.column_profile", "project.store.column_profile", "main.column_profile", 'main."Column_Profile"'):
+        with pytest.raises(UsageError, match="is for the program itself"):
+            sql.sql(project, f"SELECT (SELECT max(top) FROM {around}), (SELECT count(*) FROM column_profile)")
+
+
+def test_what_was_private_stays_so_under_another_name(project: Project) -> None:
+    """Of a source that is declared no more, as on another branch, what it declared last is hidden; else what it declares."""
+    others = (Source("persons", "data/*.csv", key=("id",)),)
+    assert datalog.head(project, others, "people@~1", rows=1).rows == ((1, "(private)", 30),)
+    held = references.snapshot(project, "people")
+    assert "Ann" not in card.card(project, others, "people") + str(data.shown(project, held, others))
+    shown = sql.sql(project, "SELECT name FROM data.people UNION ALL SELECT top FROM column_profile WHERE name = 'name'")
+    assert len(shown.rows) == 6 and "Ann" not in str(shown.rows)
+    file = contents.given(project.root, [project.root / "data/1.csv"], "1")
+    assert (datadiff.private(project, (), file), datadiff.private(project, (PEOPLE,), file)) == ([], ["name"])
+    data.snapshot(project, replace(PEOPLE, private=("age",)))  # the same bytes
+    assert datalog.head(project, others, "people@~1", rows=1).rows == ((1, "Ann", "(private)"),)
 
 
 def test_the_log_says_what_each_snapshot_changed(project: Project) -> None:

@@ -7,6 +7,7 @@ the newest time by who asks.
 from __future__ import annotations
 
 import difflib
+import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from mlops_local.domain.checks import Check
 from mlops_local.domain.errors import ConfigError
 from mlops_local.domain.sql import name, quote
-from mlops_local.engines.data.relations import table
+from mlops_local.engines.data.relations import table, told
 
 if TYPE_CHECKING:
     import duckdb
@@ -79,13 +80,15 @@ def run(
     for check in checks:
         for column in check.columns:
             _known(column, kinds, check)
+        if check.kind == "sql":
+            _whole(db, check)
         if check.kind == "freshness" and time in kinds and not kinds[time].startswith(_TIMES):
             raise ConfigError(
                 f"the check `{check.text}`: the time column {time!r} is {kinds[time]}, not a time",
                 hint=f'schema={{"{time}": "Datetime"}} reads values as 2026-03-01 or 2026-03-01 12:30',
             )
     rules = {check: bad for check in checks if (bad := _bad(check)) is not None}
-    rows, counts = _counts(db, rules, kinds)
+    rows, counts = _counts(db, rules, kinds, private)
     found = [
         Broken(
             check,
@@ -116,6 +119,13 @@ def _known(column: str, kinds: Mapping[str, str], check: Check) -> None:
         )
 
 
+def _whole(db: duckdb.DuckDBPyConnection, check: Check) -> None:
+    """Refuse text that is no expression by itself, as `a) OR (b`: in brackets it would say something else."""
+    ((found,),) = db.execute("SELECT json_serialize_sql(?)", [f"SELECT [\n{check.value}\n]"]).fetchall()
+    if (said := json.loads(found)).get("error"):
+        raise ConfigError(f"the check `{check.text}` cannot be run: {said.get('error_message')}", hint=_MEANT["sql"])
+
+
 def _bad(check: Check) -> str | None:
     """The condition under which a row breaks a rule; None for rules about more than one row."""
     column = name(check.columns[0]) if check.columns else ""
@@ -132,7 +142,7 @@ def _bad(check: Check) -> str | None:
         case "regex":
             return f"NOT regexp_full_match({column}::VARCHAR, {_literal(check.value)})"
         case "sql":
-            return f"NOT ({check.value})"
+            return f"NOT (\n{check.value}\n)"  # a comment at its end is no part of what follows
     return None
 
 
@@ -145,7 +155,7 @@ def _literal(value: Any) -> str:
 
 
 def _counts(
-    db: duckdb.DuckDBPyConnection, rules: Mapping[Check, str], kinds: Mapping[str, str]
+    db: duckdb.DuckDBPyConnection, rules: Mapping[Check, str], kinds: Mapping[str, str], private: Collection[str]
 ) -> tuple[int, dict[Check, int]]:
     """How many rows there are, and how many break each rule."""
     import duckdb  # noqa: PLC0415  (loaded: there is a connection)
@@ -159,11 +169,16 @@ def _counts(
                 db.execute(f"SELECT count(*) FILTER ({bad}) FROM checked").fetchall()
             except duckdb.Error as own:
                 raise ConfigError(
-                    f"the check `{check.text}` cannot be run: {str(own).splitlines()[0]}",
+                    f"the check `{check.text}` cannot be run: {told(own, private if _looks(check, private) else ())}",
                     hint=_MEANT.get(check.kind, "") or f"{check.columns[0]} is {kinds[check.columns[0]]}",
                 ) from own
-        raise ConfigError(f"the checks cannot be run: {str(error).splitlines()[0]}") from error
+        raise ConfigError(f"the checks cannot be run: {told(error, private)}") from error
     return int(rows), dict(zip(rules, map(int, counts), strict=True))
+
+
+def _looks(check: Check, private: Collection[str]) -> bool:
+    """Whether what is said against a rule may be a private value, and not the rule's own."""
+    return check.kind == "sql" or (check.kind != "regex" and bool(set(check.columns) & set(private)))
 
 
 def _shown(check: Check, kinds: Mapping[str, str], key: Sequence[str]) -> list[str]:
@@ -205,14 +220,23 @@ def _overlapping(
     private: Collection[str],
 ) -> list[Broken]:
     """Rows that another source has too: by the key where it has one, else by all columns both have."""
+    import duckdb  # noqa: PLC0415  (loaded: there is a connection)
+
     db.execute(f"CREATE OR REPLACE TEMP VIEW other AS FROM {table(files)}")
-    there = {str(row[0]) for row in db.execute("DESCRIBE other").fetchall()}
-    columns = list(key) if key and set(key) <= there else [column for column in kinds if column in there]
+    there = {str(row[0]): str(row[1]) for row in db.execute("DESCRIBE other").fetchall()}
+    columns = list(key) if key and set(key) <= set(there) else [column for column in kinds if column in there]
     if not columns:
         raise ConfigError(f"the check `{check.text}`: the two sources have no column in common", hint="name another source")
     same = " AND ".join(f"checked.{name(column)} IS NOT DISTINCT FROM other.{name(column)}" for column in columns)
     query = f"FROM checked SEMI JOIN other ON {same}"
-    failed = int(db.execute(f"SELECT count(*) {query}").fetchall()[0][0])
+    try:
+        failed = int(db.execute(f"SELECT count(*) {query}").fetchall()[0][0])
+    except (duckdb.BinderException, duckdb.ConversionException) as error:
+        types = ", ".join(f"{column} ({kinds[column]} and {there[column]})" for column in columns)
+        raise ConfigError(
+            f"the check `{check.text}`: values of these columns cannot be compared: {types}",
+            hint="schema={…} says what they are",
+        ) from error
     if not failed:
         return []
     note = f"{failed:,} of {rows:,} rows are in {check.value} too, by {', '.join(columns)}"

@@ -5,7 +5,7 @@ What compares, checks and queries rows of sources shares this; it knows nothing 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -52,6 +52,16 @@ def connect(scratch: Path, *, memory: str = MEMORY) -> Iterator[duckdb.DuckDBPyC
                 f"the rows need more than {memory} of memory",
                 hint="compare or check fewer columns, as a source of its own: mlops.data(sql='SELECT id, a, b FROM …')",
             ) from error
+
+
+def told(error: duckdb.Error, private: Collection[str]) -> str:
+    """Return what DuckDB says against an expression, without a value where there are columns whose values are not shown."""
+    import duckdb  # noqa: PLC0415  (loaded: there is an error)
+
+    said = str(error).splitlines()[0]
+    if not private or (isinstance(error, duckdb.ProgrammingError) and not isinstance(error, duckdb.InvalidInputException)):
+        return said  # of the expression: no row was looked at
+    return f"{said.partition(':')[0]}: a value cannot be taken as it asks (not shown: {', '.join(private)} is private)"
 
 
 def table(files: Sequence[Path]) -> str:
