@@ -257,8 +257,7 @@ def _usage(error: click.ClickException) -> int:
 
 
 def _known(error: MlopsError) -> int:
-    detail, problems = getattr(error, "traceback", ""), getattr(error, "problems", ())
-    diagnostics.error(error.message, hint=error.hint, detail=detail, more=problems[1:])
+    diagnostics.error(error.message, hint=error.hint, detail=getattr(error, "traceback", ""), more=error.problems[1:])
     if diagnostics.verbose() > 1:
         import traceback
 

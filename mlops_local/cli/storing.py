@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 def restore(settings: Settings, names: tuple[str, ...], to: Path | None, locked: bool, force: bool) -> None:
     """Write a snapshot's files back as they were: into their places, or under another folder.
 
-    Files that are right already are left alone, and so are files that the snapshot does not have.
+    Files that are right already are left alone, and so are files that the snapshot does not have. A file whose stored content
+    is damaged is named at the end, with the snapshots that need it (exit 6); all others are written.
     """
     from mlops_local.cli import diagnostics, output
     from mlops_local.services import restoring as service
@@ -39,18 +40,19 @@ def restore(settings: Settings, names: tuple[str, ...], to: Path | None, locked:
     snapshots = service.named(project, names, locked=locked)
     target = None if to is None else to.absolute()
     with settings.progress() as emit:
-        done = [
-            service.restore(project, item, declared.get(item.source), to=target, force=force, emit=emit) for item in snapshots
-        ]
+        done = service.restore_all(project, snapshots, declared, to=target, force=force, emit=emit)
     if settings.json:
         output.items("restored", done)
-        return
     for item in done:
+        if settings.json or item.refused:
+            continue
         output.line(service.said(item, "" if to is None else f" under {to}"))
         if item.beside:
             diagnostics.say(
                 f"not in that snapshot, left alone: {', '.join(item.beside[:5])}{' …' if len(item.beside) > 5 else ''}"
             )
+    if (error := service.failure(done)) is not None:
+        raise error
 
 
 @click.command(epilog="\b\nExamples:\n  mlops data du\n  mlops data du --json")

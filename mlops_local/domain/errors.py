@@ -26,12 +26,14 @@ class MlopsError(Exception):
 
     exit_code = 1
 
-    def __init__(self, message: str, *, hint: str = "") -> None:
+    def __init__(self, message: str, *, hint: str = "", problems: Sequence[str] = ()) -> None:
         super().__init__(message)
         self.message = message
         """What happened and where, one sentence, no trailing full stop."""
         self.hint = hint
         """What to do next, or empty."""
+        self.problems = tuple(problems)
+        """Where it is several things: the message, and then each in a line."""
 
 
 class StepFailed(MlopsError):
@@ -41,9 +43,8 @@ class StepFailed(MlopsError):
     """
 
     def __init__(self, message: str, *, hint: str = "", traceback: str = "", problems: Sequence[str] = ()) -> None:
-        super().__init__(message, hint=hint)
+        super().__init__(message, hint=hint, problems=problems)
         self.traceback = traceback
-        self.problems = tuple(problems)
 
 
 class UsageError(MlopsError):
@@ -63,8 +64,7 @@ class ConfigError(UsageError):
     """
 
     def __init__(self, message: str, *, hint: str = "", problems: Sequence[str] = (), traceback: str = "") -> None:
-        super().__init__(message, hint=hint)
-        self.problems = tuple(problems)
+        super().__init__(message, hint=hint, problems=problems)
         self.traceback = traceback
 
 

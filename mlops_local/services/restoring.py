@@ -1,28 +1,45 @@
 """Give a snapshot's files back, byte by byte.
 
 A file that is neither that nor what the newest snapshot has is never written over without `force`, and then what it holds is
-kept first, as a snapshot of its own. Files of the source that the snapshot does not have are left alone.
+kept first, as a snapshot of its own. Files of the source that the snapshot does not have are left alone. A file whose stored
+content is damaged or gone stops none of the others: it is named when they are written.
 """
 
 from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path, PurePosixPath
 
 from mlops_local.domain.assets import FileEntry, Snapshot
-from mlops_local.domain.errors import DataError, IntegrityError, UsageError
+from mlops_local.domain.errors import DataError, IntegrityError, MlopsError, UsageError
 from mlops_local.domain.graph import Source
 from mlops_local.domain.progress import Emit, Progress, ignore
 from mlops_local.engines.data import files
 from mlops_local.services import data, references
 from mlops_local.services.project import Project
 from mlops_local.store import cache, history, lockfile, packs
+from mlops_local.store import files as storing
 
 _LISTED = 5
+_TOLD = 20
+"""Problems told in a line each before the rest is only counted."""
+
+
+@dataclass(frozen=True)
+class Failed:
+    """What could not be given back."""
+
+    path: str
+    """The file; empty for a whole snapshot."""
+    why: str
+    """In a line, with the file's name and the snapshots that need its content."""
+    hint: str = ""
+    exit_code: int = IntegrityError.exit_code
 
 
 @dataclass(frozen=True)
@@ -39,6 +56,13 @@ class Restored:
     """The snapshot that what was written over is in."""
     beside: tuple[str, ...] = ()
     """Files of the source that the snapshot does not have; left alone."""
+    failed: tuple[Failed, ...] = ()
+    """What could not be given back; its places are as they were."""
+
+    @property
+    def refused(self) -> bool:
+        """Whether nothing of it was looked at."""
+        return any(not item.path for item in self.failed)
 
 
 def named(project: Project, names: Sequence[str], *, locked: bool) -> list[Snapshot]:
@@ -64,6 +88,48 @@ def named(project: Project, names: Sequence[str], *, locked: bool) -> list[Snaps
     return [references.snapshot(project, name) for name in wanted]
 
 
+def restore_all(
+    project: Project,
+    snapshots: Iterable[Snapshot],
+    declared: Mapping[str, Source],
+    *,
+    to: Path | None = None,
+    force: bool = False,
+    emit: Emit = ignore,
+) -> list[Restored]:
+    """As `restore`, one after another: a snapshot that is refused is one that failed, and stops none of the others.
+
+    Args:
+        project: the project.
+        snapshots: which.
+        declared: sources by name.
+        to: as for `restore`.
+        force: as for `restore`.
+        emit: as for `restore`.
+    """
+    done: list[Restored] = []
+    for item in snapshots:
+        try:
+            done.append(restore(project, item, declared.get(item.source), to=to, force=force, emit=emit))
+        except (UsageError, IntegrityError) as error:
+            done.append(Restored(item.source, item.id, (), 0, failed=(_failed("", error),)))
+    return done
+
+
+def failure(done: Iterable[Restored]) -> MlopsError | None:
+    """Return the one error that names all that could not be given back; None when everything was."""
+    failed = [item for restored in done for item in restored.failed]
+    if not failed:
+        return None
+    worst = max(failed, key=lambda item: item.exit_code)
+    kind = IntegrityError if worst.exit_code == IntegrityError.exit_code else UsageError
+    if len(failed) == 1:
+        return kind(worst.why, hint=worst.hint)
+    more = [f"and {len(failed) - _TOLD:,} more: --json lists them"] if len(failed) > _TOLD else []
+    message = f"{len(failed):,} could not be given back:"
+    return kind(message, hint=worst.hint, problems=[message, *(item.why for item in failed[:_TOLD]), *more])
+
+
 def restore(
     project: Project,
     snapshot: Snapshot,
@@ -73,7 +139,8 @@ def restore(
     force: bool = False,
     emit: Emit = ignore,
 ) -> Restored:
-    """Write the files of a snapshot.
+    """Write the files of a snapshot: all that can be given back. The others are in what is returned, and `failure` makes an
+    error of them.
 
     Args:
         project: the project.
@@ -85,13 +152,15 @@ def restore(
 
     Raises:
         UsageError: files would be written over.
-        DataError: bytes are not stored (a source by reference), or a file cannot be written.
-        IntegrityError: stored bytes are missing or altered; names the snapshots that need them.
+        DataError: bytes are not stored (a source by reference).
+        IntegrityError: a path leads out of the folder.
     """
     root = project.root if to is None else to
     places = {entry.path: root / inside(entry.path) for entry in snapshot.files}
     wanted = [entry for entry in snapshot.files if not _has(places[entry.path], entry)]
-    _require(project, snapshot, wanted)
+    failed = _gone(project, snapshot, wanted)
+    lost = {item.path for item in failed}
+    wanted = [entry for entry in wanted if entry.path not in lost]
     over = [entry.path for entry in wanted if places[entry.path].exists() or places[entry.path].is_symlink()]
     blocked = next((path for path in over if not places[path].is_file()), None)
     if blocked is not None:  # neither kept nor written over
@@ -105,17 +174,17 @@ def restore(
     if kept:
         emit(Progress("note", f"what is written over is kept: {snapshot.source}@{kept.short}"))
     held = {entry.path: entry.hash for entry in kept.files} if kept is not None else {}
-    for entry in wanted:
-        _write(project, entry, places[entry.path], held.get(entry.path, ""))
+    same = len(snapshot.files) - len(wanted) - len(failed)
+    written, unwritten = _write_all(project, wanted, places, held)
+    failed += unwritten
     beside = _beside(project, snapshot, source) if to is None else ()
-    if to is None and wanted:  # the source's newest is what its files are now
+    if to is None and written and not failed:  # the source's newest is what its files are now
         snapshot = replace(snapshot, private=data.private(project, (), snapshot.source))
         data.journal(project, snapshot)
         if not beside:
             cache.save_snapshot(project.layout, snapshot)
-    written = tuple(entry.path for entry in wanted)
-    same = len(snapshot.files) - len(written)
-    return Restored(snapshot.source, snapshot.id, written, same, kept.id if kept is not None else "", beside)
+    kept_as = kept.id if kept is not None else ""
+    return Restored(snapshot.source, snapshot.id, tuple(written), same, kept_as, beside, tuple(failed))
 
 
 def _require_kept(project: Project, snapshot: Snapshot, over: Mapping[str, Path], *, elsewhere: bool) -> None:
@@ -134,6 +203,33 @@ def _require_kept(project: Project, snapshot: Snapshot, over: Mapping[str, Path]
         )
 
 
+def _write_all(
+    project: Project, wanted: Sequence[FileEntry], places: Mapping[str, Path], held: Mapping[str, str]
+) -> tuple[list[str], list[Failed]]:
+    """Write what can be written, and say which files were and which were not."""
+    written: list[str] = []
+    errors: list[tuple[FileEntry, MlopsError]] = []
+    for entry in wanted:
+        try:
+            _write(project, entry, places[entry.path], held.get(entry.path, ""))
+            written.append(entry.path)
+        except (UsageError, IntegrityError) as error:
+            errors.append((entry, error))
+            if storing.full(error):  # nor would the next one fit
+                break
+    needed = needed_by(project, [entry.hash for entry, error in errors if isinstance(error, IntegrityError)])
+    return written, [
+        _failed(entry.path, error, f"{entry.path}: {error.message}, {needed[entry.hash]}")
+        if isinstance(error, IntegrityError)
+        else _failed(entry.path, error)
+        for entry, error in errors
+    ]
+
+
+def _failed(path: str, error: MlopsError, why: str = "") -> Failed:
+    return Failed(path, why or error.message, error.hint, error.exit_code)
+
+
 def _write(project: Project, entry: FileEntry, place: Path, kept: str) -> None:
     """Write one file beside its place, then put it there: nothing is lost that came there since it was looked at.
 
@@ -143,6 +239,7 @@ def _write(project: Project, entry: FileEntry, place: Path, kept: str) -> None:
         place: where.
         kept: the hash of what is there, which is kept; empty where nothing was.
     """
+    made = [folder for folder in place.parents if not folder.exists()]
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -151,8 +248,11 @@ def _write(project: Project, entry: FileEntry, place: Path, kept: str) -> None:
         ) from error
     try:
         packs.restore(project.layout, entry.hash, place, put=partial(_swap, kept=kept) if kept else _put)
-    except IntegrityError as error:
-        raise _damaged(project, entry, error) from error
+    except BaseException:
+        for folder in made:
+            with suppress(OSError):  # something came there meanwhile
+                folder.rmdir()
+        raise
 
 
 def _swap(draft: Path, place: Path, kept: str) -> None:
@@ -198,7 +298,8 @@ def said(done: Restored, where: str = "") -> str:
     """Say in one line what was done."""
     count = len(done.written)
     same = f", {done.same:,} {'was' if done.same == 1 else 'were'} right already" if done.same else ""
-    return f"{done.source} {done.snapshot[:8]}: {count:,} file{'' if count == 1 else 's'} written{where}{same}"
+    lost = f", {len(done.failed):,} could not be given back" if done.failed else ""
+    return f"{done.source} {done.snapshot[:8]}: {count:,} file{'' if count == 1 else 's'} written{where}{same}{lost}"
 
 
 def _what(place: Path) -> str:
@@ -211,11 +312,14 @@ def _what(place: Path) -> str:
     )
 
 
-def needed_by(project: Project, hash: str) -> str:
-    """Say in words which snapshots need a content."""
+def needed_by(project: Project, hashes: Sequence[str]) -> dict[str, str]:
+    """Say in words which snapshots need each of the contents."""
+    if not hashes:
+        return {}
     with project.store.reader() as db:
-        found = history.snapshots_of_file(db, hash)
-    return f"needed by {_some([f'{source} {id[:8]}' for source, id in found])}" if found else "no snapshot needs it"
+        found = history.snapshots_of_files(db, hashes)
+    named = {hash: [f"{source} {id[:8]}" for source, id in snapshots] for hash, snapshots in found.items()}
+    return {hash: f"needed by {_some(named[hash])}" if hash in named else "no snapshot needs it" for hash in hashes}
 
 
 def _has(place: Path, entry: FileEntry) -> bool:
@@ -233,8 +337,8 @@ def inside(path: str) -> PurePosixPath:
     return parts
 
 
-def _require(project: Project, snapshot: Snapshot, wanted: Sequence[FileEntry]) -> None:
-    """Refuse before anything is written when bytes are missing."""
+def _gone(project: Project, snapshot: Snapshot, wanted: Sequence[FileEntry]) -> list[Failed]:
+    """Say of which files no bytes are stored. Raises DataError where that is as it was meant."""
     lost = set(packs.missing(project.layout, [entry.hash for entry in wanted]))
     gone = [entry for entry in wanted if entry.hash in lost]
     if gone and snapshot.kept == "reference":
@@ -243,15 +347,9 @@ def _require(project: Project, snapshot: Snapshot, wanted: Sequence[FileEntry]) 
             "are not stored",
             hint=f"fetch them from where they came; {data.fully(project, snapshot.source)} keeps bytes from now on",
         )
-    if gone:
-        raise IntegrityError(
-            f"the stored content of {gone[0].path} is missing, {needed_by(project, gone[0].hash)}",
-            hint="run `mlops doctor`, or `mlops pull` it from where it is kept",
-        )
-
-
-def _damaged(project: Project, entry: FileEntry, error: IntegrityError) -> IntegrityError:
-    return IntegrityError(f"{entry.path}: {error.message}, {needed_by(project, entry.hash)}", hint=error.hint)
+    needed = needed_by(project, sorted(lost))
+    hint = "run `mlops doctor`, or `mlops pull` it from where it is kept"
+    return [Failed(entry.path, f"the stored content of {entry.path} is missing, {needed[entry.hash]}", hint) for entry in gone]
 
 
 def _keep(project: Project, snapshot: Snapshot, source: Source | None, over: Sequence[str]) -> Snapshot:

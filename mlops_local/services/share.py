@@ -320,13 +320,15 @@ def _wanted(project: Project, together: Parcel, lock: LockFile) -> tuple[list[tu
 
 def _working_files(project: Project, lock: LockFile, emit: Emit) -> list[str]:
     """Put back the files of the snapshots that mlops.lock names, where they are missing."""
-    written: list[str] = []
+    done: list[restoring.Restored] = []
     for snapshot in restoring.named(project, list(lock.sources), locked=True):
         try:
-            written += restoring.restore(project, snapshot, None).written
+            done.append(restoring.restore(project, snapshot, None))
         except DataError as error:
             emit(Progress("warning", f"{error.message}"))
-    return written
+    if (failure := restoring.failure(done)) is not None:
+        raise failure
+    return [path for item in done for path in item.written]
 
 
 def _snapshots(named: Named) -> tuple[str, ...]:

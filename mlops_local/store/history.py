@@ -266,13 +266,16 @@ def snapshots(db: Db, source: str | None = None, id: str | None = None) -> list[
     ]
 
 
-def snapshots_of_file(db: Db, hash: str) -> list[tuple[str, str]]:
-    """Return (source, id) of every snapshot that has a file of that content, newest seen first."""
+def snapshots_of_files(db: Db, hashes: Sequence[str]) -> dict[str, list[tuple[str, str]]]:
+    """Return hash -> (source, id) of every snapshot that has a file of that content, newest seen first."""
     sql = (
-        "SELECT source, id FROM snapshot WHERE (id, source) IN (SELECT snapshot, source FROM snapshot_file WHERE hash = ?) "
-        "ORDER BY seen DESC, id"
+        "SELECT f.hash, s.source, s.id FROM snapshot s JOIN (SELECT DISTINCT hash, snapshot, source FROM snapshot_file "
+        "WHERE list_contains(?, hash)) f ON f.snapshot = s.id AND f.source = s.source ORDER BY s.seen DESC, s.id"
     )
-    return db.execute(sql, [hash]).fetchall()
+    found: dict[str, list[tuple[str, str]]] = {}
+    for hash, source, id in db.execute(sql, [list(hashes)]).fetchall():
+        found.setdefault(hash, []).append((source, id))
+    return found
 
 
 def snapshot_contents(db: Db) -> dict[tuple[str, str], tuple[int, list[str]]]:

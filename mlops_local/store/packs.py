@@ -97,8 +97,11 @@ class Index:
         return kept if all(at.end <= self._sizes.get(at.pack, -1) for at in kept.stretches) else None
 
     def has(self, hash: str) -> bool:
-        """Whether `get` finds the file."""
-        return hash in self._lines and (self._sound or self.get(hash) is not None)
+        """Whether `get` finds the file; where its line is damaged, it does not."""
+        try:
+            return hash in self._lines and (self._sound or self.get(hash) is not None)
+        except IntegrityError:
+            return False
 
     def lacking(self, hashes: Iterable[str]) -> set[str]:
         """Those of the files that `get` does not find."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -194,12 +196,63 @@ def test_damage_names_the_snapshots_that_need_it(project: Project) -> None:
     (project.root / "data/a.csv").unlink()
     (found,) = restoring.named(project, ["rows"], locked=False)
     pack.write_bytes(raw.replace(b"id\n1\n", b"id\n7\n"))
-    with pytest.raises(IntegrityError, match=f"not what was written, needed by rows {first.short}"):
-        restoring.restore(project, found, TABLE)
+    assert f"not what was written, needed by rows {first.short}" in _why(restoring.restore(project, found, TABLE))
     pack.unlink()
-    with pytest.raises(IntegrityError, match=f"is missing, needed by rows {first.short}"):
-        restoring.restore(project, found, TABLE)
+    assert f"is missing, needed by rows {first.short}" in _why(restoring.restore(project, found, TABLE))
     assert not (project.root / "data/a.csv").exists()
+
+
+def _why(done: restoring.Restored) -> str:
+    assert not done.written
+    (failed,) = done.failed
+    return failed.why
+
+
+def test_damage_of_one_file_stops_none_of_the_others(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All that can be given back is; one error (6) names each file that cannot and who needs it, and its place is as it was."""
+    monkeypatch.chdir(project.root)
+    _write(project, **{name: f"id\n{name}\n".encode() for name in "abcd"})
+    (project.root / "data" / "deep").mkdir()
+    (project.root / "data" / "deep" / "e.csv").write_bytes(b"id\ne\n")
+    first = data.snapshot(project, replace(TABLE, pattern="data/**/*.csv"))
+    other = data.snapshot(project, replace(TABLE, name="other", pattern="data/d.csv"))
+    (name,) = packfiles.names(project.layout)
+    pack, lines = packfiles.data(project.layout, name), packfiles.listing(project.layout, name)
+    pack.write_bytes(pack.read_bytes().replace(b"id\nb\n", b"id\nB\n").replace(b"id\ne\n", b"id\nE\n"))  # flipped bits
+    gone = {entry.path: entry.hash for entry in first.files}["data/c.csv"]
+    lines.write_text(lines.read_text().replace(f"{gone} 5 {name}:", f"{gone} 5 {name}:?"))
+    shutil.rmtree(project.root / "data")
+    (project.root / "data").mkdir()
+    entries = {item.source: lockfile.SourceEntry(item.id, item.rows, item.bytes) for item in (first, other)}
+    lockfile.write(project.layout, lockfile.LockFile(sources=entries))
+    _write(project, b=b"id\nmine\n")
+    result = CliRunner().invoke(cli, ["data", "restore", "--lock", "--force", "--json"], catch_exceptions=True)
+    error = result.exception
+    assert isinstance(error, IntegrityError) and error.exit_code == 6
+    said = "\n".join(error.problems)
+    for path, why in (("b", "not what was written"), ("c", "is missing"), ("deep/e", "not what was written")):
+        (line,) = [line for line in error.problems if f"data/{path}.csv" in line]
+        assert why in line and f"needed by rows {first.short}" in line
+    assert "data/a.csv" not in said and "data/d.csv" not in said
+    assert _tree(project.root / "data") == {"a.csv": b"id\na\n", "b.csv": b"id\nmine\n", "d.csv": b"id\nd\n"}
+    assert not (project.root / "data" / "deep").exists()
+    whole, rows = json.loads(result.stdout)["items"]
+    assert [item["path"] for item in rows["failed"]] == ["data/c.csv", "data/b.csv", "data/deep/e.csv"]
+    assert whole["written"] == ["data/d.csv"] and not whole["failed"] and (rows["written"], rows["same"]) == (["data/a.csv"], 1)
+
+
+def test_a_source_that_is_refused_stops_none_of_the_others(project: Project) -> None:
+    """Of several snapshots those are restored that can be; the error says which was refused and why."""
+    _write(project, a=b"id\n1\n")
+    (project.root / "other.csv").write_bytes(b"id\n2\n")
+    other = Source("other", "other.csv")
+    snapshots = [data.snapshot(project, TABLE), data.snapshot(project, other)]
+    _write(project, a=b"id\n9\n")
+    (project.root / "other.csv").unlink()
+    done = restoring.restore_all(project, snapshots, {"rows": TABLE, "other": other})
+    error = restoring.failure(done)
+    assert isinstance(error, UsageError) and error.message.startswith("data/a.csv would be written over")
+    assert (project.root / "other.csv").read_bytes() == b"id\n2\n"
 
 
 def test_a_path_that_leads_out_is_refused(project: Project) -> None:
@@ -251,7 +304,7 @@ def test_what_comes_there_meanwhile_is_not_written_over(project: Project, monkey
     _write(project, a=b"id\n1\n", b=b"id\n2\n")
     first = data.snapshot(project, TABLE)
 
-    def restored(meanwhile: bytes | None, *, where: str) -> None:
+    def restored(meanwhile: bytes | None, *, where: str) -> str:
         _write(project, a=b"id\n8\n")
         (place / "b.csv").unlink(missing_ok=True)
         late = place / f"{where}.csv"
@@ -259,11 +312,10 @@ def test_what_comes_there_meanwhile_is_not_written_over(project: Project, monkey
         def change(event: object) -> None:  # what is written over is kept by now
             late.unlink(missing_ok=True) if meanwhile is None else late.write_bytes(meanwhile)
 
-        restoring.restore(project, first, TABLE, force=True, emit=change)
+        return " ".join(item.why for item in restoring.restore(project, first, TABLE, force=True, emit=change).failed)
 
     for where in ("a", "b"):
-        with pytest.raises(UsageError, match=rf"{where}\.csv changed while it was restored"):
-            restored(b"id\n9\n", where=where)
+        assert f"{where}.csv changed while it was restored" in restored(b"id\n9\n", where=where)
         assert (place / f"{where}.csv").read_bytes() == b"id\n9\n"
-    restored(None, where="a")
+    assert not restored(None, where="a")
     assert data.snapshot(project, TABLE) == first and {file.name for file in place.iterdir()} == {"a.csv", "b.csv"}
