@@ -173,22 +173,20 @@ def pairs(values: Iterable[tuple[str, Any]]) -> None:
 
 
 def text(value: Any) -> str:
-    """One value as a person reads it: four significant decimals, yes and no, nothing for None."""
+    """One value as a person reads it: four significant decimals, yes and no, nested ones as JSON, nothing for None."""
     if value is None:
         return ""
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):
         return decimal(value)
+    if isinstance(value, list | dict | bytes):
+        return str(_field(value))
     return str(getattr(value, "value", value))
 
 
 def given(value: Any) -> str:
-    """A parameter as it was given: a number with the digits that give it back, a list or mapping as JSON."""
-    if isinstance(value, list | dict):
-        import json
-
-        return json.dumps(value, ensure_ascii=False)
+    """A value as it was given: a number with the digits that give it back."""
     return repr(value) if isinstance(value, float) and math.isfinite(value) else text(value)
 
 

@@ -96,7 +96,7 @@ def _values(item: ColumnProfile) -> str:
     """A histogram of numbers and times; of text its most frequent values."""
     if len(item.bins) > 1:
         return bars(item.bins)
-    return ", ".join(f"{value} {count:,}" for value, count in item.top[:3])
+    return ", ".join(f"{value or repr(value)} {count:,}" for value, count in item.top[:3])
 
 
 def findings(found: Sequence[Finding], indent: str = "") -> None:

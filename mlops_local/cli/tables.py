@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 _names = click.argument("names", nargs=-1, metavar="[SOURCE]...")
 _NOTED_PSI = 0.1
 _NOTED_P = 0.01
+_SHOWN = 60
+"""Longest value shown, in characters."""
 _NOTED_NULLS = 0.005
 """A column is shown from these on; --json has every column."""
 
@@ -59,11 +61,12 @@ def diff(
     """Show what differs between two versions of data: schema, rows, cells, how values are spread; files for folders."""
     from mlops_local.cli import output
     from mlops_local.services import datadiff as service
+    from mlops_local.services import planning
 
     if key and no_key:
         raise click.UsageError("--key and --no-key exclude each other")
     project = settings.project()
-    sources = _sources(settings)
+    sources = planning.sources(project)
     old, new = service.sides(project, sources, before, after, here=settings.directory)
     declared = [source for name in dict.fromkeys((old.source, new.source)) for source in sources if source.name == name]
     chosen = [name.strip() for name in key.split(",") if name.strip()] or next((list(source.key) for source in declared), [])
@@ -223,6 +226,7 @@ def _columns(columns: tuple[ColumnChange, ...]) -> None:
     """The columns with something to say."""
     from mlops_local.cli import output
     from mlops_local.cli.output import Column
+    from mlops_local.domain.names import counted
 
     noted = [item for item in columns if _noted(item)]
     if not noted:
@@ -246,7 +250,7 @@ def _columns(columns: tuple[ColumnChange, ...]) -> None:
         ],
     )
     if len(noted) < len(columns):
-        output.line(f"{len(columns) - len(noted)} columns as before")
+        output.line(f"{counted(len(columns) - len(noted), 'column')} as before")
     output.line()
 
 
@@ -268,15 +272,34 @@ def _sample(sample: RowSample, key: tuple[str, ...]) -> str:
     if sample.change != "changed":
         return who
     changes = ", ".join(
-        f"{name} {_value(sample.before[name])} -> {_value(sample.after[name])}" for name in row if name not in key
+        f"{name} {' -> '.join(_both(sample.before[name], sample.after[name]))}" for name in row if name not in key
     )
     return f"{who}: {changes}"
+
+
+def _both(before: Any, after: Any) -> tuple[str, str]:
+    """Two values, so that what differs can be seen: also far inside a long text, or between signs that look the same."""
+    from unicodedata import normalize
+
+    shown = _value(before), _value(after)
+    if not (isinstance(before, str) and isinstance(after, str)) or normalize("NFC", shown[0]) != normalize("NFC", shown[1]):
+        return shown
+    place = next(
+        (place for place, (old, new) in enumerate(zip(before, after, strict=False)) if old != new),
+        len(min(before, after, key=len)),
+    )
+    start = max(0, place - _SHOWN // 4)
+    old, new = (ascii(value[start : start + _SHOWN])[1:-1] for value in (before, after))
+    return ("…" + old, "…" + new) if start else (old, new)
 
 
 def _value(value: Any) -> str:
     from mlops_local.cli import output
 
-    return "null" if value is None else output.escape(output.text(value))
+    if value is None:
+        return "null"
+    said = output.given(value) or "''"
+    return output.escape(said if len(said) <= _SHOWN else said[: _SHOWN - 1] + "…")
 
 
 def _sources(settings: Settings) -> tuple[Source, ...]:

@@ -62,7 +62,9 @@ def head(settings: Settings, ref: str, rows: int) -> None:
     if settings.json:
         output.items("row", [dict(zip(found.columns, row, strict=True)) for row in found.rows])
     else:
-        output.table(list(found.columns), found.rows)
+        output.table(
+            list(found.columns), [["" if value is None else output.given(value) for value in row] for row in found.rows]
+        )
 
 
 @click.command(

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlops_local.domain.assets import Snapshot
 from mlops_local.domain.errors import ConfigError, DataError, UsageError
-from mlops_local.domain.graph import Graph, Input, Param, Step
+from mlops_local.domain.graph import Graph, Input, Param, Source, Step
 from mlops_local.domain.plan import Cause, Dag, Decision, Plan, StepResult
 from mlops_local.domain.progress import Emit, Progress, ignore
 from mlops_local.domain.project import ProjectConfig
@@ -93,6 +93,13 @@ def read_code(
     with nullcontext(workers) if workers is not None else interpreter.workers(project) as describing:
         graph = describing.describe(entry, sources, commands=declared.steps, cancel=cancel)
     return described.keep(look, graph)
+
+
+def sources(project: Project) -> tuple[Source, ...]:
+    """Return the sources that the code declares now; none where there is no code. Raises ConfigError as `read_code`."""
+    config = project.config
+    there = config.sources or config.steps or (project.root / config.pipeline).exists()
+    return read_code(project).graph.sources if there else ()
 
 
 def _commands_only(project: Project, config: ProjectConfig, load: Load, listed: Collection[str] | None = None) -> Code:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Sequence
 
 from mlops_local.domain import sql
 from mlops_local.domain.assets import Snapshot
@@ -39,7 +39,7 @@ def extra(project: Project, text: str) -> Extra:
         AmbiguousReference: a name stands for several snapshots.
     """
     statements, files = [], []
-    declared: Mapping[str, Source] | None = None
+    declared: Sequence[Source] | None = None
     for name in dict.fromkeys(_names(text)):
         try:
             snapshot = references.snapshot(project, name)
@@ -48,9 +48,9 @@ def extra(project: Project, text: str) -> Extra:
                 raise
             del error
             continue
-        declared = _declared(project) if declared is None else declared
-        source = declared.get(snapshot.source, Source(snapshot.source, ""))
-        private = data.private(project, declared.values(), snapshot.source)
+        declared = planning.sources(project) if declared is None else declared
+        source = next((source for source in declared if source.name == snapshot.source), Source(snapshot.source, ""))
+        private = data.private(project, declared, snapshot.source)
         view = f"data.main.{sql.name(name)}"
         if snapshot.listed.rows is not None:
             paths = [str(path) for path in contents.tables(project, contents.of(project, snapshot)).values()]
@@ -64,19 +64,11 @@ def extra(project: Project, text: str) -> Extra:
             statements.append(f"CREATE VIEW {view} AS SELECT {columns} FROM project.main.snapshot_file WHERE {which}")
     views = ["ATTACH ':memory:' AS data", *statements] if statements else []
     if _PROFILE in text.lower():
-        views.append(_profiles(project, (_declared(project) if declared is None else declared).values()))
+        views.append(_profiles(project, planning.sources(project) if declared is None else declared))
     return Extra(tuple(views), tuple(files))
 
 
-def _declared(project: Project) -> dict[str, Source]:
-    """The sources as the code declares them now, by name: which columns are private, and what paths say."""
-    config = project.config
-    if not (config.sources or config.steps or (project.root / config.pipeline).exists()):
-        return {}
-    return {source.name: source for source in planning.read_code(project).graph.sources}
-
-
-def _profiles(project: Project, declared: Collection[Source]) -> str:
+def _profiles(project: Project, declared: Sequence[Source]) -> str:
     """The view over profiles without the values of private columns."""
     with project.store.reader() as db:
         names = {snapshot.source for snapshot in history.snapshot_heads(db)}

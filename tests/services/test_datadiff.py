@@ -190,3 +190,29 @@ def test_ids_beyond_64_bits_are_numbers(project: Project) -> None:
     found = datadiff.compare(project, contents.of(project, before), contents.of(project, after), key=["id"], private=[])
     assert found.rows is not None and (found.rows.added, found.rows.removed) == (1, 1)
     assert sql.sql(project, "SELECT max(id)::VARCHAR FROM data.people").rows == (("12345678901234567890",),)
+
+
+def test_what_differs_is_seen(project: Project) -> None:
+    """In the seventh digit, far inside a text, in signs that look the same, from nothing to null; no code is needed for it."""
+    (project.root / "pipeline.py").unlink()
+    long = "x" * 500
+    before = {
+        "id": [1, 2, 3, 4],
+        "n": [1.0000001, 1, 1, 1],
+        "t": ["a", f"{long}1{long}", "\u00e9", ""],
+        "l": [[1], [2], None, []],
+    }
+    after = {
+        "id": [1, 2, 3, 4],
+        "n": [1.0000002, 1, 1, 1],
+        "t": ["a", f"{long}2", "e\u0301", None],
+        "l": [[1], [None], None, []],
+    }
+    for name, rows in (("a", before), ("b", after)):
+        pl.DataFrame(rows, strict=False).write_parquet(project.root / f"{name}.parquet")
+    done = CliRunner().invoke(cli, ["-C", str(project.root), "data", "diff", "a.parquet", "b.parquet", "--key", "id"])
+    told = [line.partition(": ")[2] for line in done.output.splitlines() if line.startswith("changed")]
+    assert told[0] == "n 1.0000001 -> 1.0000002"
+    old, new = told[1].removeprefix("t ").removesuffix(", l [2] -> [null]").split(" -> ")
+    assert old.startswith("…xxx") and (old + new).count("1") == 1 and new.endswith("2") and len(told[1]) < 200
+    assert told[2:] == [r"t \xe9 -> e\u0301", "t '' -> null"]

@@ -79,15 +79,22 @@ def ks_p(distance: float, before: float, after: float) -> float:
 
 def _size(sketch: Sketch) -> float:
     """How many values the distribution is known from."""
-    values = sketch.rows - sketch.nulls - sketch.nans
+    values = sketch.rows - sketch.nulls - sketch.nans - _infinite(sketch)
     return values if sketch.counts is not None else sum(min(count, SAMPLE) for count, _ in sketch.points)
+
+
+def _infinite(sketch: Sketch) -> int:
+    """How many numbers are infinite: no distribution has a place for them."""
+    return (
+        sketch.rows - sketch.nulls - sketch.nans - sketch.finite if sketch.finite else 0
+    )  # none of times is counted as finite
 
 
 def _numbers(
     sketch: Sketch, found: Spread | None, edges: np.ndarray[tuple[int], np.dtype[np.float64]]
 ) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-    """Rows without a number, below the first edge, in each bin, and above the last."""
-    missing = sketch.nulls + sketch.nans
+    """Rows without a finite number, below the first edge, in each bin, and above the last."""
+    missing = sketch.nulls + sketch.nans + _infinite(sketch)
     if found is None:
         return np.array([missing, *np.zeros(len(edges) + 1)])
     below, upto = found.at(edges)

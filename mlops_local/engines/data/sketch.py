@@ -65,7 +65,7 @@ class Sketch:
             return len(self.counts)
         if len(self.hashes) < HASHES:
             return len(self.hashes) if self.hashes else None
-        return round((HASHES - 1) * _RANGE / max(self.hashes[-1], 1))
+        return min(round((HASHES - 1) * _RANGE / max(self.hashes[-1], 1)), self.rows - self.nulls)
 
     def reach(self, low: Any, high: Any) -> None:
         """Take in the extremes of more values."""

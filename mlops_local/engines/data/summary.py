@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 from mlops_local.domain.assets import ColumnProfile
@@ -59,7 +60,7 @@ def column(name: str, kind: Any, sketch: Sketch) -> ColumnProfile:
         max=shown(sketch.high, kind),
         mean=sketch.mean if number and sketch.finite else None,
         nans=sketch.nans,
-        std=(sketch.squares / (sketch.finite - 1)) ** 0.5 if number and sketch.finite > 1 else None,
+        std=_deviation(sketch) if number and sketch.finite > 1 else None,
         quantiles=quantiles if number else (),
         bins=bins,
         bins_from=low,
@@ -67,6 +68,11 @@ def column(name: str, kind: Any, sketch: Sketch) -> ColumnProfile:
         top=_top(sketch, kind),
         lengths=_lengths(sketch, known) if known else (),
     )
+
+
+def _deviation(sketch: Sketch) -> float:
+    """Of the sample; infinite where a square is too large for a number."""
+    return (sketch.squares / (sketch.finite - 1)) ** 0.5 if math.isfinite(sketch.squares) else math.inf
 
 
 def shown(value: Any, kind: Any) -> str:
@@ -105,7 +111,7 @@ def _spread(sketch: Sketch, kind: Any) -> tuple[float | None, float | None, tupl
     if found is None:
         return None, None, (), ()
     low, high, bins = spread.histogram(
-        found, sketch.rows - sketch.nulls - sketch.nans, whole=kind.is_integer() or str(kind) == "Date"
+        found, sketch.finite or sketch.rows - sketch.nulls - sketch.nans, whole=kind.is_integer() or str(kind) == "Date"
     )
     unit = 1.0
     if kind.is_temporal():

@@ -202,6 +202,16 @@ def test_a_profile_has_spread_frequent_values_and_lengths(tmp_path: Path) -> Non
     assert day.bins_from is not None and datetime.fromtimestamp(day.bins_from, UTC) == datetime(2025, 12, 31, 12, tzinfo=UTC)
 
 
+def test_the_figures_of_a_profile_do_not_contradict_each_other(tmp_path: Path) -> None:
+    """No more values than rows, a histogram of the finite numbers alone, and a spread without end where squares are."""
+    frame = pl.DataFrame({"id": range(1500), "n": [1.0, 2.0, 3.0, float("inf"), None] * 300, "big": [1e300, -1e300, 0.0] * 500})
+    frame.write_parquet(tmp_path / "a.parquet")
+    key, number, big = profile.read(tmp_path, ["a.parquet"], source="s")[1]
+    assert key.distinct is not None and 1400 < key.distinct <= 1500
+    assert sum(number.bins) == 900 and number.bins[0] == number.bins[-1] == 300
+    assert (big.mean, big.std) == (0, float("inf"))
+
+
 def test_a_file_of_known_content_is_not_read_again(tmp_path: Path) -> None:
     """Another month costs one month: what was found out about a content is taken from there, to the same profile."""
     for number in (1, 2):

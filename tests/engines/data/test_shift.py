@@ -50,6 +50,21 @@ def test_the_index_counts_bins_missing_values_and_what_lies_beyond() -> None:
     assert shift.psi(_of(old), _of(new)) == pytest.approx(expected)
 
 
+@pytest.mark.parametrize("size", [500, 3000])  # every value counted, or a sample
+def test_numbers_that_became_infinite_have_moved(size: int) -> None:
+    """Infinity counts as a missing value does, and not as more of the finite ones: the distance is between those."""
+    old = pl.Series(np.arange(size, dtype=np.float64))
+    new = pl.concat([old, pl.Series([math.inf, -math.inf] * (size // 2))])
+    found = shift.column("x", _of(old), _of(new))
+    missing = shift.psi(_of(old), _of(pl.concat([old, pl.Series([None] * size, dtype=pl.Float64)])))
+    assert found.psi == pytest.approx(missing) and (found.psi or 0) > 3
+    assert found.ks == pytest.approx(0, abs=0.001) and found.ks_p == 1
+    times = old.cast(pl.Int64).cast(pl.Datetime("us"))
+    assert shift.psi(_of(times), _of(times.dt.offset_by("1h"))) == pytest.approx(
+        shift.psi(_of(old), _of(old + size * 1000)), rel=0.01
+    )
+
+
 def test_text_moves_by_its_frequent_values() -> None:
     """A value that was never there counts as another one; a null is a value of its own."""
     old, new = pl.Series(["a"] * 60 + ["b"] * 40), pl.Series(["a"] * 60 + ["c"] * 30 + [None] * 10)
