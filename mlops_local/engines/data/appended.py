@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from mlops_local.engines.data import sketch
+from mlops_local.engines.data import sketch, text
 from mlops_local.engines.data.sketch import Sketch
 
 _STRETCH = 32 << 20
@@ -90,7 +90,9 @@ def _rows(stretch: bytes, kinds: Mapping[str, Any], form: str, delimiter: str) -
 
 
 def _whole(stretch: bytes, width: int, delimiter: str) -> bool:
-    """Whether each line of a CSV, or each record of several, has as many values as there are columns."""
+    """Whether each line of a CSV, or each record of several, has as many values as there are columns, quoted as usual."""
+    if not text.quoted_as_usual(io.BytesIO(stretch), delimiter):
+        return False
     try:
         reader = csv.reader(io.StringIO(stretch.decode(), newline=""), delimiter=delimiter, strict=True)
         return all(len(values) == width for values in reader)

@@ -1,18 +1,23 @@
 """Refuse text that is no table, naming the line: polars would fill a short line with nulls in silence.
 
-A CSV file is checked by an in-memory DuckDB, which counts values; the line is then found as an editor counts it.
+The values of a CSV are counted by an in-memory DuckDB; a line that is wrong is then found as an editor counts it, with Python's
+csv. That also decides where quotation marks stand in the middle of values: whether polars reads those as they are is chance.
 """
 
 from __future__ import annotations
 
 import csv
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
 
 from mlops_local.domain.errors import DataError
+
+if TYPE_CHECKING:
+    import numpy as np
 
 _GZIP = b"\x1f\x8b"
 _TOO_LONG = "Maximum line size"
@@ -20,6 +25,10 @@ _TOO_LONG = "Maximum line size"
 _LONGEST = 64_000_000
 """What it is told to expect then: it takes 400 MB of memory for that."""
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
+_BOM = b"\xef\xbb\xbf"
+_QUOTE, _NEWLINE, _RETURN = b'"\n\r'
+_BLOCK = 1 << 18
+"""Bytes looked at together for quotation marks: what is known of them stays in the processor's cache."""
 
 
 @contextmanager
@@ -38,7 +47,7 @@ def separator(file: Path) -> str:
 
 
 def check(file: Path, place: str, delimiter: str) -> None:
-    """Refuse a CSV file without a header, with two columns of one name, or in which a line is too short or too long.
+    """Refuse a CSV file without a header, with two columns of one name, with a line too short or too long, or wrongly quoted.
 
     Args:
         file: to read.
@@ -48,7 +57,58 @@ def check(file: Path, place: str, delimiter: str) -> None:
     Raises:
         DataError: with the line.
     """
-    _check_lines(file, len(header(file, place, delimiter)), place, delimiter)
+    width = len(header(file, place, delimiter))
+    with file.open("rb", buffering=0) as raw:
+        usual = quoted_as_usual(raw, delimiter)
+    said = _miscounted(file, width, delimiter) if usual else ""
+    if said == _TOO_LONG:
+        raise DataError(f"{place}: a line of more than {_LONGEST // 10**6} MB", hint="convert the file to Parquet")
+    if said or not usual:
+        _read_through(file, width, place, delimiter)
+
+
+def quoted_as_usual(raw: BinaryIO, delimiter: str) -> bool:
+    """Say whether quotation marks only stand around whole values, and doubled within those (RFC 4180, 2.5 to 2.7).
+
+    Args:
+        raw: the lines of a CSV from the first on.
+        delimiter: what parts its values.
+    """
+    import numpy as np  # noqa: PLC0415  (as in `plain`)
+
+    before = np.zeros(256, dtype=bool)
+    before[[ord(delimiter), _NEWLINE, _QUOTE]] = True
+    behind = before.copy()
+    behind[_RETURN] = True
+    held, odd = b"\n", 0
+    while block := raw.read(_BLOCK):
+        if len(held) == 1:
+            block = block.removeprefix(_BOM)
+        # The first byte was looked at with the block before, the last is with the next one: all between have neighbours.
+        held += block
+        odd = _alternate(np.frombuffer(held, dtype=np.uint8), odd, before, behind)
+        if odd < 0:
+            return False
+        held = held[-2:]
+    return _alternate(np.frombuffer(held + b"\n", dtype=np.uint8), odd, before, behind) == 0
+
+
+def _alternate(data: np.ndarray, odd: int, before: np.ndarray, behind: np.ndarray) -> int:
+    """Return whether a quoted value is open after all but the last byte; -1 where a mark opens or closes none.
+
+    Args:
+        data: bytes, of which the first and the last are only neighbours.
+        odd: whether one is open at their begin.
+        before: by byte, whether a mark may stand behind it that opens a value; one that is doubled closes and opens one.
+        behind: by byte, whether one may stand before it that closes a value.
+    """
+    import numpy as np  # noqa: PLC0415  (as in `plain`)
+
+    marks = np.flatnonzero(data[1:-1] == _QUOTE) + 1
+    opens, closes = marks[odd::2], marks[1 - odd :: 2]
+    if not (before[data[opens - 1]].all() and behind[data[closes + 1]].all()):
+        return -1
+    return (odd + len(marks)) % 2
 
 
 def plain(file: Path, delimiter: str, count: int | None = None) -> bool:
@@ -134,8 +194,11 @@ def filled(file: Path, delimiter: str, rows: int) -> set[str]:
     return {name for row in held for name, value in row.items() if value}
 
 
-def _check_lines(file: Path, width: int, place: str, delimiter: str) -> None:
-    """Refuse a CSV file in which a line has more or fewer values than the header, naming the line."""
+def _miscounted(file: Path, width: int, delimiter: str) -> str:
+    """Return what DuckDB says of a line with more or fewer values than the header; also of lines that end in more than one way.
+
+    It counts records, an editor counts lines: which it is has to be looked for. Nothing where all lines are right.
+    """
     import duckdb  # noqa: PLC0415  (87 ms, and only when a CSV file changed)
 
     names = {f"c{index}": "VARCHAR" for index in range(width)}
@@ -147,37 +210,47 @@ def _check_lines(file: Path, width: int, place: str, delimiter: str) -> None:
         "autoinstall_known_extensions": "false",
         "autoload_known_extensions": "false",
     }
+    said = ""
     with duckdb.connect(config=safe) as connection:
         for longer in ("", f", max_line_size = {_LONGEST}"):
             try:
                 connection.execute(f"{query}{longer})", [str(file)]).fetchall()
-                return
+                return ""
             except duckdb.Error as error:
-                if longer or _TOO_LONG not in str(error):
-                    raise _ragged(file, width, place, delimiter, str(error)) from error
+                said = str(error)
+                if _TOO_LONG not in said:
+                    return said
+    return _TOO_LONG
 
 
-def _ragged(file: Path, expected: int, place: str, delimiter: str, said: str) -> DataError:
-    """Find the line DuckDB stumbled over; it counts records, an editor counts lines."""
-    begun = 1
-    if _TOO_LONG in said:
-        return DataError(f"{place}: a line of more than {_LONGEST // 10**6} MB", hint="convert the file to Parquet")
+def _read_through(file: Path, width: int, place: str, delimiter: str) -> None:
+    """Refuse the first line that is no row, as an editor counts it."""
+    begun, marks = 1, 0
+
+    def counted(lines: Iterable[str]) -> Iterator[str]:
+        nonlocal marks
+        for line in lines:
+            marks += line.count('"')
+            yield line
+
     try:
         with fields_of_any_length(), file.open(encoding="utf-8", newline="") as text:
-            reader = csv.reader(text, delimiter=delimiter, strict=True)
+            reader = csv.reader(counted(text), delimiter=delimiter, strict=True)
             for values in reader:
-                if values and len(values) != expected:
-                    count = f"{len(values)} value{'' if len(values) == 1 else 's'} where the header has {expected}"
-                    return DataError(f"{place}, line {reader.line_num}: {count}", hint="mend or remove that line")
-                begun = reader.line_num + 1
+                if marks % 2:  # from there on polars takes ends of lines for values
+                    raise DataError(
+                        f"{place}, line {begun}: a quotation mark in a value that is not in quotation marks",
+                        hint='put that value in quotation marks and double those in it, as in "19"" screen"',
+                    )
+                if values and len(values) != width:
+                    count = f"{len(values)} value{'' if len(values) == 1 else 's'} where the header has {width}"
+                    raise DataError(f"{place}, line {reader.line_num}: {count}", hint="mend or remove that line")
+                begun, marks = reader.line_num + 1, 0
     except csv.Error as error:
         open_quote = "unexpected end" in str(error)
         wrong = "a quotation mark is opened and never closed" if open_quote else f"a value is quoted wrongly: {error}"
-        return DataError(
+        raise DataError(
             f"{place}, line {begun}: {wrong}", hint="mend that line: a quotation mark in a quoted value is doubled"
-        )
-    except UnicodeDecodeError:
-        return not_utf8(file, place)
-    return DataError(
-        f"{place}: {said.splitlines()[0]}", hint="mend the file: UTF-8, values separated by commas, quotes doubled"
-    )
+        ) from error
+    except UnicodeDecodeError as error:
+        raise not_utf8(file, place) from error

@@ -38,6 +38,7 @@ CELLS = st.sampled_from(
         "1e3",
         '"',
         "a,b",
+        'a"b',
     ]
 )
 LINES = st.lists(st.tuples(CELLS, CELLS).map(",".join), max_size=5).map("\n".join)
