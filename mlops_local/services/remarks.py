@@ -5,8 +5,10 @@ Reads a file only to find the value that made text of a column, and rows that ho
 
 from __future__ import annotations
 
+import difflib
 import operator
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -52,13 +54,21 @@ def _turned(source: Source, before: Snapshot, made: Snapshot, root: Path) -> str
         return ""
     was, now = ({column.name: column.type for column in held.columns} for held in (before, made))
     said = [f"{name} is {now[name]} and was {kind}" for name, kind in was.items() if name in now and now[name] != kind]
-    said += [f"{name} is gone" for name in was if name not in now]
+    said += [f"{name} is gone{_renamed(name, was, now)}" for name in was if name not in now]
     fresh = _fresh(before, made)
     told = ", ".join(said[:_FEW]) + (f" and {len(said) - _FEW} more" if len(said) > _FEW else "")
     text = [name for name, kind in was.items() if now.get(name) == "String" and kind != "String"]
     if text and (odd := strays.find({path: root / path for path in made.listed.paths}, text)):
         return f"{told}; {'; '.join(item.told(hidden=item.column in source.private) for item in odd)}"
     return f"{told}, with {fresh[0]}" if said and len(fresh) == 1 else told
+
+
+def _renamed(name: str, was: Mapping[str, str], now: Mapping[str, str]) -> str:
+    """Say which column may be the one that is gone: of its type, and called much as it was, or the only new one."""
+    new = [column for column, kind in now.items() if column not in was and kind == was[name]]
+    alone = len(new) == 1 and sum(column not in now for column in was) == 1
+    found = new if alone else difflib.get_close_matches(name, new, n=1)
+    return f" (called {found[0]} now?)" if found else ""
 
 
 def _is_text(held: Snapshot) -> bool:
@@ -99,15 +109,22 @@ def no_table(source: Source, held: Snapshot) -> str:
 
 
 def difference(before: Snapshot, made: Snapshot) -> str:
-    """Say how many files came, went and changed."""
+    """Say how many files came, went, changed and moved."""
     old, now = before.listed.contents, made.listed.contents
     added, removed = len(now.keys() - old.keys()), len(old.keys() - now.keys())
     differ = sum(map(operator.ne, map(old.get, now), now.values()))
-    counts = {"added": added, "removed": removed, "changed": differ - added}
+    moved = _moved(old, now) if added and removed else 0
+    counts = {"added": added - moved, "removed": removed - moved, "changed": differ - added, "moved": moved}
     said = [f"{count} {'file' if count == 1 else 'files'} {verb}" for verb, count in counts.items() if count]
     if not said and made.id == before.id:
         return "its bytes are kept now" if made.kept == "full" else "by reference from now on"
     return f"{', '.join(said) or 'read otherwise'} since {before.short}"
+
+
+def _moved(old: Mapping[str, str], now: Mapping[str, str]) -> int:
+    """How many files only have another path."""
+    gone, come = (Counter(one[path] for path in one.keys() - other.keys()) for one, other in ((old, now), (now, old)))
+    return (gone & come).total()
 
 
 def line(held: Snapshot) -> str:

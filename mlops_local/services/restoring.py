@@ -178,7 +178,9 @@ def restore(
     written, unwritten = _write_all(project, wanted, places, held)
     failed += unwritten
     beside = _beside(project, snapshot, source) if to is None else ()
-    if to is None and written and not failed:  # the source's newest is what its files are now
+    newest = cache.snapshot(project.layout, snapshot.source)
+    other = not beside and (newest is None or newest.id != snapshot.id)
+    if to is None and (written or other) and not failed:  # the source's newest is what its files are now
         snapshot = replace(snapshot, private=data.private(project, (), snapshot.source))
         data.journal(project, snapshot)
         if not beside:

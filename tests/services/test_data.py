@@ -107,6 +107,10 @@ def test_a_file_more_and_a_file_less_are_said(project: Project) -> None:
     third = data.snapshot(project, SOURCE, emit=said.append)
     assert third.id == first.id and f"1 file removed since {second.short}" in said[-1].text
     assert _journalled(project) == [first.id, second.id, first.id]
+    (project.root / "data/people-1.csv").rename(project.root / "data/people-7.csv")
+    _csv(project.root, 8, "3,50,0\n")
+    data.snapshot(project, SOURCE, emit=said.append)
+    assert f": 1 file added, 1 file moved since {first.short}" in said[-1].text
 
 
 def test_a_lost_object_comes_back(project: Project) -> None:

@@ -147,6 +147,21 @@ def test_a_column_that_is_gone_is_said_where_files_say_their_types(project: Proj
     assert warning.endswith(": a is Float64 and was Int64, b is gone, with t.parquet")
 
 
+def test_a_column_that_is_called_otherwise_is_said(project: Project) -> None:
+    """Beside one that is gone stands what it may be called now: much the same, or the only new one of its type."""
+    said: list[str] = []
+    for columns in (
+        {"amount": [1], "b": ["x"]},
+        {"Amount": [1], "b": ["x"], "n": [2]},
+        {"Amount": [1], "sum": [2], "t": ["x"]},
+    ):
+        pl.DataFrame(columns).write_parquet(project.root / "t.parquet")
+        data.snapshot(project, Source("t", "t.parquet"), emit=lambda event: said.append(event.text))
+    warnings = [text for text in said if "not as in" in text]
+    assert "amount is gone (called Amount now?), with" in warnings[0]
+    assert "b is gone, n is gone, with" in warnings[1], "two went: nothing says which is which"
+
+
 def test_a_table_with_no_row_is_one(project: Project) -> None:
     """A header alone is a table of no rows, which can be compared with one that has some."""
     (project.root / "empty.csv").write_text("id,x\n")

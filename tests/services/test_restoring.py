@@ -18,7 +18,7 @@ from mlops_local.cli.main import cli
 from mlops_local.domain.assets import FileEntry, Snapshot
 from mlops_local.domain.errors import DataError, IntegrityError, UsageError
 from mlops_local.domain.graph import Source
-from mlops_local.services import data, init, restoring
+from mlops_local.services import data, init, restoring, verifying
 from mlops_local.services.project import Project, find
 from mlops_local.services.usage import usage
 from mlops_local.store import lockfile, packfiles, packs
@@ -149,6 +149,18 @@ def test_what_mlops_lock_names_is_restored(project: Project) -> None:
     assert found.id == first.id
     with pytest.raises(UsageError, match="does not name flights"):
         restoring.named(project, ["flights"], locked=True)
+
+
+def test_files_that_came_back_another_way_are_the_newest_snapshot(project: Project) -> None:
+    """After `git switch` brought the files, restoring writes nothing, and from then on they are what the source has."""
+    _write(project, a=b"id\n1\n")
+    first = data.snapshot(project, SOURCE)
+    _write(project, a=b"id\n2\n")
+    data.snapshot(project, SOURCE)
+    _write(project, a=b"id\n1\n")
+    assert restoring.restore(project, first, SOURCE).written == ()
+    assert data.overview(project, [SOURCE])[0].snapshot == first.id
+    assert verifying.exit_code(verifying.verify(project, [SOURCE])) == 0
 
 
 def test_what_the_newest_snapshot_keeps_may_be_written_over(project: Project) -> None:
