@@ -60,6 +60,30 @@ def test_what_is_said_against_a_rule_shows_no_private_value(project: Project) ->
     assert _found(project, 'sql = "age < 300 -- as they are"') == {}
 
 
+def test_long_values_are_shown_cut(project: Project) -> None:
+    """Of a text of a megabyte a finding keeps the beginning: findings are journalled."""
+    (project.root / "data/people.csv").write_text(f"id,name,age,kind,seen\n1,Ann,30,{'é' * 1_000_000},2026-03-01\n")
+    (sample,) = _found(project, 'in.kind = ["a"]')["in kind a"].samples
+    assert sample["kind"] == "é" * 199 + "…"
+
+
+def test_suggested_rules_can_be_read_back(project: Project) -> None:
+    """Of a column without a name, and of two that differ in capitals alone, nothing is suggested: no rule can name them."""
+    (project.root / "data/others.csv").write_text(",id,Age,age,q x\n0,2,1,5,a\n1,9,1,6,b\n")
+    text = checks.suggest(project, [OTHERS])
+    assert text.splitlines()[2:] == [
+        'not_null = ["id", "q x"]',
+        'unique = ["id"]',
+        "range.id = [2, 9]",
+        'in."q x" = ["a", "b"]',
+    ]
+    (project.root / "mlops.toml").write_text(text)
+    assert checks.check(find(project.root), SOURCES, ["others"]) == []
+    for named in (replace(OTHERS, key=("age",)), replace(OTHERS, private=("Age",))):
+        with pytest.raises(DataError, match="SQL takes one for the other"):
+            data.snapshot(project, named)
+
+
 def test_columns_that_cannot_be_compared_are_named(project: Project) -> None:
     """A key that is a number here and text there is no row in common, and no crash: types are said."""
     (project.root / "data/others.csv").write_text("id,age\nx,1\n")

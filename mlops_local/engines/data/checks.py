@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     import duckdb
 
 SAMPLES = 5
+_LONG = 200
+"""Characters of a value that are shown."""
 _TIMES = ("TIMESTAMP", "DATE")
 _MEANT = {
     "sql": "it is a condition in DuckDB's SQL that holds for every row",
@@ -191,8 +193,10 @@ def _shown(check: Check, kinds: Mapping[str, str], key: Sequence[str]) -> list[s
 def _rows(
     db: duckdb.DuckDBPyConnection, query: str, shown: Sequence[str], private: Collection[str], more: str = ""
 ) -> tuple[Mapping[str, Any], ...]:
-    """Some rows, their values as text: they are only shown, and kept as JSON."""
-    columns = ", ".join(f"{name(column)}::VARCHAR" if column not in private else "'(private)'" for column in shown)
+    """Some rows, their values as text, the beginning of long ones: they are only shown, and kept as JSON."""
+    texts = {column: f"{name(column)}::VARCHAR" for column in shown}
+    cut = {column: f"if(length({text}) > {_LONG}, left({text}, {_LONG - 1}) || '…', {text})" for column, text in texts.items()}
+    columns = ", ".join(cut[column] if column not in private else "'(private)'" for column in shown)
     found = db.execute(f"SELECT {columns or 'NULL'}{more} {query}").fetchall()
     names = [*shown, *(["rows"] if more else [])]
     return tuple(dict(zip(names, row, strict=False)) for row in found)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlops_local.domain.difference import RowChanges, RowSample
 from mlops_local.domain.errors import DataError
-from mlops_local.domain.sql import name, quote
+from mlops_local.domain.sql import name, quote, twin
 from mlops_local.engines.data import keyed
 from mlops_local.engines.data.keyed import PAIRED, Differing, same
 from mlops_local.engines.data.relations import columns, table
@@ -83,6 +83,11 @@ def require(key: Sequence[str], common: Sequence[str]) -> None:
     for column in key:
         if column not in common:
             raise DataError(f"the key's column {column!r} is not on both sides", hint=f"both have: {', '.join(common)}")
+        if other := twin(column, common):
+            raise DataError(
+                f"the key's column {column!r} is one of two, with {other!r}: SQL takes one for the other",
+                hint="name another key, or --no-key",
+            )
 
 
 _INTEGERS = frozenset({"TINYINT", "SMALLINT", "INTEGER", "BIGINT", "UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT", "HUGEINT"})

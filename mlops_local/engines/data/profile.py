@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlops_local.domain.assets import ColumnProfile
 from mlops_local.domain.errors import DataError
+from mlops_local.domain.sql import twin
 from mlops_local.engines.data import appended, groups, images, lines, patterns, refusal, sketch, summary, text, told
 from mlops_local.engines.data.sketch import Sketch
 
@@ -402,13 +403,18 @@ def require(columns: Sequence[str], wanted: Mapping[str, Sequence[str]], *, sour
         source: the source's name, for messages.
 
     Raises:
-        DataError: with a suggestion, for the first column that does not exist.
+        DataError: with a suggestion, for the first column that does not exist; or that SQL takes for another one.
     """
     for argument, names in wanted.items():
         for name in names:
             if name not in columns:
                 raise DataError(
                     f"source {source}: {argument} names a column {name!r} that its files do not have", hint=near(name, columns)
+                )
+            if other := twin(name, columns):
+                raise DataError(
+                    f"source {source}: {argument} names a column {name!r}, beside {other!r}: SQL takes one for the other",
+                    hint="call one of them otherwise",
                 )
 
 

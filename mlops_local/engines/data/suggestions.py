@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 
 from mlops_local.domain.assets import ColumnProfile, Snapshot
@@ -19,14 +20,18 @@ def rules(source: Source, held: Snapshot) -> str:
     Args:
         source: its key is proposed to be unique; private columns get no rule that names values.
         held: its rows obey every rule that comes out, but perhaps the key's: whether that is unique, no profile knows.
+
+    Columns that no rule can name, without a name or with one that another has in other letters, are left out.
     """
     lines = [f"[data.{_key(source.name)}.checks]", f"row_count = {{ min = {held.rows // 2} }}"]
-    full = [column.name for column in held.columns if held.rows and not column.nulls]
+    called = Counter(column.name.lower() for column in held.columns)
+    columns = [column for column in held.columns if column.name and called[column.name.lower()] == 1]
+    full = [column.name for column in columns if held.rows and not column.nulls]
     if full:
         lines.append(f"not_null = {_list(full)}")
     if source.key:
         lines.append(f"unique = {_list(source.key)}")
-    shown = [column for column in held.columns if column.name not in source.private]
+    shown = [column for column in columns if column.name not in source.private]
     lines += _table("range", shown, _range) + _table("in", shown, _values)
     return "\n".join(lines) + "\n"
 

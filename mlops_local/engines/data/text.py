@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import sys
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from itertools import islice
@@ -176,7 +177,7 @@ def header(file: Path, place: str, delimiter: str) -> list[str]:
         raise DataError(
             f"{place}: its lines end in carriage returns alone", hint="convert it: tr '\\r' '\\n' < FILE > table.csv"
         )
-    double = next((name for name in names if names.count(name) > 1), None)
+    double = next((name for name, count in Counter(names).items() if count > 1), None)
     if double is not None:
         raise DataError(f"{place}, line 1: two columns are called {double!r}", hint="rename one of them")
     return [name.removeprefix("﻿") for name in names]
