@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 __version__ = "0.1.0"
 
+TYPE_CHECKING = False  # as of typing, which takes 6 ms to import
 if TYPE_CHECKING:
+    from typing import Any
+
     from mlops_local.api import *  # noqa: F403  (type checkers and editors see the real names; nothing loads at run time)
     from mlops_local.reading import metrics as metrics
     from mlops_local.reading import runs as runs

@@ -78,6 +78,7 @@ def test_help_loads_just_a_handful_of_our_modules(tmp_path: Path) -> None:
         "mlops_local.cli",
         "mlops_local.cli.context",
         "mlops_local.cli.diagnostics",
+        "mlops_local.cli.ending",
         "mlops_local.cli.main",
         "mlops_local.domain",
         "mlops_local.domain.errors",

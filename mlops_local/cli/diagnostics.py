@@ -38,10 +38,6 @@ class ExitCode(IntEnum):
     TERMINATED = 143
 
 
-class Terminated(KeyboardInterrupt):
-    """SIGTERM arrived: cleaned up after like ^C, but the process ends with 143."""
-
-
 _SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 _ASCII_SPINNER = "|/-\\"
 _STYLE = {"error": "31", "warning": "33", "hint": "36", "done": "32", "failed": "31"}

@@ -9,7 +9,6 @@ from __future__ import annotations
 import atexit
 import gc
 import os
-import signal
 import sys
 import threading
 from contextlib import suppress
@@ -20,9 +19,10 @@ from typing import Any, NamedTuple, NoReturn
 import click
 
 from mlops_local import __version__
-from mlops_local.cli import diagnostics
+from mlops_local.cli import diagnostics, ending
 from mlops_local.cli.context import JsonFlag, Settings, prepare, shared_options, takes_json
-from mlops_local.cli.diagnostics import ExitCode, Terminated
+from mlops_local.cli.diagnostics import ExitCode
+from mlops_local.cli.ending import Terminated
 from mlops_local.domain.errors import MlopsError
 
 
@@ -183,13 +183,24 @@ def main() -> NoReturn:
     # Most of a short command's life is importing, which makes no garbage: collecting it cost 5 % of `mlops status`.
     gc.set_threshold(50_000, 20, 20)
     _be_lenient(sys.stdout)
-    signal.signal(signal.SIGTERM, _terminate)
-    code = run(sys.argv[1:])
+    code = _listening(sys.argv[1:])
     try:
         sys.stdout.flush()
     except BrokenPipeError:
         _drop_stdout()
     _leave(code)
+
+
+def _listening(arguments: list[str]) -> int:
+    """Run one command line so that ^C and SIGTERM are seen by it, and by nothing after it."""
+    try:
+        ending.in_order()
+        code = run(arguments)
+        ending.at_once()
+        return code
+    except KeyboardInterrupt as error:  # a second one, while the first was being said
+        ending.at_once()
+        return ExitCode.TERMINATED if isinstance(error, Terminated) else ExitCode.INTERRUPTED
 
 
 def _leave(code: int) -> NoReturn:
@@ -220,17 +231,19 @@ def run(arguments: list[str]) -> int:
         return _usage(error)
     except MlopsError as error:
         return _known(error)
-    except Terminated:
-        diagnostics.error("terminated")
-        return ExitCode.TERMINATED
-    except (KeyboardInterrupt, click.Abort):
-        diagnostics.error("interrupted")
-        return ExitCode.INTERRUPTED
+    except (KeyboardInterrupt, click.Abort) as error:
+        return _interrupted(type(error))
     except BrokenPipeError:
         _drop_stdout()
         return ExitCode.DONE
     except Exception as error:  # noqa: BLE001  (the last line of defence: what comes here is our bug)
-        return _bug(error, settings.directory)
+        return _interrupted(kind) if (kind := ending.meant(error)) else _bug(error, settings.directory)
+
+
+def _interrupted(kind: type[BaseException]) -> int:
+    terminated = kind is Terminated
+    diagnostics.error("terminated" if terminated else "interrupted")
+    return ExitCode.TERMINATED if terminated else ExitCode.INTERRUPTED
 
 
 def _complete() -> int:
@@ -280,10 +293,6 @@ def _bug(error: Exception, directory: Path) -> int:
         hint=f"the traceback is in {place}; please report it" if place else "run again with -v to see the traceback",
     )
     return ExitCode.BUG
-
-
-def _terminate(number: int, frame: object) -> None:
-    raise Terminated
 
 
 def _drop_stdout() -> None:

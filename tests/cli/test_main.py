@@ -4,6 +4,8 @@ import os
 import signal
 import subprocess
 import sys
+import time
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,7 +13,11 @@ import pytest
 
 from mlops_local.cli.main import ALIASES, COMMANDS, SECTIONS
 
+ROOT = Path(__file__).parents[2]
 Mlops = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+_LONG = "duckdb.connect().execute('SELECT sum(a.range * b.range) FROM range(1000000) a, range(1000000) b').fetchall()"
 
 
 def _child(code: str, environment: dict[str, str], folder: Path) -> subprocess.Popen[str]:
@@ -139,6 +145,60 @@ def test_a_signal_ends_in_its_own_exit_code(
     stdout, stderr = child.communicate(timeout=30)
     assert (child.returncode, stdout) == (code, "cleaned\n")
     assert stderr == f"error: {word}\n"
+
+
+@pytest.mark.parametrize(("number", "code", "word"), [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")])
+def test_a_signal_while_the_program_loads_shows_no_traceback(
+    environment: dict[str, str], folder: Path, number: signal.Signals, code: int, word: str
+) -> None:
+    """As `mlops` is installed and as `python -m`: one line and the same exit codes, in the middle of what is imported first."""
+    (folder / "click.py").write_text(f"import os, time\nos.kill(os.getpid(), {number})\ntime.sleep(30)\n")
+    scripts = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
+    module, _, function = scripts["mlops"].partition(":")
+    for how in (["-c", f"import sys\nfrom {module} import {function}\nsys.exit({function}())"], ["-m", "mlops_local"]):
+        paths = os.pathsep.join([str(folder), environment.get("PYTHONPATH", "")])
+        child = subprocess.run(
+            [sys.executable, *how, "status"],
+            env={**environment, "PYTHONPATH": paths},
+            cwd=folder,
+            capture_output=True,
+            text=True,
+        )
+        assert (child.returncode, child.stdout, child.stderr) == (code, "", f"error: {word}\n")
+
+
+@pytest.mark.parametrize(("number", "code", "word"), [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")])
+def test_a_signal_amid_an_import_or_a_query_is_no_bug(
+    environment: dict[str, str], folder: Path, number: signal.Signals, code: int, word: str
+) -> None:
+    """Libraries in the making are left to finish (importlib swallows, C++ aborts); what DuckDB makes of a signal is known."""
+    (folder / "late.py").write_text(f"import os\nos.kill(os.getpid(), {number})\nprint('whole', flush=True)\n")
+    for body in ("import late\ntime.sleep(30)", "import duckdb\nprint('whole', flush=True)\n" + _LONG):
+        environment = {**environment, "PYTHONPATH": os.pathsep.join([str(folder), environment.get("PYTHONPATH", "")])}
+        child = _child(_calling(body), environment, folder)
+        assert child.stdout is not None and child.stdout.readline() == "whole\n"
+        if "duckdb" in body:
+            time.sleep(0.2)
+            child.send_signal(number)
+        stdout, stderr = child.communicate(timeout=60)
+        assert (child.returncode, stdout, stderr) == (code, "", f"error: {word}\n")
+
+
+def test_a_background_job_stays_deaf_to_the_terminals_interrupt(environment: dict[str, str], folder: Path) -> None:
+    """What a shell starts in the background ignores ^C, and goes on doing so."""
+    child = subprocess.run(
+        [
+            "sh",
+            "-c",
+            f"trap '' INT; exec {sys.executable} -c \"$0\"",
+            _calling("import os\nos.kill(os.getpid(), 2)\nprint('there')"),
+        ],
+        env=environment,
+        cwd=folder,
+        capture_output=True,
+        text=True,
+    )
+    assert (child.returncode, child.stdout) == (0, "there\n")
 
 
 def test_a_closed_pipe_is_silent_success(environment: dict[str, str], folder: Path) -> None:
