@@ -7,30 +7,38 @@ are measured a stretch at a time that stays in the processor's cache. Never open
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from array import array
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from mlops_local.engines.data.sketch import HASHES, LEVELS, MOST, SAMPLE, Sketch
+from mlops_local.engines.data import counted, sketch
+from mlops_local.engines.data.counted import Counted
+from mlops_local.engines.data.sketch import FEWEST, HASHES, LEVELS, MOST, SAMPLE, Sketch
 
 if TYPE_CHECKING:
     import polars as pl
 
 _Numbers = np.ndarray[Any, Any]
 _Made = TypeVar("_Made")
+_CELLS = 400 * SAMPLE
+"""Values of all columns together that are in the samples, where columns are many: 160 MB of numbers."""
 _PROBE = 4 * HASHES
 """Values that tell whether a column has many."""
 _STRETCH = 1 << 15
 """Numbers that are measured together."""
+_HUGE = ("Int128", "UInt128")
 _EXACT = 2**53
 """Whole numbers up to this are the same as floating ones."""
 _RANGE = 1 << 16
 """Whole numbers as near each other as this are counted in an array."""
-_FACTORS = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xBF58476D1CE4E5B9)
-_WIDE = 1 << 16
-"""Cells from which on several threads are worth their start."""
+_FACTORS = np.uint64(counted.FACTORS[0]), np.uint64(counted.FACTORS[1])
+_LONG = 1 << 13
+"""Rows from which on several threads are worth it: of fewer, they wait for each other."""
+_SORTED = 1 << 14
+"""Numbers up to so many are soonest counted in order."""
 
 
 def threads() -> Executor:
@@ -44,16 +52,20 @@ class Columns:
     def __init__(self, schema: Mapping[str, Any], pool: Executor | None = None) -> None:
         self._schema = dict(schema)
         self._columns = [_Column(kind) for kind in schema.values()]
+        self._cast = any(kind.is_temporal() or kind.is_decimal() or _coded(kind) for kind in schema.values())
         self._pool = pool
         self._rows = 0
+        self._most = min(SAMPLE, max(FEWEST, _CELLS // max(len(schema), 1)))
+        """Rows in the samples."""
         self._places = np.empty(0, dtype=np.uint64)
         """Hashes of the places of the rows that are in the samples."""
 
     def feed(self, frame: pl.DataFrame) -> None:
         """Take the next rows, in the file's order."""
-        plain = frame.select(physical(name, kind) for name, kind in self._schema.items()).get_columns()
+        if self._cast:
+            frame = frame.select(physical(name, kind) for name, kind in self._schema.items())
         chosen, left = self._draw(frame.height)
-        self._each(lambda column, values: column.feed(values, chosen, left), plain, rows=frame.height)
+        self._each(lambda column, values: column.feed(values, chosen, left), frame.get_columns(), rows=frame.height)
 
     def done(self) -> dict[str, Sketch]:
         """Return the sketches of all rows that were fed."""
@@ -63,38 +75,38 @@ class Columns:
 
     def _each(self, act: Callable[[_Column, Any], _Made], given: Sequence[Any], *, rows: int) -> list[_Made]:
         """Do something with each column; on several threads, where that is worth their start."""
-        several = self._pool.map if self._pool is not None and rows * len(given) >= _WIDE else map
+        several = self._pool.map if self._pool is not None and rows >= _LONG and len(given) > 1 else map
         return list(several(act, self._columns, given))
 
-    def _draw(self, rows: int) -> tuple[pl.Series, pl.Series | None]:
+    def _draw(self, rows: int) -> tuple[pl.Series | None, pl.Series | None]:
         """Choose the rows whose places have the smallest hashes: a sample of all rows, the same whatever the batches.
 
         Args:
             rows: how many come now.
 
         Returns:
-            Which of them join the sample, and which of the sample stay after that (None: all).
+            Which of them join the sample, and which of the sample stay after that; None: all.
         """
         import polars as pl  # noqa: PLC0415  (it is there: the caller has a frame)
 
         places = _scatter(np.arange(self._rows, self._rows + rows, dtype=np.uint64))
         self._rows += rows
-        chosen = np.arange(rows)
-        if len(self._places) >= SAMPLE:
-            chosen = np.flatnonzero(places < np.partition(self._places, SAMPLE - 1)[SAMPLE - 1])
-        elif rows > SAMPLE:  # no other row of these can be among all the smallest
-            chosen = np.sort(np.argpartition(places, SAMPLE)[:SAMPLE])
-        self._places = np.concatenate([self._places, places[chosen]])
-        left = self._left() if len(self._places) > SAMPLE * 5 // 4 else None  # seldom: it costs as much as half a batch
-        return pl.Series(chosen, dtype=pl.UInt32), left
+        chosen = None
+        if len(self._places) >= self._most:
+            chosen = np.flatnonzero(places < np.partition(self._places, self._most - 1)[self._most - 1])
+        elif rows > self._most:  # no other row of these can be among all the smallest
+            chosen = np.sort(np.argpartition(places, self._most)[: self._most])
+        self._places = np.concatenate([self._places, places if chosen is None else places[chosen]])
+        left = self._left() if len(self._places) > self._most * 5 // 4 else None  # seldom: it costs as much as half a batch
+        return (None if chosen is None else pl.Series(chosen, dtype=pl.UInt32)), left
 
     def _left(self) -> pl.Series | None:
         """Leave the smallest places, and return which they were; None: all."""
         import polars as pl  # noqa: PLC0415  (as in `_draw`)
 
-        if len(self._places) <= SAMPLE:
+        if len(self._places) <= self._most:
             return None
-        left = np.sort(np.argpartition(self._places, SAMPLE)[:SAMPLE])
+        left = np.sort(np.argpartition(self._places, self._most)[: self._most])
         self._places = self._places[left]
         return pl.Series(left, dtype=pl.UInt32)
 
@@ -103,25 +115,29 @@ class _Column:
     """One column's sketch."""
 
     def __init__(self, kind: Any) -> None:
-        self._found = Sketch(counts={} if comparable(kind) else None)
+        self._comparable = comparable(kind)
+        self._found = Sketch(counts={} if self._comparable else None)
         self._numbers = kind.is_numeric()
         """They have a mean."""
+        self._floats = kind.is_float() or kind.is_decimal()
+        self._plain = self._floats or kind.is_temporal() or (kind.is_integer() and str(kind) not in _HUGE)
+        """numpy has them."""
         self._kind: Any = None
         """The physical type."""
         self._hashes = np.empty(0, dtype=np.uint64)
         self._sample: pl.Series | None = None
 
-    def feed(self, column: pl.Series, chosen: pl.Series, left: pl.Series | None) -> None:
-        """Take the next values, in their physical form; of them, and then of the sample, which make the sample."""
+    def feed(self, column: pl.Series, chosen: pl.Series | None, left: pl.Series | None) -> None:
+        """Take the next values, in their physical form; of them, and then of the sample, which make the sample (None: all)."""
         column = column.rechunk()
         found, nulls = self._found, column.null_count()
         found.rows, found.nulls, self._kind = found.rows + len(column), found.nulls + nulls, column.dtype
-        if comparable(column.dtype):
-            some = column[chosen]
+        if self._comparable:
+            some = column if chosen is None else column[chosen]
             self._sample = some if self._sample is None else self._sample.append(some)
             self._sample = self._sample if left is None else self._sample[left]
         there = column.drop_nulls() if nulls else column
-        there = self._real(there) if there.dtype.is_float() else there
+        there = self._real(there) if self._floats else there
         if len(there) and not self._counted(there):
             self._measure(there)
 
@@ -138,7 +154,6 @@ class _Column:
 
     def _counted(self, there: pl.Series) -> bool:
         """Count the values of a column that has few; False where it has many and they are yet to be looked at."""
-        import polars as pl  # noqa: PLC0415
 
         found = self._found
         if found.counts is None:
@@ -146,22 +161,46 @@ class _Column:
         if not found.counts and len(there) >= HASHES and there.head(_PROBE).n_unique() >= HASHES:
             found.counts = None
             return False
-        for value, count in _counts(there):
-            found.counts[value] = found.counts.get(value, 0) + count
+        found.counts = counted.both(found.counts, self._few(there))
         if len(found.counts) >= HASHES:
-            found.tell(found.counts, numbers=self._numbers)
-            self._hash(pl.Series(list(found.counts), dtype=self._kind))
+            self._tell(found.counts)
+            self._smallest(np.asarray(counted.hashes(found.counts)))
             found.counts = None
         return True
 
+    def _few(self, there: pl.Series) -> Mapping[Any, int]:
+        """Each value, and how often it is there."""
+        if self._plain:
+            return _numbers(there)
+        told = there.alias("value").value_counts()
+        return dict(zip(told["value"].to_list(), told["count"].to_list(), strict=True))
+
+    def _tell(self, counts: Mapping[Any, int]) -> None:
+        """Extremes, mean, spread and lengths, from all values and how often each is there; hashes of what is no `Counted`."""
+        import polars as pl  # noqa: PLC0415
+
+        found = self._found
+        if not isinstance(counts, Counted):
+            found.tell(counts, numbers=self._numbers)
+            self._hash(pl.Series(list(counts), dtype=self._kind))
+            return
+        numbers, times = counted.arrays(counts)
+        low, high, most = counts.numbers[0], counts.numbers[-1], int(times.max())
+        if not self._floats and max(-low, high) * most >= _EXACT:  # as floating numbers they would not be exact
+            found.tell(counts, numbers=self._numbers)
+        else:
+            found.reach(low, high)
+            if self._numbers:
+                found.average(*_moments(numbers, times))
+
     def _measure(self, there: pl.Series) -> None:
-        """Extremes, mean, spread, lengths and hashes."""
+        """As `_tell`, of values of which there are many."""
         import polars as pl  # noqa: PLC0415
 
         found, kind = self._found, there.dtype
-        if comparable(kind):
+        if self._comparable:
             self._hash(there)
-            if not kind.is_float():  # of those, they are known
+            if not self._floats:  # of those, they are known
                 found.reach(there.min(), there.max())
         if self._numbers:
             self._average(there.cast(pl.Float64).to_numpy())
@@ -188,27 +227,22 @@ class _Column:
             if len(self._hashes) == HASHES:
                 fresh.append(hashes[hashes < self._hashes[-1]])
             else:
-                self._hashes = _smallest(np.concatenate([self._hashes, hashes]))
+                self._smallest(hashes)
         if fresh:
-            self._hashes = _smallest(np.concatenate([self._hashes, *fresh]))
+            self._smallest(*fresh)
+
+    def _smallest(self, *hashes: _Numbers) -> None:
+        self._hashes = _smallest(np.concatenate([self._hashes, *hashes]))
 
     def done(self, left: pl.Series | None) -> Sketch:
         """Return the sketch, with what is left of the sample (None: all); nothing is fed after that."""
-        import polars as pl  # noqa: PLC0415
 
         found = self._found
         if found.counts:
-            found.tell(found.counts, numbers=self._numbers)
-            self._hash(pl.Series(list(found.counts), dtype=self._kind))
-            if self._kind.is_numeric():
-                values = np.fromiter(found.counts, dtype=np.float64, count=len(found.counts))
-                counts = np.fromiter(found.counts.values(), dtype=np.int64, count=len(values))
-                real = np.argsort(values)[: np.count_nonzero(values < np.inf)]
-                real = real[np.count_nonzero(values == -np.inf) :]
-                self._spread(values[real], counts[real], 1.0)
+            self._tell(found.counts)
         elif found.counts is None and self._sample is not None:
             self._estimate((self._sample if left is None else self._sample[left]).drop_nulls())
-        found.hashes = self._hashes.tolist()
+        found.hashes = array("Q", self._hashes.tobytes())
         return found
 
     def _estimate(self, values: pl.Series) -> None:
@@ -229,36 +263,59 @@ class _Column:
             often = dict(counts.head(MOST).iter_rows())
         found.often = {value: count * share for value, count in often.items() if count > 2}
         real = ordered[np.isfinite(ordered)]
-        self._spread(real, np.ones(len(real)), share)
-
-    def _spread(self, values: _Numbers, counts: Sequence[float] | _Numbers, share: float) -> None:
-        """Keep the quantiles of values in order that are there so often, each for a share of all."""
-        if len(values):
-            upto = np.cumsum(counts)
-            wanted = np.maximum(np.ceil(np.asarray(LEVELS) * upto[-1]), 1)
-            self._found.points = [(float(upto[-1] * share), values[np.searchsorted(upto, wanted)].tolist())]
+        if len(real):
+            wanted = np.maximum(np.ceil(np.asarray(LEVELS) * len(real)), 1)
+            found.sampled = len(real)
+            found.points = [(float(len(real) * share), real[wanted.astype(np.intp) - 1].tolist())]
 
 
 def _runs(ordered: _Numbers, kind: type) -> dict[Any, int]:
     """The most frequent of numbers in order, and how often each is there."""
-    first = np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]]))
+    first = _firsts(ordered)
     counts = np.diff(first, append=len(ordered))
     most = np.argsort(-counts, kind="stable")[:MOST]
     return {kind(value): int(count) for value, count in zip(ordered[first[most]], counts[most], strict=True)}
 
 
-def _counts(there: pl.Series) -> Iterable[tuple[Any, int]]:
-    """Each value of a column and how often it is there."""
-    import polars as pl  # noqa: PLC0415
+def _numbers(there: pl.Series) -> Counted:
+    """Numbers in order, each once, and how often it is there."""
+    values = there.to_numpy()
+    if not there.dtype.is_float():
+        low, high = int(values.min()), int(values.max())
+        if high - low < min(_RANGE, 1024 + 8 * len(values)) and low >= -(2**63) and high < 2**63:
+            counts = np.bincount(values.astype(np.int64) - low)
+            found = np.flatnonzero(counts)
+            return counted.of((found + low).astype(values.dtype), counts[found])
+    if len(values) > _SORTED:
+        told = there.alias("value").value_counts()
+        values, counts = told["value"].to_numpy(), told["count"].to_numpy()
+        order = np.argsort(values)
+        return counted.of(_positive(values[order]), counts[order])
+    ordered = np.sort(values)
+    first = _firsts(ordered)
+    return counted.of(_positive(ordered[first]), np.diff(first, append=len(ordered)))
 
-    if there.dtype.is_integer():
-        low: Any = there.min()
-        high: Any = there.max()
-        if high - low < _RANGE and low >= -(2**63) and high < 2**63:
-            counts = np.bincount(there.cast(pl.Int64).to_numpy() - low)
-            return ((int(value) + low, int(counts[value])) for value in np.flatnonzero(counts))
-    told = there.alias("value").value_counts()
-    return zip(told["value"].to_list(), told["count"].to_list(), strict=True)
+
+def _positive(values: _Numbers) -> _Numbers:
+    """The negative zero is zero."""
+    return values + 0.0 if values.dtype.kind == "f" else values
+
+
+def _firsts(ordered: _Numbers) -> _Numbers:
+    """Where in numbers in order each stands first."""
+    return np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]]))
+
+
+def _moments(numbers: _Numbers, times: _Numbers) -> tuple[int, float, float]:
+    """How many finite numbers there are, their mean, and their squared distances from it."""
+    if numbers.dtype.kind == "f" and not (np.isfinite(numbers[0]) and np.isfinite(numbers[-1])):
+        finite = np.isfinite(numbers)
+        numbers, times = numbers[finite], times[finite]
+    count = int(times.sum())
+    with np.errstate(all="ignore"):  # numbers too large to be squared have a spread without end
+        mean = sketch.total(numbers * times) / max(count, 1)
+        apart = numbers - mean
+        return count, mean, sketch.total(apart * apart * times)
 
 
 def comparable(kind: Any) -> bool:
@@ -277,7 +334,14 @@ def physical(name: str, kind: Any) -> pl.Expr:
         return column.to_physical()
     if kind.is_decimal():
         return column.cast(pl.Float64)
-    return column.cast(pl.String) if isinstance(kind, (pl.Categorical, pl.Enum)) else column
+    return column.cast(pl.String) if _coded(kind) else column
+
+
+def _coded(kind: Any) -> bool:
+    """Whether its values are words that are kept as numbers."""
+    import polars as pl  # noqa: PLC0415
+
+    return isinstance(kind, (pl.Categorical, pl.Enum))
 
 
 def _hashed(there: pl.Series) -> Iterator[_Numbers]:
@@ -293,14 +357,7 @@ def _hashed(there: pl.Series) -> Iterator[_Numbers]:
     bits = np.empty(min(_STRETCH, len(values)), dtype=np.uint64)
     for start in range(0, len(values), _STRETCH):
         some = values[start : start + _STRETCH]
-        bits = bits[: len(some)]
-        if kind.is_float():
-            np.add(some, 0.0, out=bits.view(np.float64))  # the negative zero is zero
-        else:
-            np.copyto(bits.view(np.int64), some, casting="same_kind")
-        np.multiply(bits, _FACTORS[0], out=bits)  # now the high bytes hang together with all others,
-        np.multiply(bits.byteswap(inplace=True), _FACTORS[1], out=bits)  # and those with them
-        yield bits
+        yield counted.hashed(some, bits[: len(some)])
 
 
 def _smallest(hashes: _Numbers) -> _Numbers:

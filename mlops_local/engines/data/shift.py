@@ -13,7 +13,7 @@ import numpy as np
 
 from mlops_local.domain.difference import ColumnChange
 from mlops_local.engines.data import spread
-from mlops_local.engines.data.sketch import SAMPLE, Sketch
+from mlops_local.engines.data.sketch import Sketch
 from mlops_local.engines.data.spread import Spread
 
 BINS = 10
@@ -80,7 +80,7 @@ def ks_p(distance: float, before: float, after: float) -> float:
 def _size(sketch: Sketch) -> float:
     """How many values the distribution is known from."""
     values = sketch.rows - sketch.nulls - sketch.nans - _infinite(sketch)
-    return values if sketch.counts is not None else sum(min(count, SAMPLE) for count, _ in sketch.points)
+    return values if sketch.counts is not None else sketch.sampled
 
 
 def _infinite(sketch: Sketch) -> int:

@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mlops_local.engines.data import counted
+from mlops_local.engines.data.counted import Counted
 from mlops_local.engines.data.sketch import LEVELS, Sketch
 
 BINS = 20
@@ -60,7 +62,7 @@ class Spread:
 def of(sketch: Sketch) -> Spread | None:
     """Return the distribution of a sketched column; None where it holds no finite number."""
     counts = sketch.counts
-    if counts is not None and all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in counts):
+    if counts is not None and not isinstance(next(iter(counts), 0), (bool, str)):
         return _exact(counts)
     parts = [(weight, _steps(values)) for weight, values in sketch.points if weight > 0]
     return _mixed(parts) if parts else None
@@ -106,12 +108,23 @@ def _mixed(parts: Sequence[tuple[float, Spread]]) -> Spread:
 
 
 def _exact(counts: Mapping[Any, int]) -> Spread | None:
-    held = sorted((float(value), count) for value, count in counts.items() if math.isfinite(value))
-    if not held:
+    points: _Numbers
+    times: _Numbers
+    if isinstance(counts, Counted):
+        points, times = (held.astype(np.float64) for held in counted.arrays(counts))
+    else:
+        points = np.fromiter(counts, dtype=np.float64, count=len(counts))
+        times = np.fromiter(counts.values(), dtype=np.float64, count=len(counts))
+        order = np.argsort(points, kind="stable")
+        points, times = points[order], times[order]
+    if len(points) and not math.isfinite(points[0] - points[-1]):
+        finite = np.isfinite(points)
+        points, times = points[finite], times[finite]
+    if not len(points):
         return None
-    upto = np.cumsum([count for _, count in held], dtype=np.float64)
-    total = upto[-1]
-    return Spread(np.array([value for value, _ in held]), np.concatenate([[0.0], upto[:-1]]) / total, upto / total)
+    upto = np.cumsum(times)
+    below = np.concatenate([[0.0], upto[:-1]])
+    return Spread(points, below / upto[-1], upto / upto[-1])
 
 
 def _steps(quantiles: Sequence[float]) -> Spread:

@@ -6,7 +6,7 @@ import math
 from typing import Any, NamedTuple
 
 from mlops_local.domain.assets import ColumnProfile
-from mlops_local.engines.data.sketch import Sketch
+from mlops_local.engines.data.sketch import Sketch, most
 
 TOP = 10
 """Frequent values kept."""
@@ -120,8 +120,8 @@ def _spread(sketch: Sketch, kind: Any) -> tuple[float | None, float | None, tupl
 
 
 def _top(sketch: Sketch, kind: Any) -> tuple[tuple[str, int], ...]:
-    counts = sketch.counts if sketch.counts is not None else sketch.often
-    held = sorted(counts.items(), key=lambda item: (-item[1], str(item[0])))[:TOP]
+    counts = most(sketch.counts if sketch.counts is not None else sketch.often, TOP)
+    held = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
     return tuple((shown(value, kind), round(count)) for value, count in held)
 
 

@@ -11,7 +11,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from itertools import islice
+from itertools import compress, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -185,14 +185,18 @@ def header(file: Path, place: str, delimiter: str) -> list[str]:
 
 def filled(file: Path, delimiter: str, rows: int) -> set[str]:
     """Return the columns that have a value in one of the first rows of a CSV file; none where those cannot be read."""
+    found: set[str] = set()
     try:
         with fields_of_any_length(), file.open(encoding="utf-8-sig", newline="") as text:
             reader = csv.reader(text, delimiter=delimiter)
             names = next(reader, [])
-            held = [dict(zip(names, values, strict=False)) for values in islice(reader, rows)]
+            for values in islice(reader, rows):
+                found.update(compress(names, values))
+                if len(found) == len(names):
+                    break
     except (csv.Error, UnicodeDecodeError):
         return set()
-    return {name for row in held for name, value in row.items() if value}
+    return found
 
 
 def _miscounted(file: Path, width: int, delimiter: str) -> str:
