@@ -446,6 +446,8 @@ class Execution:
                 outcome = self.workers.run_step(job, cancel=self._stop)
             except MlopsError as error:  # its worker is gone
                 outcome = StepOutcome(False, error=error.message, hint=error.hint)
+            if not outcome.ok:
+                outcome = self._told(job, outcome)
             if outcome.ok or attempt == most or self._stop.is_set():
                 break
             self.emit(
@@ -455,6 +457,14 @@ class Execution:
                 job.log.rename(job.log.with_name(f"{job.log.stem} (attempt {attempt}).log"))
             shutil.rmtree(job.out)
         return replace(outcome, attempts=attempt)
+
+    def _told(self, job: StepJob, outcome: StepOutcome) -> StepOutcome:
+        """How a step failed, as it may be told."""
+        if not any(source.private for source in job.graph.sources):
+            return outcome
+        from mlops_local.services import hiding  # noqa: PLC0415  (what reads tables: only where a step has failed)
+
+        return hiding.private(self.project, self.snapshots, job, outcome)
 
     def _failure(self, job: StepJob, outcome: StepOutcome) -> StepFailed:
         tried = f" (attempt {outcome.attempts} of {outcome.attempts})" if outcome.attempts > 1 else ""

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from mlops_local.domain.errors import StepFailed
-from mlops_local.services import init, train
+from mlops_local.services import init, sql, train
 from mlops_local.services.project import find
 
 PIPELINE = """import polars as pl
@@ -29,6 +29,15 @@ def kept(rows: pl.LazyFrame) -> pl.LazyFrame:
 @mlops.step
 def mean(kept: pl.LazyFrame) -> float:
     return kept.filter(pl.col("v") > 1).collect().height
+
+
+@mlops.step
+def private(kept: pl.LazyFrame) -> float:
+    rows = kept.collect()
+    try:
+        rows.select(pl.col("secret").cast(pl.Int64))
+    except pl.exceptions.PolarsError as error:
+        raise KeyError(rows["secret"][0], "v") from error
 
 
 @mlops.step
@@ -55,3 +64,16 @@ def test_a_training_that_fails_on_a_word_names_it(tmp_path: Path) -> None:
     with pytest.raises(StepFailed, match="no such luck") as caught:
         train.train(find(tmp_path), ["other"])
     assert caught.value.hint.startswith("its output: mlops logs")
+
+
+def test_an_error_of_a_step_quotes_no_private_value(tmp_path: Path) -> None:
+    """A library lists the values it fails on; those of private columns are hidden in error, traceback and record."""
+    init.create(tmp_path)
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/a.csv").write_text("v,secret\n1,Ann\n2,Bob\n")
+    (tmp_path / "pipeline.py").write_text(PIPELINE)
+    with pytest.raises(StepFailed, match=r"KeyError: \(\(private\), 'v'\)") as caught:
+        train.train(find(tmp_path), ["private"])
+    assert "column 'secret'" in caught.value.traceback
+    (told,) = sql.sql(find(tmp_path), "SELECT error FROM step WHERE state = 'failed'").rows
+    assert not any(value in f"{told} {caught.value.traceback}" for value in ("Ann", "Bob"))
