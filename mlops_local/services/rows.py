@@ -65,7 +65,11 @@ def extra(project: Project, text: str) -> Extra:
     views = ["ATTACH ':memory:' AS data", *statements] if statements else []
     if _PROFILE in text.lower():
         views.append(_profiles(project, planning.sources(project) if declared is None else declared))
-    return Extra(tuple(views), tuple(files))
+    keys = "keys"
+    if "evaluation" in text.lower():
+        names = {name for source in (planning.sources(project) if declared is None else declared) for name in source.private}
+        keys = _keys(project, sorted(names))
+    return Extra(tuple(views), tuple(files), keys)
 
 
 def _profiles(project: Project, declared: Sequence[Source]) -> str:
@@ -82,12 +86,27 @@ def _profiles(project: Project, declared: Sequence[Source]) -> str:
     )
 
 
+def _keys(project: Project, private: Collection[str]) -> str:
+    """The keys of evaluated rows with marks in the place of private values."""
+    keys = "keys"
+    for name in private:
+        path = sql.quote("$." + sql.name(name))
+        mark = f"json_object({sql.quote(name)}, {_mark(project, f'(keys ->> {path})')})"
+        keys = f"if((keys ->> {path}) IS NULL, {keys}, json_merge_patch({keys}, {mark}))"
+    return keys
+
+
+def _mark(project: Project, value: str) -> str:
+    """What stands for a private value: equal for equal ones, null for null."""
+    salt = hashlib.sha256(b"private\0" + layout.hmac_key(project.layout)).hexdigest()  # else values could be guessed from marks
+    return f"'(private ' || left(md5('{salt}' || {value}::VARCHAR), 12) || ')'"
+
+
 def _marked(project: Project, snapshot: Snapshot, private: Collection[str]) -> str:
     there = [column.name for column in snapshot.columns if column.name in private]
     if not there:
         return "*"
-    salt = hashlib.sha256(b"private\0" + layout.hmac_key(project.layout)).hexdigest()  # else values could be guessed from marks
-    marks = (f"'(private ' || left(md5('{salt}' || {name}::VARCHAR), 12) || ')' AS {name}" for name in map(sql.name, there))
+    marks = (f"{_mark(project, name)} AS {name}" for name in map(sql.name, there))
     return f"* REPLACE ({', '.join(marks)})"
 
 

@@ -86,7 +86,7 @@ def to_parquet(project: Project, text: str, target: str | Path, *, timeout_s: fl
 
 def _snapshots(project: Project, text: str) -> sealed.Extra:
     """The rows of snapshots that a statement names: `data.flights`; their profiles without what is private."""
-    if not any(word in text.lower() for word in ("data", "column_profile")):
+    if not any(word in text.lower() for word in ("data", "column_profile", "evaluation")):
         return sealed.NOTHING
     from mlops_local.services import rows  # noqa: PLC0415  (what reads snapshots: only for a statement that may name one)
 

@@ -48,6 +48,8 @@ class Extra:
     """Run before the instance is sealed; trusted: CREATE TEMP VIEW …"""
     files: tuple[str, ...] = ()
     """Absolute paths those views read."""
+    keys: str = "keys"
+    """What stands for the column `keys` of `evaluation`."""
 
 
 NOTHING = Extra()
@@ -90,7 +92,8 @@ def parquet(store: Store, text: str, *, timeout_s: float | None = None, extra: E
     """
     made = store.layout.tmp / f"sql.{secrets.token_hex(8)}.parquet"
     try:
-        with _opened(store, Extra(extra.statements, (*extra.files, str(made))), timeout_s) as db:
+        readable = Extra(extra.statements, (*extra.files, str(made)), extra.keys)
+        with _opened(store, readable, timeout_s) as db:
             # Only text that is by itself one whole SELECT comes here, so it cannot close the bracket it stands in.
             statement = _one(db, text)
             ((rows,),) = db.execute(f"COPY (\n{statement}\n) TO {quote(str(made))} (FORMAT parquet)").fetchall()
@@ -137,7 +140,7 @@ def _opened(store: Store, extra: Extra, timeout_s: float | None) -> Iterator[Db]
 
 
 def _seal(db: Db, store: Store, extra: Extra) -> None:
-    readable = [*_absolute(db, store), *extra.files]
+    readable = [*_absolute(db, store, extra.keys), *extra.files]
     for statement in extra.statements:
         db.execute(statement)
     for setting, value in (("TimeZone", "UTC"), ("memory_limit", f"{MEMORY_MIB}MiB"), ("max_temp_directory_size", SPILL)):
@@ -148,7 +151,7 @@ def _seal(db: Db, store: Store, extra: Extra) -> None:
     db.execute("SET lock_configuration = true")
 
 
-def _absolute(db: Db, store: Store) -> list[str]:
+def _absolute(db: Db, store: Store, keys: str) -> list[str]:
     """Paths in the view are relative to the store; a sealed instance opens absolute ones only. Returns those."""
     row = db.execute("SELECT sql FROM duckdb_views() WHERE database_name = current_database() AND view_name = 'evaluation'")
     found = row.fetchone()
@@ -157,7 +160,8 @@ def _absolute(db: Db, store: Store) -> list[str]:
     _, _, body = str(found[0]).partition(" AS ")
     first, *pieces = body.rstrip().rstrip(";").split("'objects/")
     start = f"{store.layout.objects}/"
-    db.execute(f"CREATE TEMP VIEW evaluation AS {first}" + "".join(quote(start)[:-1] + piece for piece in pieces))
+    rows = first + "".join(quote(start)[:-1] + piece for piece in pieces)
+    db.execute(f"CREATE TEMP VIEW evaluation AS SELECT * REPLACE ({keys} AS keys) FROM ({rows})")
     return [start + piece.partition("'")[0] for piece in pieces]
 
 

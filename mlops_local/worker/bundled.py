@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,8 @@ class Node:
     """An existing folder for the bundle."""
     keys: Sequence[Sequence[str]] = ()
     """The sources' declared keys, which name rows."""
+    private: Collection[str] = ()
+    """Columns whose values are not shown."""
 
     @property
     def seen(self) -> list[str]:

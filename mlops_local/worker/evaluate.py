@@ -9,7 +9,7 @@ from __future__ import annotations
 import linecache
 import math
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from mlops_local.domain.errors import StepFailed
@@ -85,7 +85,7 @@ def evaluate(node: Node, held_out: Sequence[Any] = ()) -> tuple[dict[str, Any], 
         "seen": _seen(node, done.loaded, values if held_out else None),
         "signature": list(done.needed),
         "tests": [_behaviour(function, done.loaded, test.rows) for function in declaration.tests],
-        "slices": _slices(model, predictions, test),
+        "slices": _slices(model, predictions, test, node.private),
         "notes": _answer_notes(done.exported, answers),
         "whole": sorted(whole),
         "greater_is_better": {f.__name__: getattr(f.__mlops__, "greater_is_better", True) for f in declaration.metrics},
@@ -218,8 +218,8 @@ def _line(error: BaseException) -> str:
     return (last.line or linecache.getline(last.filename, last.lineno or 0)).strip()
 
 
-def _slices(model: Model, predictions: Any, test: XY) -> dict[str, list[dict[str, Any]]]:
-    """The primary metric by the values of each slice column."""
+def _slices(model: Model, predictions: Any, test: XY, private: Collection[str]) -> dict[str, list[dict[str, Any]]]:
+    """The primary metric by the values of each slice column; private ones are numbered."""
     import numpy as np
 
     from mlops_local.engines.models import metrics
@@ -242,6 +242,8 @@ def _slices(model: Model, predictions: Any, test: XY) -> dict[str, list[dict[str
         ]
         kept = [line for line in lines if np.isfinite(line["metric"])]
         found[column] = sorted(kept, key=lambda line: (-line["rows"], line["value"]))[:SLICES]
+        for place, line in enumerate(found[column] if column in private else (), 1):
+            line["value"] = f"(private {place})"
     return found
 
 

@@ -67,6 +67,7 @@ def run(job: StepJob, declaration: Any, values: Mapping[str, Any]) -> tuple[dict
         hidden=hidden,
         out=_folder(job.out, model),
         keys=tuple(source.key for source in job.graph.sources if source.key),
+        private=frozenset(name for source in job.graph.sources for name in source.private),
     )
     if job.step.kind == "score":
         return evaluate.score(node)

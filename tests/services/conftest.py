@@ -91,7 +91,7 @@ class Story:
                 fingerprint=f"{model}-{value}",
                 bundle={},
                 bundle_hash=f"{value}",
-                predictions="",
+                predictions=more.get("predictions", ""),
                 evaluation=evaluation,
                 metric=more.get("metric", "auc"),
                 value=value,

@@ -212,6 +212,21 @@ def test_lineage_goes_both_ways(story: Story) -> None:
     assert "version delay@1  new, auc 0.7\n\nmade from\n  run calm-otter" in shown
 
 
+def test_evaluated_rows_are_named_without_private_values(story: Story) -> None:
+    """Where a private column names rows, or is a slice of them, SQL sees the marks it has in `data.people`."""
+    root, project = story.project.root, story.project
+    (root / "people.csv").write_text("id,name\n1,Ann\n2,Bob\n3,\n")
+    (root / "pipeline.py").write_text('import mlops_local as mlops\npeople = mlops.data("people.csv", private=["name"])\n')
+    data.snapshot(project, Source("people", "people.csv", private=("name",)))
+    rows = {"row": ["r1", "r2", "r3"], "label": [0, 1, 0], "prediction": [0.1, 0.9, 0.2]}
+    pl.DataFrame(rows | {"name": ["Ann", "Bob", None], "id": [1, 2, 3]}).write_parquet(root / "p.parquet")
+    story.version("delay", 0.7, predictions=objects.put_file(project.layout, root / "p.parquet"))
+    joined = "FROM evaluation e JOIN data.people p ON e.keys ->> 'name' = p.name WHERE e.keys ->> 'id' = p.id"
+    assert sql.sql(project, f"SELECT count(*) {joined}").rows == ((2,),)
+    shown = sql.sql(project, "SELECT keys FROM evaluation ORDER BY row").rows
+    assert "Ann" not in str(shown) and json.loads(shown[2][0]) == {"id": 3, "name": None} and json.loads(shown[0][0])["id"] == 1
+
+
 def test_what_a_run_was_given_leads_to_it_and_is_not_the_newest(project: Project) -> None:
     """A run that read a snapshot that was there before is what came of it; the files' newest snapshot stays the newest."""
     before, newest = (references.snapshot(project, name).id for name in ("people@~1", "people"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -108,7 +108,9 @@ def fit(train: XY) -> lightgbm.Booster:
     return lightgbm.train({"objective": "binary", "verbose": -1, "num_threads": 1}, data, 15)
 
 
-def evaluated(out: Path, model: Model = MODEL, **changes: Any) -> tuple[dict[str, Any], dict[str, Any], dict[str, XY]]:
+def evaluated(
+    out: Path, model: Model = MODEL, private: Sequence[str] = (), **changes: Any
+) -> tuple[dict[str, Any], dict[str, Any], dict[str, XY]]:
     """Run both nodes and the candidate between them."""
     declared = declaration(**changes)
     made, _ = nodes.features(model, declared, parts(), {"codes": CODES}, hidden=HIDDEN, seed=1)
@@ -123,6 +125,7 @@ def evaluated(out: Path, model: Model = MODEL, **changes: Any) -> tuple[dict[str
         hidden=HIDDEN,
         out=out,
         keys=KEYS,
+        private=private,
     )
     outputs, report = nodes.evaluate(node)
     return outputs, report, made
@@ -250,6 +253,14 @@ def test_slices_are_the_metric_of_their_rows(tmp_path: Path) -> None:
     own = fit(made["train"]).predict(test.X.filter(chosen).to_numpy())
     found = next(line["metric"] for line in lines if line["value"] == "a")
     assert found == pytest.approx(roc_auc_score(test.y.filter(chosen), own), abs=1e-6)
+
+
+def test_slices_by_a_private_column_are_numbered(tmp_path: Path) -> None:
+    """The most frequent value is the first; none is shown."""
+    _, report, _ = evaluated(tmp_path, private=["kind"])
+    lines = report["slices"]["kind"]
+    assert [line["value"] for line in lines] == ["(private 1)", "(private 2)", "(private 3)"]
+    assert sum(line["rows"] for line in lines) == 540 and lines[0]["rows"] == max(line["rows"] for line in lines)
 
 
 def test_own_metrics_and_behaviour_tests_see_the_served_answers(tmp_path: Path) -> None:
