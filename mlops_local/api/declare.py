@@ -243,7 +243,10 @@ def _check_labels(pattern: str, labels: Sequence[str], kind: str) -> None:
     """Refuse names in braces that tell nothing. Raises ConfigError."""
     said = f"mlops.data({pattern!r})"
     if labels and kind != "files":
-        hint = 'add kind="files"; a brace that is part of the path is written [{]'
+        hint = (
+            'add kind="files"; a brace that is part of the path is written [{]; columns that folders of a table name: '
+            "mlops.data(sql=\"FROM read_parquet('data/*/*.parquet', hive_partitioning = true)\")"
+        )
         raise ConfigError(f"{said}: {{{labels[0]}}} names a part of files' paths, and this is a table", hint=hint)
     for name in labels:
         if name in _TAKEN or labels.count(name) > 1:

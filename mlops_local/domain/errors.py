@@ -80,6 +80,10 @@ class DataError(UsageError):
         self.hidden = hidden
 
 
+class Unsettled(DataError):
+    """A file changed while it was read: nothing is known of it yet."""
+
+
 class AmbiguousReference(UsageError):
     """A reference names several things; `candidates` lists them, newest first."""
 

@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from mlops_local.domain.assets import Snapshot
-from mlops_local.domain.errors import ConfigError, DataError, UsageError
+from mlops_local.domain.errors import ConfigError, DataError, Unsettled, UsageError
 from mlops_local.domain.graph import Source
 from mlops_local.domain.progress import Emit, Progress, ignore
 from mlops_local.engines.data import files as data_files
@@ -87,6 +87,8 @@ def _snapshot(project: Project, source: Source, emit: Emit, *, known: bool) -> t
     if any(profile.form(path) != "opaque" for path in paths):
         try:
             return data.snapshot(project, source, emit=emit), source
+        except Unsettled:
+            raise
         except DataError as error:
             data.hashes(project, source)  # what cannot be read at all is no file either
             emit(Progress("note", f"{source.name} is no table ({error.message}): kept as files"))

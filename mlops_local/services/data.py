@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from mlops_local.domain import events, listing
 from mlops_local.domain.assets import Files, Snapshot
-from mlops_local.domain.errors import AmbiguousReference, DataError, UsageError
+from mlops_local.domain.errors import AmbiguousReference, DataError, Unsettled, UsageError
 from mlops_local.domain.graph import Source
 from mlops_local.domain.listing import STAMP, Listing
 from mlops_local.domain.progress import Emit, Progress, ignore
@@ -392,7 +392,7 @@ def _read(project: Project, source: Source, identity: str, now: _Now) -> Snapsho
             raise DataError(error.hidden, hint=error.hint) from None
         raise
     except OSError as error:  # it went, or was emptied, since its bytes were read
-        raise DataError(
+        raise Unsettled(
             f"source {source.name}: a file cannot be read: {error}", hint="run the command again when the writer is done"
         ) from error
     made = Snapshot(
@@ -408,7 +408,7 @@ def _read(project: Project, source: Source, identity: str, now: _Now) -> Snapsho
     _require(source, made)
     # A table was read twice, for its bytes and for its columns.
     if source.kind == "table" and _identity(source, _hash(project, source).files, None) != identity:
-        raise DataError(
+        raise Unsettled(
             f"source {source.name}: its files changed while they were read",
             hint="run the command again when the writer is done",
         )

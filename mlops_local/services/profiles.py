@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
-from mlops_local.domain.errors import DataError
+from mlops_local.domain.errors import Unsettled
 from mlops_local.domain.graph import Source
 from mlops_local.engines.data import files, profile
 from mlops_local.engines.data.profile import Known
@@ -35,7 +35,7 @@ def known(project: Project, source: Source, hashes: Mapping[str, str], begun: Be
         begun: of files that have only grown, what they begin with.
 
     Raises:
-        DataError: a picture that was looked into is not what it was when it was hashed.
+        Unsettled: a picture that was looked into is not what it was when it was hashed.
     """
     if source.kind == "files":
         before = cache.pictures(project.layout, source.name)
@@ -93,6 +93,6 @@ def _require_same(project: Project, source: Source, paths: Iterable[str]) -> Non
     hashed = dict(zip(held.listing.paths, range(len(held.hashes)), strict=True))
     for path in paths:
         if path in hashed and held.listing.stamp(hashed[path]) != files.stamp(project.root / path):
-            raise DataError(
+            raise Unsettled(
                 f"source {source.name}: {path} changed while it was read", hint="run the command again when the writer is done"
             )

@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import blake3
 
-from mlops_local.domain.errors import DataError, IntegrityError
+from mlops_local.domain.errors import DataError, IntegrityError, Unsettled
 from mlops_local.store import files, framing, lock, packfiles, packs
 from mlops_local.store.layout import Layout
 from mlops_local.store.packfiles import Kept, Pack, Stretch
@@ -189,7 +189,7 @@ class Writer:
                 f"{said or path}: cannot be read: {error.strerror or error}",
                 hint="check that the file exists and is yours",
             ) from error
-        raise DataError(f"{said or path} is being written right now", hint="run the command again when the writer is done")
+        raise Unsettled(f"{said or path} is being written right now", hint="run the command again when the writer is done")
 
     def adopt(self, hash: str, chunks: Iterable[tuple[str, bytes]]) -> None:
         """Keep a file from another store's frames, each checked against the hash that came with it.

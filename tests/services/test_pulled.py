@@ -27,7 +27,8 @@ import mlops_local as mlops
 
 @mlops.source(every="1h", key="n")
 def orders() -> pl.DataFrame:
-    return pl.DataFrame({"n": [int(text) for text in Path("feed.txt").read_text().split()]})
+    numbers = [int(text) for text in Path("feed.txt").read_text().split()]
+    return pl.DataFrame({"n": numbers}) if numbers else pl.DataFrame()
 
 @mlops.step
 def count(orders: pl.DataFrame) -> int:
@@ -65,12 +66,18 @@ def test_a_function_is_a_source(project: Project) -> None:
     before = file.stat()
     answer = json.loads(runner.invoke(cli, [*root, "data", "pull", "--json"]).stdout)
     assert answer["items"] == [{"source": "orders", "rows": 2, "changed": False}] and file.stat() == before
+    assert pulled.due(project, [orders], now_s=time.time() - 9e6) == [orders], "the clock was ahead when it was asked last"
+    later = pulled.times(project, [orders], tried_s=time.time() - 9e6)["orders"]
+    assert later < time.time() - 8e6
     feed.write_text("1 2 3")
     with pulled_workers(project) as workers:
         assert [item.changed for item in pulled.pull(project, code, [orders], workers=workers)] == [True]
         assert data.snapshot(project, orders).rows == 3
         feed.write_text("x")
         with pytest.raises(StepFailed, match=r"source orders: pipeline\.py:8: ValueError"):
+            pulled.pull(project, code, [orders], workers=workers)
+        feed.write_text("")
+        with pytest.raises(StepFailed, match="returned a table without columns"):
             pulled.pull(project, code, [orders], workers=workers)
     assert pl.read_parquet(file).height == 3
 
