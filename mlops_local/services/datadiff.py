@@ -15,8 +15,8 @@ from pathlib import Path
 from mlops_local.domain.difference import ColumnChange, Difference, FileChanges, RowChanges, RowSample, SchemaChange
 from mlops_local.domain.errors import AmbiguousReference, UsageError
 from mlops_local.domain.graph import Source
-from mlops_local.engines.data import diff, profile, relations, shift, sketch
-from mlops_local.engines.data.sketch import Sketch
+from mlops_local.engines.data import diff, profile, relations, shift
+from mlops_local.engines.data.profile import Whole
 from mlops_local.services import contents, data, profiles, references
 from mlops_local.services.contents import Held
 from mlops_local.services.project import Project
@@ -117,16 +117,15 @@ def compare(
         if before.kind != after.kind:
             raise UsageError(f"{before.label} and {after.label} are not both tables", hint="compare versions of one source")
         return Difference(before.label, after.label, (), moved)
-    old, new = (_sketches(project, held) for held in (before, after))
+    old, new = (_whole(project, held) for held in (before, after))
     schema = _schema(before, after)
-    there = [{name: None for columns in side.values() for name in columns} for side in (old, new)]
-    diff.require(key, [name for name in there[0] if name in there[1]])  # also where all files are on both sides
+    diff.require(key, [name for name in old.columns if name in new.columns])  # also where all files are on both sides
     tables = diff.Tables(*_unshared(project, before, after), key, private)
     counted = _rows(project, tables, to, samples)
     rows = replace(
         counted,
-        before=sum(_height(columns) for columns in old.values()),
-        after=sum(_height(columns) for columns in new.values()),
+        before=sum(old.rows.values()),
+        after=sum(new.rows.values()),
         samples=tuple(_without(sample, private) for sample in counted.samples),
     )
     return Difference(before.label, after.label, tuple(key), moved, schema, rows, _columns(old, new, rows))
@@ -149,12 +148,9 @@ def files(before: Mapping[str, str], after: Mapping[str, str]) -> FileChanges:
     )
 
 
-def _sketches(project: Project, held: Held) -> dict[str, dict[str, Sketch]]:
-    return profile.sketches(held.files, label=held.label, known=profiles.by_content(project, held.hashes), schema=held.schema)
-
-
-def _height(columns: Mapping[str, Sketch]) -> int:
-    return next(iter(columns.values())).rows if columns else 0
+def _whole(project: Project, held: Held) -> Whole:
+    known = profiles.by_content(project, held.hashes, source=held.source)
+    return profile.whole(held.files, label=held.label, known=known, schema=held.schema)
 
 
 def _schema(before: Held, after: Held) -> tuple[SchemaChange, ...]:
@@ -197,20 +193,11 @@ def _own(project: Project, held: Held, shared: Counter[str]) -> list[Path]:
     return [found[path] for path in own]
 
 
-def _columns(
-    old: Mapping[str, Mapping[str, Sketch]], new: Mapping[str, Mapping[str, Sketch]], rows: RowChanges
-) -> tuple[ColumnChange, ...]:
-    names = list(next(iter(old.values()), {}))
-    there = next(iter(new.values()), {})
+def _columns(old: Whole, new: Whole, rows: RowChanges) -> tuple[ColumnChange, ...]:
     return tuple(
-        shift.column(
-            name,
-            sketch.add(columns[name] for columns in old.values()),
-            sketch.add(columns[name] for columns in new.values()),
-            cells=None if rows.cells is None else rows.cells.get(name),
-        )
-        for name in names
-        if name in there
+        shift.column(name, column, new.columns[name], cells=None if rows.cells is None else rows.cells.get(name))
+        for name, column in old.columns.items()
+        if name in new.columns
     )
 
 

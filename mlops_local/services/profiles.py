@@ -49,8 +49,7 @@ def known(project: Project, source: Source, hashes: Mapping[str, str], begun: Be
             cache.save_pictures(project.layout, source.name, now)
         return
     yield replace(
-        by_content(project, hashes, begun),
-        group=lambda number, paths: cache.group(project.layout, source.name, number, _together(hashes, paths)),
+        by_content(project, hashes, begun, source=source.name),
         save_group=lambda number, paths, value: cache.save_group(
             project.layout, source.name, number, _together(hashes, paths), value
         ),
@@ -62,13 +61,14 @@ def _together(hashes: Mapping[str, str], paths: Sequence[str]) -> str:
     return hashlib.sha256(" ".join([profile.version(), *(hashes[path] for path in paths)]).encode()).hexdigest()
 
 
-def by_content(project: Project, hashes: Mapping[str, str], begun: Begun | None = None) -> Known:
+def by_content(project: Project, hashes: Mapping[str, str], begun: Begun | None = None, *, source: str = "") -> Known:
     """Give what is known of tables, by path, and keep what is found out.
 
     Args:
         project: the project.
         hashes: path -> hash of the content.
         begun: as `known`.
+        source: whose version they are, if any; groups that are as in its newest one are known.
     """
     version = profile.version()
 
@@ -83,7 +83,10 @@ def by_content(project: Project, hashes: Mapping[str, str], begun: Begun | None 
     def save(path: str, value: Mapping[str, Any]) -> None:
         cache.save_sketches(project.layout, f"{hashes[path]}-{version}", value)
 
-    return Known(load, save, earlier)
+    def group(number: int, paths: Sequence[str]) -> Mapping[str, Any] | None:
+        return cache.group(project.layout, source, number, _together(hashes, paths)) if source else None
+
+    return Known(load, save, earlier, group)
 
 
 def _require_same(project: Project, source: Source, paths: Iterable[str]) -> None:

@@ -19,7 +19,20 @@ from typing import TYPE_CHECKING, Any
 from mlops_local.domain.assets import ColumnProfile
 from mlops_local.domain.errors import DataError
 from mlops_local.domain.sql import twin
-from mlops_local.engines.data import appended, groups, images, lines, patterns, refusal, sketch, summary, text, told
+from mlops_local.engines.data import (
+    appended,
+    fitting,
+    groups,
+    images,
+    joined,
+    lines,
+    patterns,
+    refusal,
+    sketch,
+    summary,
+    text,
+    told,
+)
 from mlops_local.engines.data.sketch import Sketch
 
 if TYPE_CHECKING:
@@ -98,19 +111,23 @@ def read(
         about = {**images.about(root, paths, sizes or {}, known.load, known.save), **patterns.labels(labels, paths)}
         return {path: None for path in paths}, tuple(_of_files(name, values) for name, values in about.items())
     there = {path: root / path for path in paths}
-    if len(paths) >= 2 * groups.FILES and form(paths[0]) != "lines":
-        rows, kinds, whole = _many(there, f"source {source}", known, schema)
-    else:
-        found = _sketches(there, f"source {source}", known, schema)
-        kinds, rows = found.kinds, {path: next(iter(held.values())).rows if held else 0 for path, held in found.files.items()}
-        whole = {name: sketch.add(columns[name] for columns in found.files.values()) for name in kinds}
-    return dict(rows), tuple(summary.column(name, kinds[name], whole[name]) for name in kinds)
+    found = whole(there, label=f"source {source}", known=known, schema=schema)
+    return dict(found.rows), tuple(summary.column(name, found.kinds[name], held) for name, held in found.columns.items())
 
 
-def sketches(
-    files: Mapping[str, Path], *, label: str, known: Known = Known(), schema: Mapping[str, str] | None = None
-) -> dict[str, dict[str, Sketch]]:
-    """Return the sketch of every column of every file, by path.
+@dataclass(frozen=True)
+class Whole:
+    """Tables of one source together."""
+
+    rows: Mapping[str, int]
+    """Of each file."""
+    kinds: Mapping[str, Any]
+    """The polars types they were read as."""
+    columns: Mapping[str, Sketch]
+
+
+def whole(files: Mapping[str, Path], *, label: str, known: Known = Known(), schema: Mapping[str, str] | None = None) -> Whole:
+    """Return what the columns of all files hold together; of many files it is never held of each.
 
     Args:
         files: path as it is called -> where to read it; tables of one form.
@@ -121,6 +138,18 @@ def sketches(
     Raises:
         DataError: as `read`.
     """
+    if len(files) >= 2 * groups.FILES and form(next(iter(files))) != "lines":
+        return _many(files, label, known, schema)
+    found = _sketches(files, label, known, schema)
+    rows = {path: next(iter(held.values())).rows if held else 0 for path, held in found.files.items()}
+    columns = {name: sketch.add(columns[name] for columns in found.files.values()) for name in found.kinds}
+    return Whole(rows, found.kinds, columns)
+
+
+def sketches(
+    files: Mapping[str, Path], *, label: str, known: Known = Known(), schema: Mapping[str, str] | None = None
+) -> dict[str, dict[str, Sketch]]:
+    """Return the sketch of every column of every file, by path; otherwise as `whole`."""
     return dict(_sketches(files, label, known, schema).files)
 
 
@@ -135,49 +164,43 @@ class _Found:
     """Those they were read as."""
 
 
-def _many(
-    files: Mapping[str, Path], label: str, known: Known, schema: Mapping[str, str] | None
-) -> tuple[dict[str, int], Mapping[str, Any], dict[str, Sketch]]:
-    """Rows of each file, types, and the sketch of each column, a group of files at a time."""
-    _same_suffix(files, label)
+def _many(files: Mapping[str, Path], label: str, known: Known, schema: Mapping[str, str] | None) -> Whole:
+    """As `whole`, a group of files at a time."""
+    fitting.same_suffix(files, label)
     first, file = next(iter(files.items()))
     like = {first: _told(known.load(first), None) or _text(_schema(first, file, label))}
     try:
         kinds = types(files, label, schema)
     except DataError:
-        _same_columns({path: _schema(path, file, label) for path, file in files.items()}, label)  # that one says which file
+        fitting.same_columns(
+            {path: _schema(path, file, label) for path, file in files.items()}, form(first), label
+        )  # that one says which file
         raise
-    _some_columns(kinds, first, label)
+    fitting.some_columns(kinds, first, label)
     rows: dict[str, int] = {}
     sums = {name: sketch.Sum() for name in kinds}
     for number, paths in enumerate(groups.split(list(files))):
         group = groups.from_json(known.group(number, paths), _text(kinds), len(paths)) if paths else None
         if group is not None:
-            _same_columns({**like, **{paths[place]: held for place, held in group.schemas.items()}}, label)
+            fitting.same_columns({**like, **{paths[place]: held for place, held in group.schemas.items()}}, form(first), label)
         elif paths:
-            found = _sketches({path: files[path] for path in paths}, label, known, schema, kinds=kinds, like=like)
-            group = groups.gathered(found.schemas.values(), found.files.values(), kinds)
+            group = _joined({path: files[path] for path in paths}, kinds)
+            if group is None:
+                found = _sketches({path: files[path] for path in paths}, label, known, schema, kinds=kinds, like=like)
+                group = groups.gathered(found.schemas.values(), found.files.values(), kinds)
             known.save_group(number, paths, groups.to_json(group, _text(kinds)))
         if group is not None:
             rows.update(zip(paths, group.rows, strict=True))
             for name, total in sums.items():
                 total.take(group.columns[name])
-    return {path: rows[path] for path in files}, kinds, {name: total.done() for name, total in sums.items()}
+    return Whole({path: rows[path] for path in files}, kinds, {name: total.done() for name, total in sums.items()})
 
 
-def _some_columns(kinds: Mapping[str, Any], first: str, label: str) -> None:
-    if not kinds:
-        raise DataError(f"{label}: {first} has no column", hint="write it again, or move it out of the pattern")
-
-
-def _same_suffix(files: Mapping[str, Path], label: str) -> None:
+def _joined(files: Mapping[str, Path], kinds: Mapping[str, Any]) -> groups.Group | None:
+    """What small CSVs hold together; None where they are others, or have to be looked into one by one."""
     first = next(iter(files))
-    odd = next((path for path in files if Path(path).suffix.lower() != Path(first).suffix.lower()), None)
-    if odd is not None:
-        raise DataError(
-            f"{label}: {odd} is not of the same kind as {first}",
-            hint="one source is one table: narrow the pattern and declare a second source",
-        )
+    made = joined.sketched(list(files.values()), kinds, text.separator(Path(first))) if form(first) == "csv" else None
+    return groups.Group({0: _text(kinds)}, *made) if made is not None else None
 
 
 def _sketches(
@@ -199,7 +222,7 @@ def _sketches(
         kinds: the types they are read as, where these are some of more files.
         like: the first of those, and its types.
     """
-    _same_suffix(files, label)
+    fitting.same_suffix(files, label)
     first = next(iter(files))
     before = {path: known.load(path) for path in files}
     begun = {path: known.begun(path) for path in files if before[path] is None and form(path) in ("csv", "lines")}
@@ -210,11 +233,11 @@ def _sketches(
             seen = _schema(path, file, label)
         schemas[path] = told or _text(seen)
     apart = schema if schema and form(first) == "lines" else {}  # fields that not every file need have in its first rows
-    _same_columns({**(like or {}), **{path: {**held, **apart} for path, held in schemas.items()}}, label)
+    fitting.same_columns({**(like or {}), **{path: {**held, **apart} for path, held in schemas.items()}}, form(first), label)
     if kinds is None:
         kinds = (seen or _typed(schemas[first])) if len(files) == 1 and not schema else {}
     kinds = dict(kinds or types(files, label, schema))
-    _some_columns(kinds, first, label)
+    fitting.some_columns(kinds, first, label)
     found = {}
     for path, file in files.items():
         made = _kept(before[path], kinds)
@@ -301,7 +324,7 @@ def types(files: Mapping[str, Path], label: str, schema: Mapping[str, str] | Non
         wanted = {column: getattr(pl, kind) for column, kind in (schema or {}).items()}
         return _types(next(iter(files)), list(files.values()), wanted)
     except pl.exceptions.PolarsError as error:
-        raise DataError(f"{label}: its files do not fit together: {refusal.first(error)}", hint=_FIT) from error
+        raise DataError(f"{label}: its files do not fit together: {refusal.first(error)}", hint=fitting.HINT) from error
 
 
 def _types(name: str, files: Sequence[Path], kinds: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -447,25 +470,6 @@ def _refused(path: str, file: Path, label: str, kinds: Mapping[str, Any], error:
     ):  # of an Arrow file polars says so that it is cut
         raise error
     return refusal.unreadable(path, file, form(path), label, kinds, error)
-
-
-def _same_columns(schemas: Mapping[str, Mapping[str, Any]], label: str) -> None:
-    """Refuse files whose columns differ: by name for CSV, by name and type for Parquet."""
-    (first, expected), *others = schemas.items()
-    for path, schema in others:
-        missing, extra = [name for name in expected if name not in schema], [name for name in schema if name not in expected]
-        if missing or extra:
-            said = [f"lacks {', '.join(missing)}"] if missing else []
-            said += [f"has {', '.join(extra)} beyond it"] if extra else []
-            raise DataError(f"{label}: {path} does not have the columns of {first}: it {' and '.join(said)}", hint=_FIT)
-        if list(schema) != list(expected) and form(path) == "csv":
-            raise DataError(f"{label}: {path} has the columns of {first} in another order", hint=_FIT)
-        for name, kind in schema.items():
-            if form(path) == "parquet" and kind != expected[name]:
-                raise DataError(f"{label}: column {name} is {kind} in {path} and {expected[name]} in {first}", hint=_FIT)
-
-
-_FIT = "mend the file, or give it a source of its own"
 
 
 def _check_text(path: str, file: Path, label: str) -> None:
