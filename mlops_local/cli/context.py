@@ -43,7 +43,7 @@ class Settings:
         if self._project is None:
             from mlops_local.services.project import find
 
-            self._project = find(self.directory, wait_s=self.wait_s, on_wait=diagnostics.waiting)
+            self._project = find(self.directory, wait_s=self.wait_s, on_wait=diagnostics.waiting, on_behind=diagnostics.behind)
         return self._project
 
     @contextmanager

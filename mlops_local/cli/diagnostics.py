@@ -52,6 +52,8 @@ class _Talk:
         self.verbose = 0
         self.color: bool | None = None
         self.live: _LiveLine | None = None
+        self.behind: set[str] = set()
+        """What was said of it."""
 
 
 _talk = _Talk()
@@ -59,7 +61,7 @@ _talk = _Talk()
 
 def begin() -> None:
     """Talk as nobody asked otherwise yet."""
-    _talk.quiet, _talk.verbose, _talk.color = False, 0, None
+    _talk.quiet, _talk.verbose, _talk.color, _talk.behind = False, 0, None, set()
 
 
 def configure(*, quiet: bool | None = None, verbose: int | None = None, color: bool | None = None) -> None:
@@ -107,6 +109,13 @@ def say(message: str) -> None:
 def waiting(holder: str) -> None:
     """Say who holds the store while we queue for it."""
     say(f"waiting for the store, in use by {holder}" if holder else "waiting for the store, in use by another process")
+
+
+def behind(why: str) -> None:
+    """Say once that what is shown may lack the newest."""
+    if why not in _talk.behind:
+        _talk.behind.add(why)
+        warn(f"the newest may be missing here: {why}")
 
 
 @contextmanager

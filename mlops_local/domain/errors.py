@@ -9,6 +9,7 @@
     │  └─ AmbiguousReference    a short id or name means several things
     ├─ NoVerdict                no comparison could be made; exit 4
     ├─ StoreBusy                the store stayed locked past the limit; exit 5
+    ├─ Unwritable               the disk is full, or what must be written may not be; exit 1
     ├─ Conflict                 somebody else decided first; exit 1
     └─ IntegrityError           what is stored is not what was written; exit 6
        └─ NewerStore            the store was written by a newer version; exit 6
@@ -112,6 +113,10 @@ class IntegrityError(MlopsError):
 
 class NewerStore(IntegrityError):
     """The store was written by a newer version of this program."""
+
+
+class Unwritable(MlopsError):
+    """The disk takes no more, or a file or folder that must be written may not be."""
 
 
 class Conflict(MlopsError):

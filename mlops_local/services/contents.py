@@ -5,11 +5,15 @@ A copy that has to be unpacked, and a table that is no Parquet, is made once in 
 
 from __future__ import annotations
 
+import atexit
 import os
 import secrets
+import shutil
+import tempfile
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -92,9 +96,9 @@ def tables(project: Project, held: Held, only: Collection[str] | None = None) ->
     for path, file in held.files.items():
         if only is not None and path not in only:
             continue
-        target = project.layout.cache / "rows" / f"{held.hashes[path]}-{form}.parquet"
+        target = _home(project, "rows", f"{held.hashes[path]}-{form}.parquet")
         if not _used(target):
-            draft = project.layout.tmp / f"rows.{secrets.token_hex(6)}"
+            draft = target.with_name(f"draft.{secrets.token_hex(6)}")
             with _writing(target):
                 profile.convert(path, file, kinds, draft, held.label)
                 draft.rename(target)
@@ -154,6 +158,20 @@ def _writing(path: Path) -> Iterator[None]:
         raise stored.cannot_write(path, error) from error
 
 
+def _home(project: Project, kind: str, name: str) -> Path:
+    """Where a copy is to be: in the cache, or for this process alone where that takes nothing."""
+    path = project.layout.cache / kind / name
+    writable = path.parent if path.parent.is_dir() else path.parent.parent
+    return path if path.exists() or os.access(writable, os.W_OK) else _own() / kind / name
+
+
+@cache
+def _own() -> Path:
+    folder = Path(tempfile.mkdtemp(prefix="mlops-copies-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
+
+
 def _used(path: Path) -> bool:
     """Whether a copy is there; `mlops gc` leaves what was used within a week."""
     try:
@@ -172,7 +190,7 @@ def _file(project: Project, entry: FileEntry, snapshot: Snapshot) -> Path:
         pass
     if objects.exists(project.layout, entry.hash):
         return objects.path(project.layout, entry.hash)
-    copy = project.layout.cache / "contents" / entry.hash
+    copy = _home(project, "contents", entry.hash)
     if not _used(copy):
         if not packs.contains(project.layout, entry.hash):
             raise DataError(

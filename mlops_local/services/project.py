@@ -33,13 +33,20 @@ class Project:
         return self.store.layout
 
 
-def find(start: Path, *, wait_s: float = 30.0, on_wait: Callable[[str], None] = lambda holder: None) -> Project:
+def find(
+    start: Path,
+    *,
+    wait_s: float = 30.0,
+    on_wait: Callable[[str], None] = lambda holder: None,
+    on_behind: Callable[[str], None] = lambda why: None,
+) -> Project:
     """Open the project at `start` or in the nearest folder above.
 
     Args:
         start: a folder in the project.
         wait_s: how long to queue for the store, in seconds.
         on_wait: told who holds the store when waiting takes over a second.
+        on_behind: told why what is shown lacks the newest, where nothing can be written.
 
     Raises:
         ProjectNotFound: no mlops.toml here or above.
@@ -54,7 +61,7 @@ def find(start: Path, *, wait_s: float = 30.0, on_wait: Callable[[str], None] = 
     config = read_config((root / CONFIG).read_bytes(), name=root.name)
     layout = Layout(root)
     layouts.create(layout)
-    return Project(root=root, config=config, store=Store(layout, wait_s=wait_s, on_wait=on_wait))
+    return Project(root=root, config=config, store=Store(layout, wait_s=wait_s, on_wait=on_wait, on_behind=on_behind))
 
 
 def read_config(data: bytes, *, name: str) -> ProjectConfig:

@@ -42,7 +42,7 @@ def compact(store: Store) -> Compacted:
         StoreBusy, NewerStore, IntegrityError: as `Store.writer`.
         MlopsError: the disk is full; nothing is lost, and what was done by then stays.
     """
-    projection.fold(store)
+    projection.catch_up(store)
     before = _sizes(store.files()), _sizes(store.layout.done.iterdir())
     _journals(store)
     store.rewrite()

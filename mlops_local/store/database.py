@@ -16,7 +16,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
-from mlops_local.domain.errors import IntegrityError, MlopsError, NewerStore, StoreBusy
+from mlops_local.domain.errors import IntegrityError, MlopsError, NewerStore, StoreBusy, Unwritable
 from mlops_local.domain.sql import quote
 from mlops_local.store import files, lock, migrations
 from mlops_local.store.layout import Layout
@@ -88,10 +88,18 @@ os.register_at_fork(before=_before_fork, after_in_child=_instances.clear)
 class Store:
     """A project's store as other parts hold it; making one touches no file."""
 
-    def __init__(self, layout: Layout, wait_s: float = 30.0, on_wait: Callable[[str], None] = lambda holder: None) -> None:
+    def __init__(
+        self,
+        layout: Layout,
+        wait_s: float = 30.0,
+        on_wait: Callable[[str], None] = lambda holder: None,
+        on_behind: Callable[[str], None] = lambda why: None,
+    ) -> None:
         self.layout = layout
         self.wait_s = wait_s
         self.on_wait = on_wait
+        self.on_behind = on_behind
+        """Told why what is shown lacks the newest (see `projection.fold`)."""
 
     @contextmanager
     def reader(self) -> Iterator[Db]:
@@ -314,6 +322,7 @@ class Store:
 
 _LOCKED = re.compile(r"Could not set lock on file .*?Conflicting lock is held in (?P<name>.*?) \(PID (?P<pid>\d+)\)", re.S)
 _FULL = ("No space left on device", "File too large", "Disk quota exceeded")
+_FORBIDDEN = ("Permission denied", "Read-only file system")
 
 
 class _ForeignClient(Exception):
@@ -359,6 +368,8 @@ def _unreadable(error: duckdb.Error) -> MlopsError:
     text = str(error).partition("\n")[0]
     if any(full in str(error) for full in _FULL):
         return _no_space()
+    if any(forbidden in text for forbidden in _FORBIDDEN):
+        return Unwritable(f"project.duckdb may not be opened: {text}", hint="check the file's permissions")
     if "version number" in text and "can only read" in text:
         return NewerStore(
             "project.duckdb was written by a newer DuckDB than this one", hint="upgrade with `pip install --upgrade duckdb`"
@@ -369,4 +380,4 @@ def _unreadable(error: duckdb.Error) -> MlopsError:
 
 
 def _no_space() -> MlopsError:
-    return MlopsError("no space left to write project.duckdb", hint="free some disk space and run the command again")
+    return Unwritable("no space left to write project.duckdb", hint="free some disk space and run the command again")

@@ -9,10 +9,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from mlops_local.domain.errors import MlopsError
+from mlops_local.domain.errors import MlopsError, Unwritable
 
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 """What the system says when no more bytes fit."""
+FORBIDDEN = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
+"""What it says when bytes may not be written at all."""
 _AT_ONCE = 128 << 10
 """Longer writes get their pages in large pieces; a virtual machine has to ask its host for those, at ten times the cost."""
 _ERRNO = re.compile(r'"errno": ?"(\d+)"')
@@ -131,13 +133,13 @@ def full(error: MlopsError) -> bool:
     return isinstance(error.__cause__, OSError) and error.__cause__.errno in FULL
 
 
-def cannot_write(path: Path, error: OSError) -> MlopsError:
+def cannot_write(path: Path, error: OSError) -> Unwritable:
     """The error a person reads when `path` could not be written."""
     if error.errno in FULL:
-        return MlopsError(
+        return Unwritable(
             f"no space left to write {path.parent.name}/{path.name}", hint="free some disk space and run the command again"
         )
-    return MlopsError(f"cannot write {path}: {error.strerror or error}", hint="check the folder's permissions")
+    return Unwritable(f"cannot write {path}: {error.strerror or error}", hint="check the folder's permissions")
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
-from mlops_local.domain.errors import MlopsError
+from mlops_local.domain.errors import MlopsError, Unwritable
 from mlops_local.store import files, journal, ledger, lock
 from mlops_local.store.database import Store
 from mlops_local.store.layout import Layout
@@ -30,7 +30,20 @@ _UNSETTLED = 20
 
 
 def fold(store: Store, *, budget_s: float | None = None) -> int:
-    """Fold what is new. Many processes may do it at once; every line counts once. In a folder that is read-only: nothing.
+    """Fold what is new, as far as it can be written: where the disk is full or what is there read-only, the store is told why
+    what it shows lacks the newest, and nothing is lost. Otherwise as `catch_up`.
+    """
+    try:
+        return catch_up(store, budget_s=budget_s)
+    except Unwritable as error:
+        if not store.layout.database.exists():  # there is nothing to show
+            raise
+        store.on_behind(error.message)
+        return 0
+
+
+def catch_up(store: Store, *, budget_s: float | None = None) -> int:
+    """Fold what is new. Many processes may do it at once; every line counts once.
 
     Args:
         store: the project's store.
@@ -41,22 +54,22 @@ def fold(store: Store, *, budget_s: float | None = None) -> int:
 
     Raises:
         StoreBusy, NewerStore, IntegrityError: see `Store.writer`; IntegrityError also when the ledger was cut or altered.
-        MlopsError: the disk is full; nothing is lost.
+        Unwritable: the disk is full, or the database may not be written; nothing is lost.
     """
     lines = unsettled = 0
     started = time.monotonic()
-    if not os.access(store.layout.state, os.W_OK):  # who may only look (a read-only mount) sees what others folded
-        return 0
     while _anything_new(store.layout):
+        if not os.access(store.layout.state, os.W_OK):  # who may only look (a read-only mount) sees what others folded
+            raise Unwritable(f"{store.layout.state} may not be written", hint="check the folder's permissions")
         from mlops_local.store import folding  # noqa: PLC0415  (loads DuckDB: only when there is something to fold)
 
         with store.writer() as db:
             step = folding.Folder(db, store.layout).run()
             if step.finished:
-                with _unless_full():
+                with _if_it_can_be():
                     _remember(store.layout, step)
         over = step.over
-        with _unless_full():
+        with _if_it_can_be():
             while over and (budget_s is None or time.monotonic() - started < budget_s):
                 with lock.hold(store.layout.store_lock, wait_s=store.wait_s, on_wait=store.on_wait):
                     over = folding.retire(store.layout, over)
@@ -70,12 +83,14 @@ def fold(store: Store, *, budget_s: float | None = None) -> int:
 
 
 @contextmanager
-def _unless_full() -> Iterator[None]:
-    """What was folded is folded: that the disk takes no more is no reason to answer nothing, least of all to `gc`."""
+def _if_it_can_be() -> Iterator[None]:
+    """What was folded is folded: that nothing more can be written is no reason to answer nothing, least of all to `gc`."""
     try:
         yield
-    except MlopsError as error:
-        if not files.full(error):
+    except Unwritable:
+        pass
+    except OSError as error:
+        if error.errno not in files.FULL | files.FORBIDDEN:
             raise
 
 
@@ -113,7 +128,7 @@ def rebuild(store: Store) -> int:
         archive.unpack(damaged[0])
         archive.members(damaged[0])
     store.drop()
-    lines = fold(store)
+    lines = catch_up(store)
     restore_cache(store)
     return lines
 

@@ -51,7 +51,7 @@ def collect(layout: Layout, keep: Collection[str], *, dry: bool, wait_s: float =
         IntegrityError: a record or line that is needed is damaged; nothing was removed.
         MlopsError: the disk is full; nothing was removed.
     """
-    with lock.hold(layout.packs_lock, wait_s=wait_s):
+    with lock.hold(layout.packs_lock, shared=dry, wait_s=wait_s):
         index = packs.index(layout)
         young = {name for name in index.packs if _age_s(layout, name) < young_s}
         stay = {hash for hash in index if hash in keep or index.pack_of(hash) in young}

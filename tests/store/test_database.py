@@ -244,7 +244,7 @@ def test_a_full_disk_is_said_and_the_store_opens_afterwards(layout: Layout, stor
         "    print(type(error).__name__, error)\n"
     )
     out, err = process.communicate(timeout=60)
-    assert out.startswith("MlopsError no space left"), (out, err)
+    assert out.startswith("Unwritable no space left"), (out, err)
     with store.reader() as db:
         assert db.execute("SELECT run FROM store.gap").fetchall() == [("before",)]
 

@@ -182,7 +182,7 @@ from mlops_local.store.layout import Layout
 store = Store(Layout(Path(sys.argv[1])))
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), resource.RLIM_INFINITY))
 try:
-    projection.fold(store)
+    projection.catch_up(store)
     print("folded")
 except Exception as error:
     print(type(error).__name__, error)
@@ -199,7 +199,7 @@ def test_a_disk_that_fills_while_folding_loses_nothing(layout: Layout, store: St
         writer.metric(run, f"m{step % 3}", float(step), step)
     writer.close()
     out, err = start(FULL, limit).communicate(timeout=60)
-    assert out.startswith("MlopsError no space left"), (out, err)
+    assert out.startswith("Unwritable no space left"), (out, err)
     projection.fold(store)
     store.close()
     expected = Counter({(run, f"m{i % 3}", float(i)): 1 for i in range(POINTS)})
