@@ -267,7 +267,7 @@ def test_a_full_disk_keeps_points_then_drops_the_oldest_and_says_so(layout: Layo
     process = start(FULL, 30_000)
     out, err = process.communicate(timeout=60)
     assert process.returncode == 0, err
-    assert out.splitlines()[0].startswith("MlopsError no space left to write journal/") and out.splitlines()[1] == "1"
+    assert out.splitlines()[0].startswith("Unwritable no space left to write journal/") and out.splitlines()[1] == "1"
     found = points(layout)
     kept = [point["s"] for point in found if point["k"] == "m"]
     dropped = sum(point["dropped"] for point in found if point["k"] == "gap")
