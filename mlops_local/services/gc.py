@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from mlops_local.domain.errors import MlopsError
 from mlops_local.domain.progress import Emit, Progress, ignore
+from mlops_local.services.planning import read_code
 from mlops_local.services.project import Project
 from mlops_local.store import collect
 from mlops_local.store.collect import Item
@@ -52,10 +54,22 @@ def gc(project: Project, *, yes: bool = False, emit: Emit = ignore) -> Freed:
         IntegrityError: a journal or the ledger cannot be read, so that nobody knows what they need; nothing is removed.
         StoreBusy: another collection works.
     """
-    found = collect.sweep(project.layout, wait_s=project.store.wait_s) if yes else collect.survey(project.layout)
+    sources = _sources(project)
+    if yes:
+        found = collect.sweep(project.layout, wait_s=project.store.wait_s, sources=sources)
+    else:
+        found = collect.survey(project.layout, sources=sources)
     if found.waiting:
         emit(Progress("note", "a process writes to the store: what removed runs made stays until it ends"))
     return Freed(_heaps(found.items), yes, found.bytes, found.needed, found.young, found.runs)
+
+
+def _sources(project: Project) -> frozenset[str] | None:
+    """The sources that are declared; None when the pipeline cannot be read: then nobody knows."""
+    try:
+        return frozenset(source.name for source in read_code(project).graph.sources)
+    except MlopsError:
+        return None
 
 
 def _heaps(items: Iterable[Item]) -> tuple[Heap, ...]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import repeat
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,9 @@ from mlops_local.domain.plan import StepResult, result_from_json, result_to_json
 from mlops_local.store import files, newest, objects
 from mlops_local.store.layout import Layout
 from mlops_local.store.newest import Newest
+
+_LONG = 200
+"""Characters of a file's name before it is cut and hashed."""
 
 
 def step_result(layout: Layout, fingerprint: str, last: Newest | None = None) -> StepResult | None:
@@ -305,10 +308,23 @@ def _result(value: dict[str, Any] | None) -> StepResult | None:
         return None
 
 
+def of_others(layout: Layout, sources: Collection[str]) -> list[Path]:
+    """Return the files that spare work with sources that are none of these; their newest snapshots are not among them."""
+    names = {at(layout, "", source).stem for source in sources}
+    found: list[Path] = []
+    for kind in ("groups", "stats", "kept", "pulls", "pictures"):
+        for path in sorted((layout.cache / kind).glob("[!.]*")):
+            # A group's number follows the name of its source; where that is too long for a file's, a hash has both.
+            owner = path.stem.rpartition(".")[0] if kind == "groups" else path.stem
+            if owner not in names and not (kind == "groups" and len(path.stem) >= 100 + 64):
+                found.append(path)
+    return found
+
+
 def at(layout: Layout, kind: str, name: str, suffix: str = ".json") -> Path:
     """Where an answer of some kind is kept, whatever its name is."""
     safe = quote(name, safe="@ =+,")
-    if len(safe) > 200:  # longer than a file name may be
+    if len(safe) > _LONG:  # longer than a file name may be
         safe = safe[:100] + hashlib.sha256(name.encode("utf-8", "surrogateescape")).hexdigest()
     return layout.cache / kind / f"{safe}{suffix}"
 

@@ -10,14 +10,14 @@ from __future__ import annotations
 import re
 import shutil
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mlops_local.domain import events
 from mlops_local.domain.errors import MlopsError, StoreBusy
-from mlops_local.store import files, ledger, lock, newest, objects, packs, reachable, registry, sweeping
+from mlops_local.store import cache, files, ledger, lock, newest, objects, packs, reachable, registry, sweeping
 from mlops_local.store.journal import new_id
 from mlops_local.store.layout import Layout
 
@@ -72,8 +72,13 @@ class Garbage:
         return tuple(sorted({item.run for item in self.items if item.run}))
 
 
-def survey(layout: Layout, *, now_s: float | None = None) -> Garbage:
+def survey(layout: Layout, *, now_s: float | None = None, sources: Collection[str] | None = None) -> Garbage:
     """Say what could be removed. Changes nothing.
+
+    Args:
+        layout: the store.
+        now_s: the time, in seconds since 1970; default: what it is.
+        sources: the sources there are now, whose figures are of use; all count as being there when it is not known.
 
     Raises:
         IntegrityError: a journal or the ledger cannot be read: what it names is not known then.
@@ -104,11 +109,16 @@ def survey(layout: Layout, *, now_s: float | None = None) -> Garbage:
     unused = limit - (UNUSED_S - YOUNG_S)
     copies = [path for kind in _COPIES for path in _cached(layout, kind) if _old(path, unused)]
     items += [Item("cache", "copies to read old snapshots from, unused for a week", _bytes(path), path) for path in copies]
+    if sources is not None:
+        strange = [path for path in cache.of_others(layout, sources) if _old(path, unused)]
+        items += [Item("cache", "of sources that are declared no more", _bytes(path), path) for path in strange]
     return Garbage(tuple(items), young, len((there | packed) & found.kept), bool(alive and gone))
 
 
-def sweep(layout: Layout, *, wait_s: float = 30.0, now_s: float | None = None) -> Garbage:
-    """Remove what nothing needs, and record that in the ledger. Killed at any moment, the next call goes on.
+def sweep(
+    layout: Layout, *, wait_s: float = 30.0, now_s: float | None = None, sources: Collection[str] | None = None
+) -> Garbage:
+    """Remove what nothing needs, and record that in the ledger. Killed at any moment, the next call goes on. As `survey`.
 
     Returns:
         What was removed; less than `survey` said where something was needed again meanwhile.
@@ -119,7 +129,7 @@ def sweep(layout: Layout, *, wait_s: float = 30.0, now_s: float | None = None) -
     """
     with lock.hold(layout.state / "gc.lock", wait_s=wait_s):
         recover(layout)
-        seen = survey(layout, now_s=now_s)
+        seen = survey(layout, now_s=now_s, sources=sources)
         _drop(item.path for item in seen.items if item.kind in {"draft", "cache"})  # on a full disk, room for what follows
         doomed = [item.path for item in seen.items if item.kind == "object"]
         # Results before their objects: from now on nobody finds one whose objects go. Who found one before holds a journal,

@@ -293,3 +293,24 @@ def test_copies_that_nobody_reads_go(layout: Layout) -> None:
     swept = collect.sweep(layout, now_s=time.time() + collect.UNUSED_S + 60)
     assert swept.bytes == 4 * 5 and {item.kind for item in swept.items} == {"cache"}
     assert cache.sketches(layout, f"{kept}-1-1.0") == {"n": 1}
+
+
+def test_what_spared_work_with_a_source_goes_after_it(layout: Layout) -> None:
+    """A week after a source is declared no more; never while it is, nor while it is not known which are."""
+    for source in ("here", "here.1", "gone", "gone.2", "x" * 300):
+        cache.save_group(layout, source, 12, "of", {"n": 1})
+        cache.save_pull(layout, source, {"n": 1})
+        cache.save_pictures(layout, source, {"n": 1})
+    sources, week = ("here", "here.1", "x" * 300), time.time() + collect.UNUSED_S + 60
+    assert collect.survey(layout, now_s=later(), sources=sources).items == ()
+    assert collect.survey(layout, now_s=week).items == ()
+    swept = collect.sweep(layout, now_s=week, sources=sources)
+    assert {item.why for item in swept.items} == {"of sources that are declared no more"}
+    assert sorted(item.path.name for item in swept.items if item.path.parent.name == "groups") == [
+        "gone.12.json",
+        "gone.2.12.json",
+    ]
+    for source in ("here", "here.1", "gone", "gone.2", "x" * 300):
+        there = source not in ("gone", "gone.2")
+        assert (cache.group(layout, source, 12, "of") is not None) == there
+        assert bool(cache.pull(layout, source)) == bool(cache.pictures(layout, source)) == there
