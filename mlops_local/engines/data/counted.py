@@ -60,6 +60,8 @@ class Counted(Mapping[Any, int]):
 
     def most(self, count: int) -> dict[Any, float]:
         """Return the most frequent numbers, the most frequent first; of equally frequent ones the smallest."""
+        if max(self.times, default=0) <= 1:  # as of most measurements
+            return dict.fromkeys(self.numbers[:count], 1)
         places = sorted(range(len(self.times)), key=self.times.__getitem__, reverse=True)[:count]
         return {self.numbers[place]: self.times[place] for place in places}
 

@@ -50,7 +50,7 @@ def psi(before: Sketch, after: Sketch) -> float | None:
     if (old is None) != (new is None) and all(held.nulls + held.nans < held.rows for held in (before, after)):
         return None  # numbers on one side, other values on the other
     if old is not None:
-        edges = np.unique([old.quantile(level / BINS) for level in range(BINS + 1)])
+        edges = np.unique(old.quantiles([level / BINS for level in range(BINS + 1)]))
         parts = [_numbers(before, old, edges), _numbers(after, new, edges)]
     else:
         frequent = list(_counts(before))

@@ -50,13 +50,22 @@ class Spread:
 
     def quantile(self, share: float) -> float:
         """Return the value that this share of all values is not above."""
-        place = int(np.searchsorted(self.upto, share - 1e-12))
+        return self.quantiles((share,))[0]
+
+    def quantiles(self, shares: Sequence[float]) -> list[float]:
+        """As `quantile`, of several."""
+        places = self.upto.searchsorted(np.asarray(shares) - 1e-12).tolist()
+        return [self._between(share, place) for share, place in zip(shares, places, strict=True)]
+
+    def _between(self, share: float, place: int) -> float:
+        """The quantile, before which so many points lie."""
+        point = self.points.item
         if place == 0 or place >= len(self.points):
-            return float(self.points[min(place, len(self.points) - 1)])
-        low, high = self.upto[place - 1], self.below[place]
+            return point(min(place, len(self.points) - 1))
+        low, high = self.upto.item(place - 1), self.below.item(place)
         if high <= share or high <= low:
-            return float(self.points[place])
-        return float(self.points[place - 1] + (share - low) / (high - low) * (self.points[place] - self.points[place - 1]))
+            return point(place)
+        return point(place - 1) + (share - low) / (high - low) * (point(place) - point(place - 1))
 
 
 def of(sketch: Sketch) -> Spread | None:
@@ -78,7 +87,7 @@ def fewer(points: Sequence[tuple[float, list[float]]]) -> list[tuple[float, list
     while len(held) > PARTS:
         both, held = held[:2], held[2:]
         mixed = _mixed([(weight, _steps(values)) for weight, values in both])
-        made = (sum(weight for weight, _ in both), [mixed.quantile(level) for level in LEVELS])
+        made = (sum(weight for weight, _ in both), mixed.quantiles(LEVELS))
         held = sorted([*held, made])
     return held
 
@@ -88,7 +97,7 @@ def together(sketch: Sketch) -> list[tuple[float, list[float]]]:
     found = of(sketch) if sketch.points else None
     if found is None:
         return []
-    return [(sum(weight for weight, _ in sketch.points), [found.quantile(level) for level in LEVELS])]
+    return [(sum(weight for weight, _ in sketch.points), found.quantiles(LEVELS))]
 
 
 def _mixed(parts: Sequence[tuple[float, Spread]]) -> Spread:
@@ -142,7 +151,7 @@ def histogram(spread: Spread, rows: float, *, whole: bool = False) -> tuple[floa
         rows: how many values it is of.
         whole: the values are whole numbers: each bin holds equally many of those.
     """
-    low, high = spread.quantile(TAIL), spread.quantile(1 - TAIL)
+    low, high = spread.quantiles((TAIL, 1 - TAIL))
     if high <= low:
         low, high = float(spread.points[0]), float(spread.points[-1])
     bins = BINS

@@ -116,7 +116,7 @@ def _spread(sketch: Sketch, kind: Any) -> tuple[float | None, float | None, tupl
     unit = 1.0
     if kind.is_temporal():
         unit = 1 / 86400 if str(kind) == "Date" else _A_SECOND.get(getattr(kind, "time_unit", "ns"), 1e9)
-    return low / unit, high / unit, bins, tuple(found.quantile(level) for level in ColumnProfile.LEVELS)
+    return low / unit, high / unit, bins, tuple(found.quantiles(ColumnProfile.LEVELS))
 
 
 def _top(sketch: Sketch, kind: Any) -> tuple[tuple[str, int], ...]:
