@@ -313,9 +313,9 @@ def _moments(numbers: _Numbers, times: _Numbers) -> tuple[int, float, float]:
         numbers, times = numbers[finite], times[finite]
     count = int(times.sum())
     with np.errstate(all="ignore"):  # numbers too large to be squared have a spread without end
-        mean = sketch.total(numbers * times) / max(count, 1)
+        mean = sketch.total((numbers * times).tolist()) / max(count, 1)
         apart = numbers - mean
-        return count, mean, sketch.total(apart * apart * times)
+        return count, mean, sketch.total((apart * apart * times).tolist())
 
 
 def comparable(kind: Any) -> bool:
