@@ -11,19 +11,18 @@ from mlops_local.store.compacting import Compacted
 
 
 def rebuild(project: Project) -> int:
-    """Drop project.duckdb and fold everything again; returns how many lines were folded.
+    """Fold everything again, beside project.duckdb, and put it in its place; returns how many lines were folded.
 
     Raises:
         StoreBusy: the store stayed in use.
         IntegrityError: a journal or the ledger is damaged; `mlops doctor` says which.
         MlopsError: there is no room for it beside the one there is.
     """
-    # What is dropped makes room too, but filling the new one takes a log beside it; on a full disk there would be none at all.
     needed, free = sum(path.stat().st_size for path in project.store.files()), shutil.disk_usage(project.layout.state).free
     if free < needed:
         raise MlopsError(
             f"no room to make project.duckdb anew: it takes about {needed / 1e6:,.1f} MB, and {free / 1e6:,.1f} MB are free",
-            hint="free some disk space; nothing was dropped",
+            hint="free some disk space; the old one is as it was",
         )
     return projection.rebuild(project.store)
 

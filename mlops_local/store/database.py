@@ -138,12 +138,28 @@ class Store:
             with instance.mutex:
                 instance.close()
 
-    def drop(self) -> None:
-        """Remove the database; the next fold makes it anew from journals and ledger."""
+    @contextmanager
+    def turn(self) -> Iterator[None]:
+        """Keep everybody else out of the file without opening it. Raises StoreBusy."""
         with self._alone() as instance, lock.hold(self.layout.store_lock, wait_s=self.wait_s, on_wait=self.on_wait):
             instance.close()
+            yield
+
+    def take(self, draft: Path) -> None:
+        """Within `turn`: give a whole, closed file the database's name. Killed at any moment, the old file or the new one is
+        there with all it says; one that does not open goes first.
+        """
+        instance = _instances[str(self.layout.database)]
+        try:
+            if self.layout.database.exists():
+                self._settle(instance)
+        except MlopsError:
             for path in (self.layout.database, self._wal):
                 path.unlink(missing_ok=True)
+        finally:
+            instance.close()
+        self.layout.folded.unlink(missing_ok=True)  # it is of another database, whose inode this one may have
+        self._swap(draft)
 
     def rewrite(self) -> bool:
         """Put a fresh copy in the file's place, made by DuckDB: without the holes that removals and many small folds left.
@@ -185,6 +201,14 @@ class Store:
         return [path for path in (self.layout.database, self._wal) if path.exists()]
 
     # -- within
+
+    def _settle(self, instance: _Instance) -> None:
+        """Bring what its log holds into the database: a log that stayed behind would be taken for the next one's."""
+        db = instance.connection(self.layout)
+        self._attach_file(db, self.layout.database, False)
+        with translated():
+            db.execute(f"CHECKPOINT {CATALOG}")
+        _detach(instance, db)
 
     def _swap(self, draft: Path) -> None:
         """Give a whole, closed file the database's name, durably."""

@@ -145,6 +145,26 @@ class Layout:
         return self.root / "mlops.lock"
 
 
+@dataclass(frozen=True)
+class Beside(Layout):
+    """The same store with another database, which is not the project's yet."""
+
+    @cached_property
+    def database(self) -> Path:
+        """A draft of this process."""
+        return self.tmp / f"rebuild.{os.getpid()}.duckdb"
+
+    @property
+    def folded(self) -> Path:
+        """Nobody notes what is in a draft."""
+        return self.database.with_suffix(".json")
+
+    @property
+    def store_lock(self) -> Path:
+        """Who has a draft has the project's own turn."""
+        return self.database.with_suffix(".lock")
+
+
 def find_root(start: Path) -> Path | None:
     """Return the nearest folder at or above `start` that holds mlops.toml."""
     here = start.resolve()

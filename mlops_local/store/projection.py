@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 from mlops_local.domain.errors import MlopsError, Unwritable
 from mlops_local.store import files, journal, ledger, lock
-from mlops_local.store.database import Store
-from mlops_local.store.layout import Layout
+from mlops_local.store.database import CATALOG, Store
+from mlops_local.store.layout import Beside, Layout
 from mlops_local.store.tail import Tail
 
 if TYPE_CHECKING:
@@ -115,20 +115,39 @@ def settle(layout: Layout) -> None:
 
 
 def rebuild(store: Store) -> int:
-    """Drop the database and make it anew from journals, ledger and objects; then the cache files that come from them.
+    """Make the database anew from journals, ledger and objects, beside the one there is, which others use meanwhile and which
+    stays when this is killed or the disk fills; then the cache files that come from them.
 
     Returns:
         Lines folded.
     """
-    from mlops_local.store import archive  # noqa: PLC0415  (folding alone needs it not)
+    from mlops_local.store import archive, folding  # noqa: PLC0415  (folding alone needs not both)
 
     if damaged := archive.damaged(
         store.layout
-    ):  # asked before anything is dropped: the database may be all that has these lines
+    ):  # asked before anything is replaced: the database may be all that has these lines
         archive.unpack(damaged[0])
         archive.members(damaged[0])
-    store.drop()
-    lines = catch_up(store)
+    draft = Store(Beside(store.layout.root))
+    lines, finished = 0, False
+    try:
+        while not finished:
+            with (
+                store.turn()
+            ):  # the last part and the change of names in one: what is put away in between would count in neither
+                with draft.writer() as db:
+                    step = folding.Folder(db, draft.layout).run()
+                    if step.finished:
+                        db.execute(f"CHECKPOINT {CATALOG}")  # its log would stay behind under the draft's name
+                lines, finished = lines + step.lines, step.finished
+                if finished:
+                    draft.close()
+                    store.take(draft.layout.database)
+    finally:
+        draft.close()
+        for path in (*draft.files(), draft.layout.store_lock, draft.layout.store_lock.with_suffix(".lock.gate")):
+            path.unlink(missing_ok=True)
+    lines += catch_up(store)
     restore_cache(store)
     return lines
 

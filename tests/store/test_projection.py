@@ -292,7 +292,9 @@ def test_torn_and_damaged_lines_are_stepped_over_and_counted(layout: Layout, sto
     with store.reader() as db:
         assert db.execute("SELECT count(*) FROM store.damage").fetchone() == (0,)
         assert db.execute("SELECT count(*) FROM metric").fetchone() == (31,)
-    store.drop()
+    store.close()
+    for path in store.files():
+        path.unlink()
     for path in layout.done.iterdir():
         data = archive.unpack(path)
         (layout.journal / path.name.removesuffix(".zst")).write_bytes(data)

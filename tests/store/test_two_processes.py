@@ -206,6 +206,51 @@ def test_a_disk_that_fills_while_folding_loses_nothing(layout: Layout, store: St
     assert _journalled(layout) == expected and _stored(layout) == expected
 
 
+KILLED = """
+import os, sys
+from pathlib import Path
+from mlops_local.store import folding, projection
+from mlops_local.store.database import Store
+from mlops_local.store.layout import Layout
+when, run, swap = sys.argv[2], folding.Folder.run, Store._swap
+def folded(self):
+    run(self)
+    os.kill(os.getpid(), 9)
+def swapped(self, draft):
+    if when == "before":
+        os.kill(os.getpid(), 9)
+    swap(self, draft)
+    os.kill(os.getpid(), 9)
+if when == "midway":
+    folding.Folder.run = folded
+Store._swap = swapped
+projection.rebuild(Store(Layout(Path(sys.argv[1]))))
+"""
+
+
+@pytest.mark.parametrize("when", ["midway", "before", "after"])
+def test_a_rebuild_that_is_killed_leaves_a_database_with_all_there_is(
+    layout: Layout, store: Store, start: Start, when: str
+) -> None:
+    """The old one until the new one is whole, its log included; the next rebuild is not in the way of what is left."""
+    run = new_id()
+    for part in range(3):
+        writer = Journal.open(layout.journal)
+        if not part:
+            writer.state("run_started", run=run, name="w", kind="train")
+        writer.metric(run, "m", float(part), part)
+        writer.close()
+        projection.fold(store)  # its rows are in the log by now, its journal is put away
+    store.close()
+    start(KILLED, when).communicate(timeout=60)
+    with store.reader() as db:  # nothing is folded before
+        assert db.execute("SELECT value FROM metric ORDER BY value").fetchall() == [(0.0,), (1.0,), (2.0,)]
+    assert projection.fold(store) == 0
+    projection.rebuild(store)
+    with store.reader() as db:
+        assert db.execute("SELECT value FROM metric ORDER BY value").fetchall() == [(0.0,), (1.0,), (2.0,)]
+
+
 def test_another_process_may_have_the_last_word_on_a_run(layout: Layout, store: Store) -> None:
     """A tracker ends the run of a script that died: its word goes before our conclusion, whichever is folded first."""
     for order in (("a", "b"), ("b", "a")):
