@@ -309,3 +309,41 @@ def test_what_a_training_finds_on_its_model_is_recorded(project: Project) -> Non
     assert [item["rule"] for item in listed if item["model"] == "late"] == ["leakage told", "overlap of test with train"]
     (root / "pipeline.py").write_text(LEAKY.replace('"size", "told"', '"size"'))
     assert "unknown  late" in shown("data", "check") and leak not in shown("data", "check")
+
+
+def test_findings_come_as_the_rules_stand_and_rows_most_often_there_first(project: Project) -> None:
+    """A person reads them beside mlops.toml; of values that stand in several rows the most frequent say most."""
+    (project.root / "data/people.csv").write_text("id,name,age,kind,seen\n1,,30,a,\n1,,30,b,\n3,,1,a,\n3,,2,a,\n3,,2,a,\n")
+    text = 'row_count = 9\nunique = "id"\nfreshness = "2d"\nin.kind = ["a"]\nnot_null = "name"'
+    found = checks.check(_rules(project, text), [replace(PEOPLE, schema={"seen": "Date"})], ["people"], now=NOW)
+    assert [item.rule.partition(" ")[0] for item in found] == ["row_count", "unique", "in", "not_null", "freshness"]
+    assert [sample["id"] for sample in found[1].samples] == ["3", "1"] and found[-1].note == "no row has a seen"
+
+
+def test_what_becomes_private_is_hidden_in_findings_that_were_kept(project: Project) -> None:
+    """The samples of a finding are made anew when a column becomes private, though rows and rules are the same."""
+    shown = replace(PEOPLE, private=())
+    (before,) = checks.check(_rules(project, "in.name = ['Ann', 'Bob']"), [shown], ["people"])
+    (after,) = checks.check(find(project.root), [PEOPLE], ["people"])
+    assert (before.samples, after.samples) == (({"id": "3", "name": "Eve"},), ({"id": "3", "name": "(private)"},))
+
+
+def test_rows_without_a_value_overlap_and_pictures_have_no_rules(project: Project) -> None:
+    """Without a common key rows are the same that have the same values, null too; a source of other files has no rows."""
+    (project.root / "data/others.csv").write_text("age,kind\n,a\n30,\n")
+    found = checks.check(_rules(project, 'no_overlap = "others"'), [PEOPLE, replace(OTHERS, key=())], ["people"])
+    assert [item.failed for item in found] == [1]
+    (project.root / "mlops.toml").write_text("[data.photos.checks]\nrow_count = 1\n")
+    with pytest.raises(ConfigError, match="photos is no table"):
+        checks.check(find(project.root), SOURCES, ["photos"])
+
+
+def test_freshness_is_told_in_the_zone_of_the_times(project: Project) -> None:
+    """A time with a zone is the moment it is, not the hour on a clock there."""
+    times = pl.Series([datetime(2026, 3, 8, 23, tzinfo=UTC)]).dt.convert_time_zone("Asia/Tokyo")
+    pl.DataFrame({"seen": times}).write_parquet(project.root / "t.parquet")
+    (project.root / "mlops.toml").write_text('[data.t.checks]\nfreshness = "1d"\n')
+    (found,) = checks.check(find(project.root), [Source("t", "t.parquet", time="seen")], ["t"], now=NOW)
+    assert found.note == "the newest seen is 2026-03-08 23:00 UTC, 1.04 d ago"
+    pl.DataFrame({"seen": pl.Series([3_700_000], dtype=pl.Int32).cast(pl.Date)}).write_parquet(project.root / "t.parquet")
+    assert checks.check(find(project.root), [Source("t", "t.parquet", time="seen")], ["t"], now=NOW) == []  # of the year 12100

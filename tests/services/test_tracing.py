@@ -172,6 +172,18 @@ def test_the_first_rows_hide_what_is_private(project: Project) -> None:
     )
 
 
+def test_a_card_says_rules_and_models_in_markdown_that_holds(story: Story) -> None:
+    """Names with what Markdown takes for its own stay in their cell; rules and the versions made from it stand there."""
+    root, project = story.project.root, story.project
+    (root / "t.csv").write_text("a|b,c\n1,x\n")
+    (root / "mlops.toml").write_text('[data.t.checks]\nnot_null = "c"\n')
+    held = data.snapshot(project, Source("t", "t.csv"))
+    run = story.run("calm-otter", snapshots=(held,))
+    story.version("delay", 0.7, run=run, snapshots={"t": held.id})
+    text = card.card(find(root), [Source("t", "t.csv")], "t")
+    assert "| a\\|b | Int64 |" in text and "- `not_null c` (error)" in text and "- `delay@1`: new, auc 0.7" in text
+
+
 def test_the_commands_show_it(project: Project) -> None:
     """log, tag, head and card are commands; reading ones answer as JSON."""
     (project.root / "pipeline.py").write_text(

@@ -255,7 +255,7 @@ def _within(value: int, bounds: tuple[int | None, int | None]) -> bool:
 def _newest(db: duckdb.DuckDBPyConnection, time: str, kinds: Mapping[str, str]) -> datetime | None:
     if not time or not kinds.get(time, "").startswith(_TIMES):
         return None
-    zoned = kinds[time] == "TIMESTAMP WITH TIME ZONE"
-    column = f"max({name(time)})" + (" AT TIME ZONE 'UTC'" if zoned else "::TIMESTAMP")
-    found: datetime | None = db.execute(f"SELECT {column} FROM checked").fetchall()[0][0]
+    newest = f"least(greatest(max({name(time)})::TIMESTAMP, '0001-01-02'), '9999-12-30')"  # UTC: `connect`; as Python has times
+    ((found,),) = db.execute(f"SELECT if(max({name(time)}) IS NULL, NULL, {newest}) FROM checked").fetchall()
+    assert found is None or isinstance(found, datetime)
     return found

@@ -57,6 +57,8 @@ def _outward(value: float, sign: int) -> float:
     if not value:
         return 0.0
     step = 10.0 ** (math.floor(math.log10(abs(value))) - 2)
+    if not step:  # of the smallest numbers there are
+        return value
     made = float(f"{(math.ceil if sign > 0 else math.floor)(value / step) * step:.12g}")
     return made if (made - value) * sign >= 0 else value
 
