@@ -151,8 +151,8 @@ class Beside(Layout):
 
     @cached_property
     def database(self) -> Path:
-        """A draft of this process."""
-        return self.tmp / f"rebuild.{os.getpid()}.duckdb"
+        """A draft."""
+        return self.tmp / "rebuild.duckdb"
 
     @property
     def folded(self) -> Path:
@@ -161,8 +161,8 @@ class Beside(Layout):
 
     @property
     def store_lock(self) -> Path:
-        """Who has a draft has the project's own turn."""
-        return self.database.with_suffix(".lock")
+        """Nobody queues for it: there is one rebuild at a time."""
+        return self.database.with_suffix(".turn")
 
 
 def find_root(start: Path) -> Path | None:

@@ -121,15 +121,27 @@ def rebuild(store: Store) -> int:
     Returns:
         Lines folded.
     """
-    from mlops_local.store import archive, folding  # noqa: PLC0415  (folding alone needs not both)
+    from mlops_local.store import archive  # noqa: PLC0415  (folding alone needs it not)
 
     if damaged := archive.damaged(
         store.layout
     ):  # asked before anything is replaced: the database may be all that has these lines
         archive.unpack(damaged[0])
         archive.members(damaged[0])
+    with lock.hold(store.layout.tmp / "rebuild.lock", wait_s=store.wait_s, on_wait=store.on_wait, passing=True):
+        lines = _beside(store)
+    lines += catch_up(store)
+    restore_cache(store)
+    return lines
+
+
+def _beside(store: Store) -> int:
+    """Fold everything into a draft and give that the database's name. Returns the lines folded."""
+    from mlops_local.store import folding  # noqa: PLC0415  (as in `catch_up`)
+
     draft = Store(Beside(store.layout.root))
     lines, finished = 0, False
+    _clear(draft)  # what a rebuild that was killed left
     try:
         while not finished:
             with (
@@ -145,11 +157,13 @@ def rebuild(store: Store) -> int:
                     store.take(draft.layout.database)
     finally:
         draft.close()
-        for path in (*draft.files(), draft.layout.store_lock, draft.layout.store_lock.with_suffix(".lock.gate")):
-            path.unlink(missing_ok=True)
-    lines += catch_up(store)
-    restore_cache(store)
+        _clear(draft)
     return lines
+
+
+def _clear(draft: Store) -> None:
+    for path in draft.layout.tmp.glob(f"{draft.layout.database.stem}.[!l]*"):  # all but the lock that this process has
+        path.unlink(missing_ok=True)
 
 
 def restore_cache(store: Store) -> None:

@@ -247,6 +247,7 @@ def test_a_rebuild_that_is_killed_leaves_a_database_with_all_there_is(
         assert db.execute("SELECT value FROM metric ORDER BY value").fetchall() == [(0.0,), (1.0,), (2.0,)]
     assert projection.fold(store) == 0
     projection.rebuild(store)
+    assert not list(layout.tmp.glob("rebuild*"))
     with store.reader() as db:
         assert db.execute("SELECT value FROM metric ORDER BY value").fetchall() == [(0.0,), (1.0,), (2.0,)]
 
