@@ -15,6 +15,8 @@ from typing import Any
 ERROR, WARNING = "error", "warning"
 LEAKAGE, OVERLAP = "leakage", "overlap"
 """Rules that nobody writes: a feature that tells the label by itself, rows of test that are in train."""
+LONG = 200
+"""Characters of a value that a finding keeps."""
 _UNITS = {"s": 1, "min": 60, "h": 3600, "d": 86400, "w": 604800}
 
 

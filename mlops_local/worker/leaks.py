@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
-from mlops_local.domain.checks import LEAKAGE, OVERLAP, WARNING, Finding
+from mlops_local.domain.checks import LEAKAGE, LONG, OVERLAP, WARNING, Finding
 from mlops_local.domain.graph import Model
 from mlops_local.domain.xy import XY
 
@@ -83,6 +83,12 @@ def auc(feature: Any, positive: Any) -> float:
     return float((ranks.filter(positive).sum() - many * (many + 1) / 2) / (many * few))
 
 
+def _brief(value: Any) -> str | None:
+    """A value as a finding keeps it: text, and of a long one the beginning."""
+    text = None if value is None else str(value)
+    return text if text is None or len(text) <= LONG else text[: LONG - 1] + "…"
+
+
 def _shared(model: str, train: XY, test: XY, fold: int, key: Collection[str], private: Collection[str]) -> list[Finding]:
     """Rows of test that stand in train too, every column the same."""
     if train.rows.schema != test.rows.schema or not train.rows.width:
@@ -97,9 +103,6 @@ def _shared(model: str, train: XY, test: XY, fold: int, key: Collection[str], pr
     note = f"{count:,} of {len(test):,} rows of test are in train too, every column the same: what is measured on them flatters"
     columns = [name for name in test.rows.columns if name in key] or test.rows.columns[:SAMPLES]
     rows = test.rows.filter(there).head(SAMPLES).select(columns).to_dicts()
-    samples = tuple(
-        {name: "(private)" if name in private else None if value is None else str(value) for name, value in row.items()}
-        for row in rows
-    )
+    samples = tuple({name: "(private)" if name in private else _brief(value) for name, value in row.items()} for row in rows)
     rule = f"{OVERLAP} of test with train" + (f" in fold {fold}" if fold else "")
     return [Finding("", "", rule, WARNING, (), count, len(test), note, samples, model)]

@@ -405,4 +405,4 @@ def test_a_column_that_turned_into_another_type_is_said(project: Project) -> Non
         "age is Int64 and was String, with data/people-2.csv; schema={…} in its declaration says what a column is"
     )
     assert "line 2: a value in column age," in warned(replace(SOURCE, private=("age",)), "3,old,0\n")
-    assert warned(replace(SOURCE, schema={"age": "String"}), "3,older,0\n") == ""
+    assert warned(replace(SOURCE, schema={"age": "Float64"}), "3,51,0\n") == ""

@@ -282,14 +282,17 @@ def test_impact_counts_the_rows_each_version_saw(story: Story) -> None:
     version(0.71, [1], [2], ["id", "day"])
     story.version("delay", 0.72, snapshots={"rows": held.id})
     story.version("other", 0.5, snapshots={"rows": "c" * 64})
+    version(0.73, [1], [2], [])
     found = impact.impact(project, file, where="carrier = 'UA'")
     assert (found.rows, found.snapshots) == (2, (f"rows {held.short}",))
     assert [(item.version, item.learned, item.judged) for item in found.versions] == [
+        ("delay@4", None, None),
         ("delay@3", None, None),
         ("delay@2", None, None),
         ("delay@1", 1, 0),
     ]
-    assert "not kept any more" in found.versions[0].note and "day is not in the file" in found.versions[1].note
+    assert found.versions[0].note == "it kept no names of rows"
+    assert "not kept any more" in found.versions[1].note and "day is not in the file" in found.versions[2].note
     file.unlink()  # then it is read from the store
     assert [(item.learned, item.judged) for item in impact.impact(project, file).versions][-1] == (2, 1)
     with pytest.raises(UsageError, match="--where cannot be read"):

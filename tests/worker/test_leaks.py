@@ -54,5 +54,7 @@ def test_rows_of_test_in_train_are_counted_and_shown() -> None:
     assert (found.failed, found.rows, found.samples) == (1, 2, ({"x": "(private)", "id": "2"},))
     (bare,) = leaks.found(_model(), train, test)
     assert bare.samples == ({"x": "3.0", "id": "2"},)
+    long = [XY(part.X, part.y, part.rows.with_columns(x=pl.lit("long" * 999))) for part in (train, test)]
+    assert len(leaks.found(_model(), *long)[0].samples[0]["x"]) == 200
     assert leaks.found(_model(3), train, test) == []
     assert [item.rule for item in leaks.found(_model(3), train, test, fold=2)] == ["overlap of test with train in fold 2"]

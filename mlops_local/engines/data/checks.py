@@ -14,7 +14,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlops_local.domain.checks import Check
+from mlops_local.domain.checks import LONG, Check
 from mlops_local.domain.errors import ConfigError
 from mlops_local.domain.sql import name, quote
 from mlops_local.engines.data.relations import table, told
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     import duckdb
 
 SAMPLES = 5
-_LONG = 200
-"""Characters of a value that are shown."""
 _TIMES = ("TIMESTAMP", "DATE")
 _MEANT = {
     "sql": "it is a condition in DuckDB's SQL that holds for every row",
@@ -195,7 +193,7 @@ def _rows(
 ) -> tuple[Mapping[str, Any], ...]:
     """Some rows, their values as text, the beginning of long ones: they are only shown, and kept as JSON."""
     texts = {column: f"{name(column)}::VARCHAR" for column in shown}
-    cut = {column: f"if(length({text}) > {_LONG}, left({text}, {_LONG - 1}) || '…', {text})" for column, text in texts.items()}
+    cut = {column: f"if(length({text}) > {LONG}, left({text}, {LONG - 1}) || '…', {text})" for column, text in texts.items()}
     columns = ", ".join(cut[column] if column not in private else "'(private)'" for column in shown)
     found = db.execute(f"SELECT {columns or 'NULL'}{more} {query}").fetchall()
     names = [*shown, *(["rows"] if more else [])]
