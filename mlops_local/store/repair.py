@@ -109,6 +109,23 @@ def check_cut(store: Store, *, fix: bool) -> Iterator[Finding]:
         yield Finding("ledger", text, fixed=True)
 
 
+_BEFORE = """
+    SELECT count(*)
+    FROM run, (SELECT min(time) AS made, max(time) FILTER (number = 9) AS since FROM store.migration)
+    WHERE started < since AND since > made + INTERVAL 1 MINUTE AND EXISTS (FROM store.snapshot)"""
+
+
+def check_given(store: Store, *, fix: bool) -> Iterator[Finding]:
+    """Runs that were folded before there was a place for what data they were given: only their journals say that."""
+    with store.reader() as db:
+        ((runs,),) = db.execute(_BEFORE).fetchall()
+    if runs and fix:
+        projection.rebuild(store)
+    if runs:
+        text = f"{runs:,} runs are from before an upgrade: `lineage` lacks the data that some of them were given"
+        yield Finding("run", text, fix, "mlops db rebuild")
+
+
 def check_journals(store: Store, *, fix: bool) -> Iterator[Finding]:
     """Lines that could not be read, and put-away files that cannot be."""
     with store.reader() as db:
@@ -310,6 +327,6 @@ def everything(store: Store, *, fix: bool, deep: bool = False) -> list[Finding]:
     if not all(finding.fixed for finding in found if finding.kind == "ledger"):
         return found
     projection.fold(store)
-    for check in (check_journals, check_runs, check_drafts, check_leases):
+    for check in (check_given, check_journals, check_runs, check_drafts, check_leases):
         found += check(store, fix=fix)
     return [*found, *check_objects(store, fix=fix, deep=deep), *conditions.check_clock(store)]

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from mlops_local.store import layout as layouts
-from mlops_local.store import ledger, projection
+from mlops_local.store import ledger, projection, repair
 from mlops_local.store.database import Store
 from mlops_local.store.layout import Layout
 from tests.store.test_projection import views
@@ -35,6 +35,8 @@ def test_a_store_of_an_earlier_format_opens_folds_and_rebuilds(asset: Path, tmp_
     assert {view: len(folded[view]) for view in expected} == {view: n + more.get(view, 0) for view, n in expected.items()}
     assert {row[3] for row in folded["run"]} == {"done", "crashed"}
     assert len(ledger.read(layout)) == expected["decision"] and ledger.verify(layout) == [] and ledger.torn(layout) > 0
+    (found,) = repair.check_given(store, fix=False)
+    assert found.text.startswith(f"{len(folded['run'])} runs are from before an upgrade") and found.remedy == "mlops db rebuild"
     projection.rebuild(store)
-    assert views(store) == folded
+    assert views(store) == folded and not list(repair.check_given(store, fix=False))
     store.close()
