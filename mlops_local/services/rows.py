@@ -63,20 +63,23 @@ def extra(project: Project, text: str) -> Extra:
             columns = ", ".join(_file_columns(source.labels))
             statements.append(f"CREATE VIEW {view} AS SELECT {columns} FROM project.main.snapshot_file WHERE {which}")
     views = ["ATTACH ':memory:' AS data", *statements] if statements else []
-    if _PROFILE in text.lower():
-        views.append(_profiles(project, planning.sources(project) if declared is None else declared))
     keys = "keys"
-    if "evaluation" in text.lower():
-        names = {name for source in (planning.sources(project) if declared is None else declared) for name in source.private}
-        keys = _keys(project, sorted(names))
+    if any(view in text.lower() for view in (_PROFILE, "evaluation")):
+        hidden = _hidden(project, planning.sources(project) if declared is None else declared)
+        views.append(_profiles(hidden))
+        keys = _keys(project, sorted({column for _, column in hidden}))
     return Extra(tuple(views), tuple(files), keys)
 
 
-def _profiles(project: Project, declared: Sequence[Source]) -> str:
-    """The view over profiles without the values of private columns."""
+def _hidden(project: Project, declared: Sequence[Source]) -> list[tuple[str, str]]:
+    """The private columns of every source there is or was, as (source, column)."""
     with project.store.reader() as db:
-        names = {snapshot.source for snapshot in history.snapshot_heads(db)}
-    hidden = [(name, column) for name in sorted(names) for column in data.private(project, declared, name)]
+        names = {snapshot.source for snapshot in history.snapshot_heads(db)} | {source.name for source in declared}
+    return [(name, column) for name in sorted(names) for column in data.private(project, declared, name)]
+
+
+def _profiles(hidden: Sequence[tuple[str, str]]) -> str:
+    """The view over profiles without the values of private columns."""
     pairs = ", ".join(f"({sql.quote(name)}, {sql.quote(column)})" for name, column in hidden) or "('', '')"
     counts = ", ".join(map(sql.name, _COUNTS))
     return (

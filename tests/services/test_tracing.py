@@ -236,6 +236,8 @@ def test_evaluated_rows_are_named_without_private_values(story: Story) -> None:
     joined = "FROM evaluation e JOIN data.people p ON e.keys ->> 'name' = p.name WHERE e.keys ->> 'id' = p.id"
     assert sql.sql(project, f"SELECT count(*) {joined}").rows == ((2,),)
     shown = sql.sql(project, "SELECT keys FROM evaluation ORDER BY row").rows
+    (root / "pipeline.py").unlink()
+    assert sql.sql(project, "SELECT keys FROM evaluation ORDER BY row").rows == shown, "it is declared no more"
     assert "Ann" not in str(shown) and json.loads(shown[2][0]) == {"id": 3, "name": None} and json.loads(shown[0][0])["id"] == 1
 
 
