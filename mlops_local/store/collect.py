@@ -189,8 +189,11 @@ def recover(layout: Layout) -> None:
 def _data(layout: Layout, keep: set[str], *, dry: bool, wait_s: float = 30.0) -> list[Item]:
     """Contents of data files that no snapshot names; packs have a rule of their own for what is young."""
     swept = sweeping.collect(layout, keep, dry=dry, wait_s=wait_s)
-    why = "contents of files that no snapshot names"
-    return [Item("data", why, swept.bytes, layout.packs, count=swept.files)] if swept.files else []
+    if swept.files:
+        return [Item("data", "contents of files that no snapshot names", swept.bytes, layout.packs, count=swept.files)]
+    # Snapshots that were taken at once each kept what both had; or a collection was killed before it was through.
+    why = "packs with contents that are kept twice, or left by a collection that was killed"
+    return [Item("data", why, swept.bytes, layout.packs, count=swept.packs)] if swept.packs else []
 
 
 def _set_aside(layout: Layout, doomed: Sequence[Path], now_s: float | None) -> set[Path]:

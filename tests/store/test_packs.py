@@ -14,10 +14,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from mlops_local.domain import events
 from mlops_local.domain.errors import DataError, IntegrityError, MlopsError
 from mlops_local.engines.data import chunks
-from mlops_local.store import framing, objects, packfiles, packing, packs, sweeping
+from mlops_local.store import collect, framing, objects, packfiles, packing, packs, sweeping
 from mlops_local.store.compression import zstd
+from mlops_local.store.journal import Journal
 from mlops_local.store.layout import Layout, create
 
 _NOISE = random.Random(5).randbytes(900_000)
@@ -219,6 +221,27 @@ def test_two_writers_at_once_use_two_packs(layout: Layout) -> None:
         one.commit()
         two.commit()
     assert packs.verify(layout, first.hash) and packs.verify(layout, second.hash) and len(packfiles.names(layout)) == 2
+
+
+def test_what_two_writers_kept_twice_is_freed(layout: Layout) -> None:
+    """Two snapshots of one new file at once keep it twice; all of it is sound, and gc says what that takes and frees it."""
+    with packing.writer(layout, chunks.cut) as one, packing.writer(layout, chunks.cut) as two:
+        hash = one.add(_file(layout, "a", _TEXT)).hash
+        two.add(_file(layout, "b", _TEXT))
+        one.commit()
+        two.commit()
+    twice = _bytes(layout)
+    assert not packs.altered(layout, [hash])
+    journal = Journal.open(layout.journal)
+    journal.state(events.SNAPSHOT, run="", snapshot={"id": "s", "source": "d", "files": [{"path": "a", "hash": hash}]})
+    journal.close()
+    _age(layout)
+    (said,) = collect.survey(layout).items
+    assert said.kind == "data" and said.bytes == twice / 2 and "kept twice" in said.why and _bytes(layout) == twice
+    collect.sweep(layout)
+    assert _bytes(layout) == twice / 2 and _content(layout, hash) == _TEXT and not packs.altered(layout, [hash])
+    _age(layout)
+    assert collect.survey(layout).items == ()
 
 
 def test_a_flipped_bit_is_an_error_and_no_file(layout: Layout) -> None:
