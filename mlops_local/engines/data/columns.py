@@ -149,7 +149,7 @@ class _Column:
             self._found.nans += len(there) - len(real)
             there, values = real, real.to_numpy()
         if len(values):
-            self._found.reach(float(values.min()), float(values.max()))
+            self._found.reach(float(values.min()) + 0.0, float(values.max()) + 0.0)  # the negative zero is zero
         return there
 
     def _counted(self, there: pl.Series) -> bool:

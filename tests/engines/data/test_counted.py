@@ -94,3 +94,10 @@ def test_of_very_many_columns_fewer_rows_are_drawn(monkeypatch: pytest.MonkeyPat
     assert found.sampled == 6_000 and (found.low, found.high) == (0, 19_999)
     assert found.points[0][0] == pytest.approx(20_000)
     assert summary.column("y", pl.Int64(), found).quantiles[2] == pytest.approx(10_000, rel=0.05)
+
+
+@pytest.mark.parametrize("others", [[], [1.0] * 5, [float(row) for row in range(5000)]])
+def test_the_negative_zero_is_shown_as_zero(others: list[float]) -> None:
+    """Whether few values or many, of a column with both zeros one is said, and that without a sign."""
+    found = summary.column("x", pl.Float64(), _of([-0.0, 0.0, -0.0, *others], pl.Float64()))
+    assert found.min == "0.0" and "-0.0" not in dict(found.top)
