@@ -1,5 +1,7 @@
 """Profile and compare 5 million rows of 12 columns, beside DuckDB doing by hand what is needed for the same answers.
 
+Profile 1,000 rows of 2,000 columns, and 2,000 CSVs of 200 rows and 30 columns, beside `SUMMARIZE` of DuckDB, which says less.
+
     python benchmarks/tables.py [--rows 5000000] [--rounds 3]
 
 Each subject runs in a process of its own, in turns; said are seconds and CPU seconds (least, median, most), the peak memory,
@@ -44,11 +46,49 @@ def generate(folder: Path, rows: int) -> None:
     frame.with_columns(a=pl.col("a") + 1).write_parquet(folder / "all.parquet")
 
 
-def profile_ours(folder: Path) -> None:
+def generate_wide(folder: Path) -> None:
+    """Write a table of very many columns, and very many small tables: measurements, counts, words."""
+    import numpy as np  # noqa: PLC0415  (as in `generate`)
+    import polars as pl  # noqa: PLC0415
+
+    draw = np.random.default_rng(2)
+    words = np.array([f"word-{number}" for number in range(50)])
+
+    def table(columns: int, rows: int) -> pl.DataFrame:
+        kinds = (
+            lambda: np.round(draw.normal(size=rows), 4),
+            lambda: draw.integers(0, 10**6, rows),
+            lambda: draw.integers(0, 12, rows),
+            lambda: words[draw.integers(0, len(words), rows)],
+        )
+        return pl.DataFrame({f"c{place}": kinds[place % len(kinds)]() for place in range(columns)})
+
+    table(2000, 1000).write_parquet(folder / "wide.parquet")
+    (folder / "many").mkdir()
+    for number in range(2000):
+        table(30, 200).write_csv(folder / "many" / f"{number:04d}.csv")
+
+
+def many(folder: Path) -> list[str]:
+    """The small tables."""
+    return [f"many/{path.name}" for path in sorted((folder / "many").iterdir())]
+
+
+def profiled(folder: Path, paths: list[str]) -> None:
     """What a snapshot's profile takes."""
     from mlops_local.engines.data import profile  # noqa: PLC0415
 
-    profile.read(folder, ["before.parquet"], source="bench")
+    profile.read(folder, paths, source="bench")
+
+
+def summarize(folder: Path, paths: str) -> None:
+    """What DuckDB says of every column of a table: extremes, distinct values, mean, spread, quartiles, nulls."""
+    _duckdb(f"SUMMARIZE FROM '{folder}/{paths}'")
+
+
+def profile_ours(folder: Path) -> None:
+    """What a snapshot's profile takes."""
+    profiled(folder, ["before.parquet"])
 
 
 def profile_duckdb(folder: Path) -> None:
@@ -99,6 +139,11 @@ SUBJECTS: dict[str, dict[str, Callable[[Path], None]]] = {
     "profile": {"ours": profile_ours, "duckdb": profile_duckdb},
     "diff, few rows": {"ours": lambda at: diff_ours(at, "few.parquet"), "duckdb": lambda at: diff_duckdb(at, "few.parquet")},
     "diff, every row": {"ours": lambda at: diff_ours(at, "all.parquet"), "duckdb": lambda at: diff_duckdb(at, "all.parquet")},
+    "2,000 columns": {
+        "ours": lambda at: profiled(at, ["wide.parquet"]),
+        "duckdb": lambda at: summarize(at, "wide.parquet"),
+    },
+    "2,000 CSVs": {"ours": lambda at: profiled(at, many(at)), "duckdb": lambda at: summarize(at, "many/*.csv")},
 }
 
 
@@ -134,6 +179,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as made:
         folder = Path(made)
         generate(folder, given.rows)
+        generate_wide(folder)
         print(
             f"{given.rows:,} rows x {len(COLUMNS)} columns, {(folder / 'before.parquet').stat().st_size / 1e6:.0f} MB Parquet"
         )
