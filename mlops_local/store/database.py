@@ -153,6 +153,8 @@ class Store:
         try:
             if self.layout.database.exists():
                 self._settle(instance)
+            else:  # somebody removed it, and not its log
+                self._wal.unlink(missing_ok=True)
         except MlopsError:
             for path in (self.layout.database, self._wal):
                 path.unlink(missing_ok=True)
