@@ -11,10 +11,13 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from select import select as select_ready
 from typing import Any
 
 import duckdb
@@ -37,7 +40,9 @@ _SHADOWED = ("column_profile", "evaluation")
 _OPENING = ("read_", "parquet_", "sniff_", "glob", "query", "getenv")
 _SEE = "`mlops schema` lists the tables and their columns"
 _TABLES_ONLY = "`mlops sql` reads the project's tables only, no other file and nothing over the network"
-_NEVER = 1e9
+_NEVER = 1e6
+_AGAIN_S = 0.02
+_ENDING = frozenset((signal.SIGINT, signal.SIGTERM))
 
 
 @dataclass(frozen=True)
@@ -118,25 +123,53 @@ def _opened(store: Store, extra: Extra, timeout_s: float | None) -> Iterator[Db]
     """A sealed instance; what DuckDB says against the statement becomes ours, and time is up when it is."""
     with store.apart() as db:
         late = threading.Event()
-
-        def stop() -> None:
-            late.set()
-            db.interrupt()
-
-        timer = threading.Timer(min(timeout_s or _NEVER, threading.TIMEOUT_MAX), stop)
-        timer.daemon = True
         try:
             _seal(db, store, extra)
-            timer.start()
-            yield db
+            with _stopping(db, timeout_s, late):
+                yield db
         except duckdb.Error as error:
             if late.is_set():
                 raise UsageError(
                     f"the query was not done after {timeout_s:g} s", hint="ask for less, or give it longer: --timeout SECONDS"
                 ) from error
             raise _refused(error) from error
-        finally:
-            timer.cancel()
+
+
+@contextmanager
+def _stopping(db: Db, timeout_s: float | None, late: threading.Event) -> Iterator[None]:
+    """Interrupt a query when its time is up, which `late` then says, or a signal asks the process to end.
+
+    While the main thread waits for DuckDB's own threads, Python hears of no signal: the system tells a pipe of it at once.
+    """
+    done = threading.Event()
+    heard, told = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+    ours = threading.current_thread() is threading.main_thread()
+    before = signal.set_wakeup_fd(told, warn_on_full_buffer=False) if ours else -1
+
+    def watch() -> None:
+        until = time.monotonic() + min(timeout_s or _NEVER, threading.TIMEOUT_MAX)
+        while select_ready([heard], [], [], max(0.0, until - time.monotonic()))[0]:
+            if done.is_set():
+                return
+            if _ENDING.intersection(os.read(heard, 64)):
+                break
+        else:
+            late.set()
+        while not done.wait(_AGAIN_S):  # it may not have begun
+            db.interrupt()
+
+    watcher = threading.Thread(target=watch, name="mlops-stop", daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        done.set()
+        if ours:
+            signal.set_wakeup_fd(before)
+        os.write(told, b"\0")
+        watcher.join()
+        os.close(heard)
+        os.close(told)
 
 
 def _seal(db: Db, store: Store, extra: Extra) -> None:

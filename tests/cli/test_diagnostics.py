@@ -114,10 +114,12 @@ def test_a_closed_stderr_is_not_an_error() -> None:
     [
         (errors.MlopsError, ExitCode.FAILED),
         (errors.StepFailed, ExitCode.FAILED),
+        (errors.Unwritable, ExitCode.FAILED),
         (errors.UsageError, ExitCode.USAGE),
         (errors.ProjectNotFound, ExitCode.USAGE),
         (errors.ConfigError, ExitCode.USAGE),
         (errors.DataError, ExitCode.USAGE),
+        (errors.Unsettled, ExitCode.USAGE),
         (errors.AmbiguousReference, ExitCode.USAGE),
         (errors.NoVerdict, ExitCode.NO_VERDICT),
         (errors.StoreBusy, ExitCode.BUSY),

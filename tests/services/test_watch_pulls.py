@@ -49,7 +49,7 @@ def test_what_is_due_is_pulled_and_what_a_query_names_is_watched(tmp_path: Path)
         (tmp_path / "feed.txt").write_text("1 2 3")
         assert watched.said("pulled/orders.parquet · ran count", state="done").data["ran"] == ["count"]
         (tmp_path / "data" / "a.csv").write_text("x\n1\n2\n")
-        assert watched.said("data/a.csv · ran most", state="done").data["ran"] == ["most"]
+        assert watched.said(" · ran most", state="done").data["ran"] == ["most"]
         (tmp_path / "feed.txt").write_text("x")
         assert "source orders: pipeline.py:10: ValueError" in watched.said("pulled/orders.parquet · ", state="failed").text
         (tmp_path / "feed.txt").write_text("1")
