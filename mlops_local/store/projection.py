@@ -123,9 +123,8 @@ def rebuild(store: Store) -> int:
     """
     from mlops_local.store import archive  # noqa: PLC0415  (folding alone needs it not)
 
-    if damaged := archive.damaged(
-        store.layout
-    ):  # asked before anything is replaced: the database may be all that has these lines
+    # Asked before anything is replaced: the database may be all that has these lines.
+    if damaged := archive.damaged(store.layout):
         archive.unpack(damaged[0])
         archive.members(damaged[0])
     with lock.hold(store.layout.tmp / "rebuild.lock", wait_s=store.wait_s, on_wait=store.on_wait, passing=True):
@@ -144,9 +143,8 @@ def _beside(store: Store) -> int:
     _clear(draft)  # what a rebuild that was killed left
     try:
         while not finished:
-            with (
-                store.turn()
-            ):  # the last part and the change of names in one: what is put away in between would count in neither
+            # The last part and the change of names in one turn: what is put away in between would count in neither.
+            with store.turn():
                 with draft.writer() as db:
                     step = folding.Folder(db, draft.layout).run()
                     if step.finished:

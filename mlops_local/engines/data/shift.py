@@ -85,9 +85,8 @@ def _size(sketch: Sketch) -> float:
 
 def _infinite(sketch: Sketch) -> int:
     """How many numbers are infinite: no distribution has a place for them."""
-    return (
-        sketch.rows - sketch.nulls - sketch.nans - sketch.finite if sketch.finite else 0
-    )  # none of times is counted as finite
+    # Of times none is counted as finite.
+    return sketch.rows - sketch.nulls - sketch.nans - sketch.finite if sketch.finite else 0
 
 
 def _numbers(
