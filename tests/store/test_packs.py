@@ -113,20 +113,23 @@ def test_a_file_comes_back_in_a_shell(layout: Layout) -> None:
         assert (layout.state / "FILE").read_bytes() == data
 
 
-@given(data=st.binary(max_size=2000))
+@given(data=st.binary(min_size=1, max_size=2000))
 @settings(max_examples=30, deadline=None)
 def test_frames_are_zstd(data: bytes) -> None:
-    """A frame of stored blocks and a compressed one both decode with any zstd to what they were made of."""
-    long = data * 200
-    assert zstd.decompress(framing.stored(memoryview(data))) == data
-    assert zstd.decompress(framing.stored(memoryview(long))) == framing.content(framing.stored(memoryview(long))) == long
-    for quick in (False, True):
-        frame = framing.packed(memoryview(long), quick=quick)
-        if data:
-            assert frame is not None
-            assert zstd.decompress(frame) == framing.content(frame) == long
-        else:
-            assert frame is None
+    """A frame of stored blocks and a compressed one both decode with any zstd, and here, to what they were made of."""
+    long = memoryview(data * 200)
+    frames = [framing.stored(long), framing.packed(long), framing.packed(long, quick=True)]
+    assert [zstd.decompress(frame or b"") for frame in frames] == [bytes(long)] * 3
+    assert [framing.content(frame or b"") for frame in frames] == [bytes(long)] * 3
+
+
+@pytest.mark.parametrize("quick", [False, True])
+@pytest.mark.parametrize("data", [b"", b"a", _NOISE[:9_000]])
+def test_what_gets_no_smaller_is_stored(data: bytes, quick: bool) -> None:
+    """There is no compressed frame of it, and the stored one is a few bytes longer than what it holds."""
+    assert framing.packed(memoryview(data), quick=quick) is None
+    stored = framing.stored(memoryview(data))
+    assert len(stored) < len(data) + 30 and zstd.decompress(stored) == data
 
 
 @pytest.mark.parametrize("quick", [False, True])
@@ -134,9 +137,7 @@ def test_text_without_repetitions_gets_smaller(quick: bool) -> None:
     """Digits that never repeat take less than half their bytes: what lies between matches is coded either way."""
     digits = bytes(random.Random(1).choices(b"0123456789", k=30_000))
     frame = framing.packed(memoryview(digits), quick=quick)
-    assert frame is not None
-    assert len(frame) < 0.5 * len(digits)
-    assert framing.content(frame) == digits
+    assert frame is not None and len(frame) < 0.5 * len(digits) and framing.content(frame) == digits
 
 
 def test_the_quick_way_is_taken_where_it_costs_few_bytes(layout: Layout) -> None:
@@ -231,7 +232,8 @@ def test_what_two_writers_kept_twice_is_freed(layout: Layout) -> None:
         one.commit()
         two.commit()
     twice = _bytes(layout)
-    assert not packs.altered(layout, [hash])
+    (first, second) = (packfiles.data(layout, name).read_bytes() for name in packfiles.names(layout))
+    assert zstd.decompress(first) == zstd.decompress(second) == _TEXT
     journal = Journal.open(layout.journal)
     journal.state(events.SNAPSHOT, run="", snapshot={"id": "s", "source": "d", "files": [{"path": "a", "hash": hash}]})
     journal.close()
