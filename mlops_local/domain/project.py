@@ -104,6 +104,8 @@ _GATE_KEYS: dict[str, type | tuple[type, ...]] = {
 _MODEL_KEYS: dict[str, type | tuple[type, ...]] = {"gates": list, "promote": str, "max_gap": (int, float)}
 _SERVE_KEYS: dict[str, type | tuple[type, ...]] = {"host": str, "port": int, "model": str}
 _HOOK_KEYS: dict[str, type | tuple[type, ...]] = {"untrained": str, "timeout": (int, float)}
+_DECLARED = ("key", "time", "outcome", "private", "schema", "sql")
+"""What a source says of its columns, in the pipeline."""
 _DATA_KEYS: dict[str, type | tuple[type, ...]] = {"checks": dict, "path": str, "kind": str, "store": str}
 _STEP_KEYS: dict[str, type | tuple[type, ...]] = {
     "command": str,
@@ -238,7 +240,8 @@ def _checks(name: str, value: Any, problems: list[str]) -> tuple[Check, ...]:
     if not isinstance(value, Mapping):
         problems.append(f"data.{name}: expected a table, as in [data.{name}.checks]")
         return ()
-    _check(value, _DATA_KEYS, f"data.{name}.", problems)
+    problems += [f"data.{name}.{key}: belongs in the pipeline: mlops.data(…, {key}=…)" for key in value if key in _DECLARED]
+    _check({key: held for key, held in value.items() if key not in _DECLARED}, _DATA_KEYS, f"data.{name}.", problems)
     return checking.parse(_table(value, "checks"), f"data.{name}.checks", problems)
 
 

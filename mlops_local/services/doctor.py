@@ -29,7 +29,7 @@ def find(
         assert root is not None
         layout = layouts.Layout(root)
         layouts.create(layout)
-        found = Finding("config", "; ".join((error.message, *error.problems)), remedy=error.hint or f"mend {CONFIG}")
+        found = Finding("config", "; ".join((error.message, *error.problems[1:])), remedy=error.hint or f"mend {CONFIG}")
         return Project(root, ProjectConfig(root.name), Store(layout, wait_s=wait_s, on_wait=on_wait)), [found]
 
 

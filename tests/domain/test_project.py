@@ -33,6 +33,7 @@ def test_an_empty_file_is_a_project() -> None:
     ("mapping", "problem"),
     [
         ({"projet": {}}, "projet: unknown key, did you mean 'project'?"),
+        ({"data": {"d": {"private": ["email"]}}}, "data.d.private: belongs in the pipeline: mlops.data(…, private=…)"),
         ({"serve": {"prot": 1}}, "serve.prot: unknown key, did you mean 'port'?"),
         ({"serve": {"port": "x"}}, "serve.port: expected a whole number, got 'x'"),
         ({"serve": {"port": 70000}}, "serve.port: 70000 is not a port (0 to 65535)"),

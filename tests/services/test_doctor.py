@@ -338,6 +338,14 @@ def test_what_the_lock_file_names_and_is_not_here_is_said(project: Project) -> N
     assert found.kind == "lock" and found.remedy
 
 
+def test_each_problem_of_a_project_file_is_said_once(project: Project) -> None:
+    """The first is in the error and among its problems."""
+    (project.root / "mlops.toml").write_text("[serve]\nprot = 1\nhots = 2\n")
+    opened, (found,) = doctor.find(project.root)
+    assert found.text.count("prot") == found.text.count("hots") == 1
+    opened.store.close()
+
+
 def test_a_broken_project_file_is_a_finding_and_the_rest_is_checked(project: Project) -> None:
     """mlops.toml that is no TOML: said with its line, and the store is looked at all the same."""
     (project.root / "mlops.toml").write_text("[project\n")
